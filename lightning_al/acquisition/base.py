@@ -1,0 +1,185 @@
+"""3 SUMMARY and 4 SELECTION: what a strategy is.
+
+    Outputs -> [summarize] -> Summary of all ranks -> [select] -> Selection
+
+To add a strategy that scores samples one by one: subclass `ScoreAcquisition`, name what you need in
+`needs`, write `score`. To add one that looks at the batch as a whole: subclass `Acquisition`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from lightning_al import functional as F
+from lightning_al.functional.shard import Shard
+from lightning_al.inference.outputs import Outputs
+from lightning_al.inference.posteriors import Posterior, SinglePass
+from lightning_al.inference.summary import Summary
+
+__all__ = ["Acquisition", "ProbabilityAcquisition", "Reduction", "ScoreAcquisition", "Selection"]
+
+Reduction = Literal["mean", "max", "sum"] | Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen rows of this round's candidates, the same on every rank.
+
+    Args:
+        positions: Distinct, most wanted first, `(k,)`.
+        scores: What the strategy thought of each, `(k,)`.
+    """
+
+    positions: Tensor
+    scores: Tensor
+
+
+class Acquisition(ABC):
+    """A strategy: what it needs of the model, what it keeps of a sample, and how it chooses.
+
+    Attributes:
+        needs: Fields of `Outputs`; with none, nothing is forwarded.
+        needs_labeled: Summaries of the labelled set too, without augmentation.
+        posterior: How forward passes are made.
+        multilabel: Every logit is a label of its own.
+    """
+
+    needs: tuple[str, ...] = ()
+    needs_labeled: bool = False
+    posterior: Posterior = SinglePass()
+    multilabel: bool = False
+
+    @abstractmethod
+    def summarize(self, outputs: Outputs) -> dict[str, Tensor]:
+        """What is kept of a batch: tensors `(B, ...)`."""
+
+    @abstractmethod
+    def select(
+        self, pool: Summary, query_size: int, *, labeled: Summary | None, generator: Generator
+    ) -> Selection:
+        """Choose `min(query_size, N)` positions from the summaries of all ranks.
+
+        Args:
+            pool: Summaries of the candidates held here; `pool.shard` says which these are.
+            query_size: How many to choose.
+            labeled: Summaries of the labelled samples held here, if `needs_labeled`.
+            generator: Source of randomness, in the same state on every rank.
+        """
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={_shown(value)}" for name, value in sorted(vars(self).items()))
+        return f"{type(self).__name__}({values})"
+
+
+class ScoreAcquisition(Acquisition):
+    """A strategy that gives every sample a score and takes the highest; leaves `score` to write."""
+
+    @abstractmethod
+    def score(self, outputs: Outputs) -> Tensor:
+        """Scores `(B,)`; higher = more informative, always."""
+
+    def draw(
+        self, scores: Tensor, query_size: int, *, shard: Shard, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Positions and scores of the chosen; stochastic wrappers override it."""
+        del generator
+        return F.top_k(scores, query_size, shard=shard, return_scores=True)
+
+    def summarize(self, outputs: Outputs) -> dict[str, Tensor]:  # noqa: D102
+        scores = self.score(outputs)
+        if not isinstance(scores, Tensor) or scores.ndim != 1:
+            shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise ValueError(
+                f"`{type(self).__name__}.score` returned {shape}; needed is one number a sample, (B,). For "
+                "dense outputs reduce over the other axes, for instance with `.flatten(1).mean(1)`."
+            )
+        if bool(scores.isnan().any()):
+            rows = scores.isnan().nonzero().squeeze(1).tolist()[:5]
+            raise ValueError(
+                f"`{type(self).__name__}.score` is NaN for rows {rows} of a batch whose logits are finite; "
+                "no order exists. Guard its logarithms and divisions."
+            )
+        return {"score": scores.float()}
+
+    def select(  # noqa: D102
+        self, pool: Summary, query_size: int, *, labeled: Summary | None, generator: Generator
+    ) -> Selection:
+        del labeled
+        scores = pool["score"] if "score" in pool else torch.empty(0)
+        positions, values = self.draw(scores, query_size, shard=pool.shard, generator=generator)
+        return Selection(positions, values)
+
+
+class ProbabilityAcquisition(ScoreAcquisition):
+    """A score of the class probabilities; leaves `pointwise` to write.
+
+    Dense outputs (segmentation, tokens) and the labels of a multi-label head have a score at every
+    place, which is reduced to one a sample; places outside of a mask do not count.
+
+    Args:
+        reduction: `"mean"`, `"max"`, `"sum"`, or a function from scores `(B, places)` and a mask of the
+            same shape to `(B,)`.
+        multilabel: Every logit is a label of its own (sigmoid), not one class of several (softmax).
+        posterior: How forward passes are made; `None`: one deterministic pass.
+
+    Raises:
+        ValueError: If `reduction` is none of these.
+    """
+
+    needs = ("probs",)
+
+    def __init__(
+        self,
+        *,
+        reduction: Reduction = "mean",
+        multilabel: bool = False,
+        posterior: Posterior | None = None,
+    ) -> None:
+        if not callable(reduction) and reduction not in ("mean", "max", "sum"):
+            raise ValueError(
+                f'`reduction` is {reduction!r}; needed is "mean", "max", "sum", or a function from scores '
+                "and mask (B, places) to (B,)."
+            )
+        self.reduction = reduction
+        self.multilabel = multilabel
+        if posterior is not None:
+            self.posterior = posterior
+
+    @abstractmethod
+    def pointwise(self, probs: Tensor) -> Tensor:
+        """Scores `(...)` of probabilities `(..., C)`."""
+
+    def score(self, outputs: Outputs) -> Tensor:  # noqa: D102
+        scores = self.pointwise(outputs.probs)
+        return scores if scores.ndim == 1 else _reduce(scores, outputs.mask, self.reduction)
+
+
+def _reduce(scores: Tensor, mask: Tensor | None, reduction: Reduction) -> Tensor:
+    flat = scores.flatten(1)
+    keep = torch.ones_like(flat, dtype=torch.bool)
+    if mask is not None:
+        # A mask of places covers the labels at each place.
+        extra = (1,) * (scores.ndim - mask.ndim)
+        keep = mask.reshape(*mask.shape, *extra).expand_as(scores).flatten(1)
+    if callable(reduction):
+        return reduction(flat, keep)
+    if reduction == "max":
+        # A sample without a single place has nothing to tell.
+        return flat.masked_fill(~keep, -torch.inf).amax(1).nan_to_num(neginf=0.0)
+    total = (flat * keep).sum(1)
+    return total if reduction == "sum" else total / keep.sum(1).clamp_min(1)
+
+
+def _shown(value: Any) -> str:
+    """For the ledger: what is small and the same in every process."""
+    if value is None or isinstance(value, str | bool | int | float | Acquisition | Posterior):
+        return repr(value)
+    if isinstance(value, tuple | list) and len(value) <= 10:
+        return "[" + ", ".join(_shown(part) for part in value) + "]"
+    return getattr(value, "__qualname__", type(value).__qualname__)

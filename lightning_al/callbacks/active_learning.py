@@ -1,0 +1,258 @@
+"""The query at the end of fit: a drop-in callback.
+
+end of training -> score the pool -> select -> ledger -> labels; the next fit trains on them
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from lightning_al.acquisition import Acquisition, Margin
+from lightning_al.callbacks.rearm import Rearm
+from lightning_al.callbacks.weights import Restart, StoredWeights, best_weights
+from lightning_al.data import ActiveDataModule
+from lightning_al.data.agreement import agree
+from lightning_al.data.checks import check_lightning, check_positive
+from lightning_al.data.exchange import query_path
+from lightning_al.querying import Query, check_acquisition, choose
+from lightning_al.randomness import derive_seed
+
+__all__ = ["ActiveLearning"]
+
+
+class ActiveLearning(L.Callback):
+    """Asks for the labels of the most informative samples when a fit ends. One fit is one round.
+
+    `for _ in range(11): trainer.fit(model, datamodule=data)` makes eleven rounds: before each, the
+    Trainer's counters and Lightning's own callbacks are put back, and the module's weights as `restart`
+    says. `fit_rounds` does the same with a fresh Trainer a round and works with every strategy.
+
+    Args:
+        acquisition: The strategy; `None` is `Margin()`.
+        query_size: Samples a round.
+        budget: Labels in all, initial ones included; at the budget a fit trains and asks nothing. `None`:
+            until the pool is empty.
+        candidates: Score a seeded subset of the pool of this size; `None`: all of it.
+        restart: What a round's training begins with: `"initial"` (the weights of round 0), `"redraw"` (new
+            random ones), `"shrink_perturb"`, or `"warm"` (the last round's).
+        score_with: `"last"` scores the weights that training ended with, `"best"` those of the best
+            checkpoint, which needs a `ModelCheckpoint` with a monitor.
+        embedding_layer: Layer whose output is the embedding; `None`: the input of the last linear layer.
+        accept_changes: Go on with a ledger that was made with another strategy.
+
+    Attributes:
+        last_query: What the last fit asked for, or `None`.
+
+    Raises:
+        ValueError: If an argument does not fit.
+        MisconfigurationException: At the start of a fit, if the Trainer or data module does not.
+
+    Example:
+        >>> from lightning_al import acquisition as acq
+        >>> active = ActiveLearning(acq.Entropy(), query_size=100, budget=1020)
+        >>> active.query_size, active.budget
+        (100, 1020)
+    """
+
+    def __init__(
+        self,
+        acquisition: Acquisition | None = None,
+        *,
+        query_size: int,
+        budget: int | None = None,
+        candidates: int | None = None,
+        restart: Restart = "initial",
+        score_with: Literal["last", "best"] = "last",
+        embedding_layer: str | None = None,
+        accept_changes: bool = False,
+    ) -> None:
+        acquisition = Margin() if acquisition is None else acquisition
+        check_acquisition(acquisition)
+        check_positive(query_size=query_size, budget=budget, candidates=candidates)
+        if candidates is not None and candidates < query_size:
+            raise ValueError(
+                f"`candidates` is {candidates}, fewer than the `query_size` of {query_size} that is to be "
+                "chosen among them. Raise it, or leave it out."
+            )
+        if restart not in ("initial", "redraw", "shrink_perturb", "warm"):
+            raise ValueError(
+                f'`restart` is {restart!r}; needed is "initial", "redraw", "shrink_perturb" or "warm".'
+            )
+        if score_with not in ("last", "best"):
+            raise ValueError(f'`score_with` is {score_with!r}; needed is "last" or "best".')
+        self.acquisition = acquisition
+        self.query_size, self.budget, self.candidates = query_size, budget, candidates
+        self.restart: Restart = restart
+        self.score_with, self.embedding_layer = score_with, embedding_layer
+        self.accept_changes = accept_changes
+        self.last_query: Query | None = None
+        #: Measurements of the last fit, as `fit_rounds` collects them.
+        self.row: dict[str, Any] = {}
+        # Set by `fit_rounds`, whose Trainers are fresh.
+        self._driven = False
+        self._asks = True
+        self._drawn = False
+        self._rearm = Rearm()
+        self._begun = 0.0
+        self._ended = False
+
+    # ------------------------------------------------------------------ what is asked
+
+    def num_to_ask(self, data: ActiveDataModule) -> int:
+        """How many samples to ask for now: within the budget, and no more than there are."""
+        spent = len(data.labeled_indices) + len(data.asked_indices)
+        left = self.query_size if self.budget is None else self.budget - spent
+        return max(0, min(self.query_size, left, len(data.pool_indices)))
+
+    # ------------------------------------------------------------------ hooks, in order
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: D102
+        check_lightning(trainer)
+        if stage != "fit":
+            return
+        data = _data_of(trainer)
+        self._check_trainer(trainer)
+        if not self._driven:
+            self._rearm(trainer)
+        agree(lambda: self._check_record(data))
+        # Last of all callbacks: after averaged weights are in place and the best checkpoint is written.
+        # A new list, since Lightning is walking through the old one.
+        others = [c for c in trainer.callbacks if c is not self]  # type: ignore[attr-defined]
+        trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        self._begun, self._ended, self.last_query = time.perf_counter(), False, None
+        if trainer.ckpt_path is None:  # else the weights are those of the checkpoint
+            data, number = _data_of(trainer), self._round(trainer)
+            self._weights(data).begin(
+                pl_module, number, derive_seed(data.seed, "weights", number), drawn=self._drawn
+            )
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        self._ended = True
+        data, number = _data_of(trainer), self._round(trainer)
+        if trainer.global_step == 0:
+            raise _no_step(trainer)
+        trained_on = data.train_indices
+        self.row = {
+            "round": number,
+            "labeled": len(trained_on),
+            "asked": 0,
+            "train_s": time.perf_counter() - self._begun,
+            "score_s": 0.0,
+            "select_s": 0.0,
+            "label_entropy": data.state.label_entropy(trained_on),
+        }
+        self._weights(data).end(pl_module, number)
+        count = self.num_to_ask(data) if self._asks else 0
+        if count:
+            self._ask(trainer, pl_module, data, count)
+        else:
+            data.record_round(self.row)
+        self._log(trainer)
+        if self._asks:
+            rank_zero_info(self._summary(data, number))
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        if not self._ended:  # Lightning skipped the loop
+            raise _no_step(trainer)
+
+    # ------------------------------------------------------------------ helpers
+
+    def _ask(self, trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule, count: int) -> None:
+        weights: AbstractContextManager[None] = nullcontext()
+        if self.score_with == "best":
+            weights = best_weights(trainer, module)
+        with weights:
+            found = choose(
+                self.acquisition, trainer, module, data, count,
+                candidates=self.candidates, embedding_layer=self.embedding_layer,
+            )  # fmt: skip
+        self.row |= {"asked": len(found), "score_s": found.score_s, "select_s": found.select_s}
+        data.ask(
+            found.indices,
+            strategy=repr(self.acquisition),
+            scores=found.scores.tolist(),
+            round_row=self.row,
+        )
+        self.last_query = found
+
+    def _round(self, trainer: L.Trainer) -> int:
+        data = _data_of(trainer)
+        return data.state.last_round if data.train_up_to is None else data.train_up_to
+
+    def _weights(self, data: ActiveDataModule) -> StoredWeights:
+        assert data.state_dir is not None
+        return StoredWeights(data.state_dir, self.restart)
+
+    def _check_trainer(self, trainer: L.Trainer) -> None:
+        checkpoint = trainer.checkpoint_callback
+        if self.score_with == "best" and getattr(checkpoint, "monitor", None) is None:
+            raise MisconfigurationException(
+                '`score_with="best"` needs a checkpoint that knows what is best, but the Trainer has '
+                + (f"`ModelCheckpoint(monitor={None})`" if checkpoint else "no `ModelCheckpoint`")
+                + '. Add `ModelCheckpoint(monitor="val_loss")` to its callbacks, or use `score_with="last"`.'
+            )
+
+    def _check_record(self, data: ActiveDataModule) -> None:
+        now = f"{self.acquisition!r}, candidates={self.candidates}"
+        then = data.ledger.meta().get("strategy")
+        if then == now:
+            return
+        if then is not None and not self.accept_changes:
+            raise MisconfigurationException(
+                f"The ledger in {data.state_dir} was made with the strategy {then}, this run has {now}. Set it "
+                "as it was, use another `state_dir`, or pass `accept_changes=True` to go on with both."
+            )
+        data.ledger.set_meta(strategy=now)
+
+    def _log(self, trainer: L.Trainer) -> None:
+        """Against the number of labels: the x axis of every curve of active learning."""
+        values = {f"active/{key}": float(value) for key, value in self.row.items()}
+        if self.last_query is not None and np.isfinite(self.last_query.scores).all():
+            scores = self.last_query.scores
+            values |= {"active/score_max": float(scores.max()), "active/score_min": float(scores.min())}
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=self.row["labeled"])
+
+    def _summary(self, data: ActiveDataModule, number: int) -> str:
+        labeled, waiting = len(data.labeled_indices), len(data.asked_indices)
+        budget = "" if self.budget is None else f" of budget {self.budget:,}"
+        said = f"round {number}: asked {self.row['asked']}, {labeled:,} labelled{budget}"
+        if not self.row["asked"]:
+            why = "the pool is empty" if not len(data.pool_indices) else "the budget is spent"
+            return f"{said}; {why}"
+        if waiting and data.oracle == "people":
+            where = query_path(data.book)
+            return f"{said}; {waiting} wait: fill in the column `label` of {where}, then fit again"
+        if waiting:
+            return f"{said}; {waiting} wait for the oracle; fit again when it has them"
+        return said if self._driven else f"{said}; fit again to train on them"
+
+
+def _data_of(trainer: L.Trainer) -> ActiveDataModule:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, ActiveDataModule):
+        given = "plain data loaders" if data is None else f"a {type(data).__name__}"
+        raise MisconfigurationException(
+            f"`ActiveLearning` needs to know what is labelled, but the fit was given {given}. Call "
+            "`trainer.fit(model, datamodule=data)` with an `ActiveDataModule`; "
+            "`ActiveDataModule.from_datamodule` and `.from_dataloaders` make one of what you have."
+        )
+    return data
+
+
+def _no_step(trainer: L.Trainer) -> RuntimeError:
+    return RuntimeError(
+        f"The fit ended without a single training step (max_epochs={trainer.max_epochs}, "
+        f"max_steps={trainer.max_steps}, training batches={trainer.num_training_batches}); a query would ask "
+        "by an untrained model, so nothing was asked for. Raise these, or start without the checkpoint of a "
+        "fit that had ended."
+    )

@@ -1,0 +1,151 @@
+"""WEIGHTS: what a round's training begins with, and which of its weights are scored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from lightning_al.data.agreement import agree
+from lightning_al.data.book import is_writer
+from lightning_al.randomness import preserved_rng
+
+__all__ = ["Restart", "StoredWeights", "best_weights", "redraw"]
+
+Restart = Literal["initial", "redraw", "shrink_perturb", "warm"]
+
+_SHRINK, _PERTURB = 0.6, 0.01
+
+
+class StoredWeights:
+    """The weights that rounds begin with, kept in the state directory.
+
+    Args:
+        folder: The state directory.
+        restart: `"initial"`: those of round 0; `"redraw"`: new random ones; `"warm"`: those the last round
+            ended with; `"shrink_perturb"`: these shrunk to 0.6, plus 0.01 of new random ones (Ash & Adams,
+            "On Warm-Starting Neural Network Training", 2020, section 5).
+    """
+
+    def __init__(self, folder: Path, restart: Restart) -> None:
+        self.folder, self.restart = folder, restart
+
+    def begin(self, module: nn.Module, number: int, seed: int, *, drawn: bool = False) -> None:
+        """Put the weights that round `number` begins with into `module`, in place.
+
+        Args:
+            module: After `configure_model`, on its device.
+            number: The round.
+            seed: Of new random weights.
+            drawn: The module is fresh from a factory: with `"redraw"` it stays as it is.
+        """
+        initial = agree(lambda: _load(self._initial))
+        if initial is None:
+            if is_writer():
+                _save(module.state_dict(), self._initial)
+            return
+        if self.restart == "redraw" and drawn:
+            return
+        _put(module, initial, self._initial)
+        if number == 0 or self.restart == "initial":
+            return
+        if self.restart == "redraw":
+            redraw(module, seed)
+            return
+        last = agree(lambda: _load(self._after(number - 1)))
+        if last is not None:
+            _put(module, last, self._after(number - 1))
+        if self.restart == "shrink_perturb":
+            _shrink_perturb(module, seed)
+
+    def end(self, module: nn.Module, number: int) -> None:
+        """Keep what the next round begins with, if it begins with this one's weights."""
+        if self.restart in ("warm", "shrink_perturb") and is_writer():
+            _save(module.state_dict(), self._after(number))
+            self._after(number - 2).unlink(missing_ok=True)
+
+    @property
+    def _initial(self) -> Path:
+        return self.folder / "initial_weights.pt"
+
+    def _after(self, number: int) -> Path:
+        return self.folder / f"weights_{number}.pt"
+
+
+def redraw(module: nn.Module, seed: int) -> None:
+    """Draw every parameter anew by its layer's own `reset_parameters`.
+
+    Raises:
+        ValueError: If a parameter belongs to a layer that has none.
+    """
+    without = []
+    for name, layer in module.named_modules():
+        has = any(callable(getattr(layer, f, None)) for f in ("reset_parameters", "_reset_parameters"))
+        if not has and any(True for _ in layer.parameters(recurse=False)):
+            without += [f"{name}.{p}".lstrip(".") for p, _ in layer.named_parameters(recurse=False)]
+    if without:
+        raise ValueError(
+            f'`restart="redraw"` cannot draw {without[:5]} anew: their layers have no `reset_parameters`. '
+            "Give them one, or pass `fit_rounds` a function from a seed to a fresh module."
+        )
+    with preserved_rng(seed):
+        for layer in module.modules():
+            reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+            if callable(reset):
+                reset()
+
+
+def _shrink_perturb(module: nn.Module, seed: int) -> None:
+    last = [parameter.detach().clone() for parameter in module.parameters()]
+    redraw(module, seed)
+    with torch.no_grad():
+        for parameter, old in zip(module.parameters(), last, strict=True):
+            parameter.mul_(_PERTURB).add_(old, alpha=_SHRINK)
+
+
+@contextmanager
+def best_weights(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
+    """The weights of the best checkpoint in `module`, for the block only."""
+    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    if not agree(lambda: bool(path)):
+        raise RuntimeError(
+            '`score_with="best"` found no best checkpoint: none was saved in this fit. Let its monitored '
+            'metric be logged at least once, or use `score_with="last"`.'
+        )
+    now = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    best = agree(lambda: torch.load(path, map_location="cpu", weights_only=False)["state_dict"])
+    try:
+        module.load_state_dict(best)
+        yield
+    finally:
+        module.load_state_dict(now)
+
+
+def _load(path: Path) -> dict[str, Tensor] | None:
+    if not path.exists():
+        return None
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    """Whole or not at all."""
+    part = path.with_suffix(".part")
+    torch.save({name: value.detach().cpu().clone() for name, value in state.items()}, part)
+    os.replace(part, path)
+
+
+def _put(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"The model does not fit the weights in {path}, with which this run began ({error}). Use the "
+            "same model, or another `state_dir`."
+        ) from error

@@ -1,0 +1,15 @@
+"""1 POOL and 5 LABELLING: the data module, the ledger, and what lies between them.
+
+module.py    ActiveDataModule: loaders for Lightning, labels for people
+book.py      every change: the ledger first, then the state in memory
+ledger.py    the SQLite file; schema.py its tables
+state.py     what the events amount to
+samples.py   the data set behind one index; targets.py where labels sit in an item
+exchange.py  queries out and answers in, as CSV
+"""
+
+from lightning_al.data.ledger import Ledger, LedgerError
+from lightning_al.data.module import ActiveDataModule
+from lightning_al.data.waiting import AwaitingLabels
+
+__all__ = ["ActiveDataModule", "AwaitingLabels", "Ledger", "LedgerError"]

@@ -1,0 +1,345 @@
+"""BOOK: the ledger and the state it amounts to, kept in step.
+
+    ask, label, unlabel, ignore -> [LabelBook] -> Ledger first, then PoolState
+
+Only global rank 0 touches the file. Other ranks keep the state in memory and are told of the rest by
+the data module, before every training.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.distributed as dist
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+
+from lightning_al.data.initial import as_indices
+from lightning_al.data.ledger import Ledger, LedgerError
+from lightning_al.data.samples import Samples
+from lightning_al.data.schema import Event
+from lightning_al.data.state import ASKED, IGNORED, LABELED, POOL, Indices, PoolState
+from lightning_al.data.targets import encode
+
+__all__ = ["LabelBook", "is_writer"]
+
+_DEFAULT_HOME = "lightning_al_runs"
+
+
+def is_writer() -> bool:
+    """Whether this process is global rank 0."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank() == 0
+    return (getattr(rank_zero_only, "rank", None) or 0) == 0
+
+
+class LabelBook:
+    """What is asked and labelled of a data set.
+
+    Args:
+        samples: The data set behind one index.
+        state_dir: Folder of the ledger; `None`: a fresh numbered one, made by the first write.
+        seed: Of the run.
+        initial: Size or indices of the first set.
+        balanced: Draw it class by class.
+        starts_labeled: The data set holds the labels of the first set; else it is asked for.
+        on_existing: `"resume"` or `"error"`, should the folder hold a ledger already.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        *,
+        state_dir: str | os.PathLike[str] | None,
+        seed: int,
+        initial: int | Sequence[int],
+        balanced: bool,
+        starts_labeled: bool,
+        on_existing: str,
+    ) -> None:
+        self.samples, self.seed, self.initial = samples, seed, initial
+        self.balanced, self.starts_labeled, self.on_existing = balanced, starts_labeled, on_existing
+        self.state_dir = None if state_dir is None else Path(state_dir)
+        self.token = uuid.uuid4().hex
+        self.attached = False
+        self._state: PoolState | None = None
+
+    # ------------------------------------------------------------------ the two halves
+
+    @property
+    def ledger(self) -> Ledger:
+        """The file, wherever it is now; making this object opens nothing."""
+        if self.state_dir is None:
+            raise LedgerError(
+                "This run has no state directory yet: with `state_dir=None` a fresh folder is made "
+                "by the first training or label. Pass `state_dir` to name it now."
+            )
+        return Ledger(self.state_dir / "ledger.sqlite3", token=self.token)
+
+    @property
+    def state(self) -> PoolState:
+        """The state as of the last look at the ledger; before there is one, that of round 0."""
+        if self._state is None:
+            self._state = self._read() if self._on_disk() else self._planned()
+        return self._state
+
+    @state.setter
+    def state(self, state: PoolState) -> None:
+        self._state = state
+
+    def _on_disk(self) -> bool:
+        return self.state_dir is not None and self.ledger.exists()
+
+    def _planned(self) -> PoolState:
+        state = PoolState(len(self.samples))
+        state.apply(enumerate(self._first_events(), start=1))
+        return state
+
+    def _first_events(self) -> list[Event]:
+        chosen = self.samples.initial(self.initial, self.seed, balanced=self.balanced)
+        if not self.starts_labeled:
+            return [
+                self.event("asked", i, round=0, rank=rank, seed=self.seed, strategy="initial")
+                for rank, i in enumerate(chosen.tolist())
+            ]
+        texts = [_recorded(value) for value in self.samples.own_targets(chosen)]
+        return [
+            self.event("labeled", i, value=text, who="dataset", round=0, rank=rank, seed=self.seed)
+            for rank, (i, text) in enumerate(zip(chosen.tolist(), texts, strict=True))
+        ]
+
+    def _identity(self, length: int) -> dict[str, Any]:
+        """What a run is known by; of a data set that has grown, its beginning."""
+        samples = self.samples
+        return {
+            "seed": self.seed,
+            "initial": self.initial if isinstance(self.initial, int) else list(self.initial),
+            "initial_balanced": self.balanced,
+            "labeled_part": None if samples.unlabeled_set is None else len(samples.train_set),
+            "fingerprint": samples.fingerprint(length),
+        }
+
+    def _read(self) -> PoolState:
+        meta = self.ledger.meta()
+        state = PoolState(len(self.samples))
+        state.run_id = meta["run_id"]
+        self._check_identity(meta)
+        state.apply(self.ledger.events(), self._places(meta))
+        return state
+
+    # ------------------------------------------------------------------ beginning and resuming
+
+    def attach(self) -> None:
+        """On rank 0: make the ledger or read what it says, and check that it is this run's.
+
+        Raises:
+            LedgerError: If it is another data set's or seed's, or not to be resumed.
+        """
+        if self._on_disk() and not self.attached:
+            if self.on_existing == "error":
+                raise LedgerError(
+                    f'{self.state_dir} holds a ledger already and `on_existing="error"`. Choose '
+                    'another `state_dir`, or `on_existing="resume"` to go on with it.'
+                )
+            self._state = None
+            count = len(self.state.indices(LABELED))
+            rank_zero_info(
+                f"{self.state_dir}: resuming round {self.state.last_round}, {count:,} labelled; "
+                "on_existing='error' refuses."
+            )
+        elif not self._on_disk():
+            self._create()
+        self.refresh()
+        self.attached = True
+
+    def refresh(self) -> None:
+        """Read on: events that another process wrote since the last look."""
+        state = self.state
+        ledger = self.ledger
+        if ledger.last()[0] != state.seq:
+            state.apply(ledger.events(after=state.seq), self._places(ledger.meta()))
+
+    def _create(self) -> None:
+        if self.state_dir is None:
+            self.state_dir = _fresh_folder()
+            rank_zero_info(
+                f"Labels and queries of this run are kept in {self.state_dir}; pass it as "
+                "`state_dir` to resume."
+            )
+        self.samples.warn_if_stochastic()
+        first = self._first_events()
+        if self._state is None:
+            self._state = self._planned()
+        self.ledger.create({"size": len(self.samples), **self._identity(len(self.samples))})
+        self._state.run_id = self.ledger.meta()["run_id"]
+        if first:
+            self.ledger.append(first)
+
+    def _check_identity(self, meta: dict[str, Any]) -> None:
+        recorded = int(meta["size"])
+        if len(self.samples) < recorded:
+            raise LedgerError(
+                f"{self.state_dir} was made for a data set of {recorded:,} samples, this one has "
+                f"{len(self.samples):,}. Use the whole data set, or another `state_dir`."
+            )
+        for key, now in self._identity(recorded).items():
+            then = meta.get(key)
+            if then == now or (key == "fingerprint" and self._same_samples(then, now)):
+                continue
+            raise LedgerError(
+                f"{self.state_dir} was made with {key} {then}, this run has {now}. Labels would go to "
+                "other samples or the run would not be the same. Set it as it was, or use another "
+                "`state_dir`."
+            )
+
+    def _same_samples(self, then: Any, now: Any) -> bool:
+        """Augmented items and moved ids cannot be compared by content; ids are looked up instead."""
+        return "length" in (then, now) or (then.startswith("ids:") and now.startswith("ids:"))
+
+    def _places(self, meta: dict[str, Any]) -> Callable[[Event], int] | None:
+        """Where the ledger's samples are now: labels follow ids, should the order have changed."""
+        if self.samples.ids is None:
+            return None
+        if meta["fingerprint"] == self.samples.fingerprint(int(meta["size"])):
+            return None
+        where = {name: index for index, name in enumerate(self.samples.ids)}
+
+        def index_of(event: Event) -> int:
+            if event.id not in where:
+                raise LedgerError(
+                    f"The ledger in {self.state_dir} knows sample {event.id!r}, which is not among "
+                    "this data set's `ids`. Use the data set it was made for, or another `state_dir`."
+                )
+            return where[event.id]
+
+        return index_of
+
+    # ------------------------------------------------------------------ writing
+
+    def write(self, events: list[Event], *, round_row: dict[str, Any] | None = None) -> None:
+        """Events to disk, then to memory; nothing of them if the disk refuses."""
+        if is_writer():
+            if not self.attached:
+                self.attach()
+            self.refresh()
+            if events or round_row:
+                self.ledger.append(events, round_row=round_row)
+        state = self.state
+        state.apply(enumerate(events, start=state.seq + 1))
+
+    def ask(
+        self,
+        indices: Any,
+        *,
+        strategy: str | None = None,
+        scores: Sequence[float] | None = None,
+        round_row: dict[str, Any] | None = None,
+    ) -> int:
+        """Record a query of pool samples; returns its round."""
+        found = self._of_status(indices, {POOL}, "be asked for")
+        state = self.state
+        fresh = not len(state.indices(LABELED)) and not len(state.indices(ASKED))
+        number = 0 if fresh and state.last_round == 0 else state.last_round + 1
+        events = [
+            self.event("asked", i, round=number, rank=rank, strategy=strategy, seed=self.seed,
+                       score=None if scores is None else float(scores[rank]))
+            for rank, i in enumerate(found.tolist())
+        ]  # fmt: skip
+        self.write(events, round_row=round_row)
+        return number
+
+    def label(
+        self,
+        indices: Indices,
+        targets: Sequence[Any],
+        *,
+        who: str,
+        overwrite: bool = False,
+        skipped: Sequence[int] = (),
+    ) -> None:
+        """Record targets, and samples that were skipped: all or none.
+
+        Targets by `who="dataset"` are the data set's own, which the ledger need not hold.
+        """
+        state = self.state
+        labeled = indices[state.status[indices] == LABELED]
+        if labeled.size and not overwrite:
+            raise ValueError(
+                f"Samples {labeled[:5].tolist()} are labelled already, with "
+                f"{[state.target(i) for i in labeled[:5]]}. Pass `overwrite=True` to correct them; the "
+                "ledger keeps the old label too."
+            )
+        events = []
+        for index, target in zip(indices.tolist(), targets, strict=True):
+            status = state.status[index]
+            events.append(
+                self.event(
+                    "relabeled" if status == LABELED else "labeled", index,
+                    value=_recorded(target) if who == "dataset" else encode(target), who=who,
+                    round=int(state.round[index] if status in (ASKED, LABELED) else state.last_round),
+                )
+            )  # fmt: skip
+        self.write(events + [self.event("ignored", index, who=who) for index in skipped])
+
+    def unlabel(self, indices: Any, who: str | None = None) -> None:
+        """Put labelled, asked or ignored samples back into the pool."""
+        found = self._of_status(indices, {LABELED, ASKED, IGNORED}, "go back to the pool")
+        self.write([self.event("undone", index, who=who) for index in found.tolist()])
+
+    def ignore(self, indices: Any, who: str | None = None) -> None:
+        """Never ask for these samples again: unclear, broken, not wanted."""
+        found = self._of_status(indices, {POOL, ASKED}, "be ignored")
+        self.write([self.event("ignored", index, who=who) for index in found.tolist()])
+
+    def event(self, kind: str, index: int, **values: Any) -> Event:
+        """An event of one sample, with the user's name of it."""
+        ids = self.samples.ids
+        return Event(kind, index, None if ids is None else ids[index], **values)
+
+    def _of_status(self, indices: Any, allowed: Iterable[int], purpose: str) -> Indices:
+        found = as_indices(indices, len(self.samples))
+        wrong = found[~_isin(self.state.status[found], allowed)]
+        if wrong.size:
+            names = ["in the pool", "asked for already", "labelled", "ignored"]
+            index = int(wrong[0])
+            raise ValueError(
+                f"Samples {wrong[:5].tolist()} cannot {purpose}: sample {index} is "
+                f"{names[self.state.status[index]]}. See `pool_indices`, `asked_indices`, "
+                "`labeled_indices` and `ignored_indices`."
+            )
+        return found
+
+
+def _isin(values: Any, allowed: Iterable[int]) -> Any:
+    return np.isin(values, list(allowed))
+
+
+def _recorded(target: Any) -> str | None:
+    """A data set's own target is kept if it is small (a class, a number); a mask stays where it is."""
+    try:
+        text = encode(target)
+    except TypeError:
+        return None
+    return text if len(text) <= 200 else None
+
+
+def _fresh_folder() -> Path:
+    home = Path(_DEFAULT_HOME)
+    number = 1
+    while True:
+        folder = home / f"run_{number:04d}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise LedgerError(
+                f"{folder} cannot be made ({error}); labels must be on disk before training goes on. "
+                "Pass a `state_dir` that can be written."
+            ) from error
+        else:
+            return folder

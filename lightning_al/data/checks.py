@@ -1,0 +1,102 @@
+"""Arguments that do not fit: one message that says what was given, what is needed, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.utils.data import IterableDataset
+
+from lightning_al.data.initial import as_indices
+
+__all__ = ["check_lightning", "check_map_style", "check_options", "check_positive"]
+
+
+def check_lightning(trainer: Any) -> None:
+    """Refuse a Trainer of the other package: its classes are not these classes."""
+    if trainer is not None and not isinstance(trainer, L.Trainer):
+        kind = f"{type(trainer).__module__.split('.')[0]}.{type(trainer).__name__}"
+        raise MisconfigurationException(
+            f"The Trainer is a {kind}, but lightning_al is built on `lightning`; the two packages do "
+            "not mix. Write `import lightning as L` and use `L.Trainer` and `L.LightningModule`."
+        )
+
+
+def check_map_style(**sets: Any) -> None:
+    """Refuse what has no length or no items by index."""
+    for name, dataset in sets.items():
+        if dataset is None and name != "train_set":
+            continue
+        has = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+        if isinstance(dataset, IterableDataset) or not has:
+            raise TypeError(
+                f"`{name}` is a {type(dataset).__name__}, which has no samples by index; a pool needs a "
+                "data set with `__getitem__` and `__len__`. Write the stream to disk, or list its files."
+            )
+        if name == "train_set" and len(dataset) == 0:
+            raise ValueError(
+                "`train_set` is empty; at least one sample is needed. Pass the samples that have labels, "
+                "or all samples with `oracle`."
+            )
+
+
+def check_positive(**values: Any) -> None:
+    """Refuse sizes and counts below 1."""
+    for name, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(f"`{name}` is {value!r}; needed is a whole number, 1 or more.")
+        if value < 1:
+            raise ValueError(f"`{name}` is {value}; it must be at least 1.")
+
+
+def check_options(
+    size: int,
+    *,
+    initial: int | Sequence[int],
+    has_unlabeled_set: bool,
+    oracle: Any,
+    ids: Sequence[Any] | None,
+    on_existing: str,
+    initial_balanced: bool,
+) -> None:
+    """Refuse options that contradict each other or the data set."""
+    if isinstance(initial, int | np.integer):
+        if not 0 <= initial <= size:
+            raise ValueError(
+                f"`initial` is {initial}, but the data set has {size:,} samples. Ask for 0 to {size:,}."
+            )
+    else:
+        as_indices(initial, size, "initial")
+    given = not isinstance(initial, int) or initial > 0
+    if has_unlabeled_set and given:
+        raise ValueError(
+            "`initial` was given together with `unlabeled_set`, where all of `train_set` is labelled from "
+            "the start. Leave one of them out."
+        )
+    if not (callable(oracle) or oracle in ("dataset", "people")):
+        raise ValueError(
+            f'`oracle` is {oracle!r}; needed is "dataset", "people", or a function from indices to targets.'
+        )
+    if initial_balanced and (oracle != "dataset" or not isinstance(initial, int | np.integer)):
+        raise ValueError(
+            "`initial_balanced=True` draws by class, so it needs `initial` as a number and "
+            '`oracle="dataset"`. Leave it out, or choose the indices yourself.'
+        )
+    if on_existing not in ("resume", "error"):
+        raise ValueError(f'`on_existing` is {on_existing!r}; needed is "resume" or "error".')
+    if ids is not None:
+        _check_ids([str(name) for name in ids], size)
+
+
+def _check_ids(ids: list[str], size: int) -> None:
+    if len(ids) != size:
+        raise ValueError(f"`ids` has {len(ids):,} names for {size:,} samples; needed is one each.")
+    if len(set(ids)) < size:
+        seen: set[str] = set()
+        double = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"`ids` holds {double!r} more than once; a name must mean one sample.")

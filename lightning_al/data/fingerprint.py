@@ -1,0 +1,78 @@
+"""FINGERPRINT: is this the data set the ledger was written for?
+
+A digest of the user's `ids`, else of 16 seeded items. A longer data set with the same beginning
+passes, so that a pool can grow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_al.data.targets import TargetPlace
+from lightning_al.randomness import generator_for, preserved_rng
+
+__all__ = ["fingerprint", "is_stochastic"]
+
+_ITEMS = 16
+
+
+def fingerprint(dataset: Any, length: int, place: TargetPlace, ids: Sequence[str] | None = None) -> str:
+    """A digest of the first `length` samples, targets left out: labels may be corrected."""
+    if ids is not None:
+        text = "\n".join(ids[:length])
+        return "ids:" + hashlib.sha256(text.encode()).hexdigest()[:32]
+    if length == 0 or is_stochastic(dataset, place):
+        return "length"
+    digest = hashlib.sha256()
+    with preserved_rng():
+        for index in _probes(length):
+            _update(digest, place.put(dataset[index], None))
+    return "items:" + digest.hexdigest()[:32]
+
+
+def is_stochastic(dataset: Any, place: TargetPlace) -> bool:
+    """Whether one item fetched twice differs, as it does under augmentation."""
+    if len(dataset) == 0:
+        return False
+    with preserved_rng():
+        texts = []
+        for _ in range(2):
+            digest = hashlib.sha256()
+            _update(digest, place.put(dataset[0], None))
+            texts.append(digest.digest())
+    return texts[0] != texts[1]
+
+
+def _probes(length: int) -> list[int]:
+    generator = generator_for(0, "fingerprint", length)
+    return sorted(torch.randperm(length, generator=generator)[:_ITEMS].tolist())
+
+
+def _update(digest: Any, value: Any) -> None:
+    """Feed what is plainly data; an object of another kind counts by its type alone."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
+    if isinstance(value, np.ndarray | np.generic):
+        digest.update(f"{value.dtype}{value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            digest.update(str(key).encode())
+            _update(digest, value[key])
+    elif isinstance(value, tuple | list):
+        digest.update(f"[{len(value)}]".encode())
+        for part in value:
+            _update(digest, part)
+    elif isinstance(value, str | bytes | bool | int | float | None):
+        digest.update(repr(value).encode())
+    elif callable(getattr(value, "tobytes", None)):  # an image of Pillow
+        digest.update(value.tobytes())
+    else:
+        digest.update(type(value).__qualname__.encode())

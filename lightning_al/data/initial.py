@@ -1,0 +1,93 @@
+"""The first labelled set: given, drawn at random, or drawn class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_al.data.state import Indices
+from lightning_al.data.targets import TargetPlace, is_missing
+from lightning_al.randomness import generator_for
+
+__all__ = ["as_indices", "class_of_every_sample", "initial_indices"]
+
+
+def as_indices(indices: Any, size: int, name: str = "indices") -> Indices:
+    """Data set indices as an array, in the order given.
+
+    Raises:
+        TypeError: If they are not whole numbers.
+        IndexError: If one is outside of the data set.
+        ValueError: If one is given twice.
+    """
+    if isinstance(indices, Tensor):
+        indices = indices.cpu().numpy()
+    elif isinstance(indices, Iterable) and not isinstance(indices, np.ndarray):
+        indices = list(indices)
+    found = np.atleast_1d(np.asarray(indices))
+    if found.size == 0:
+        return np.empty(0, np.int64)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise TypeError(
+            f"`{name}` has type {found.dtype} and shape {found.shape}; needed are whole numbers in a "
+            "row. Turn a mask into indices with `numpy.flatnonzero(mask)`."
+        )
+    found = found.astype(np.int64)
+    outside = found[(found < 0) | (found >= size)]
+    if outside.size:
+        raise IndexError(
+            f"`{name}` holds {outside[:5].tolist()}, but the data set has indices 0 to {size - 1}. "
+            "Pass places in the data set, not in a batch or in the pool."
+        )
+    unique, counts = np.unique(found, return_counts=True)
+    if len(unique) < len(found):
+        raise ValueError(
+            f"`{name}` holds {unique[counts > 1][:5].tolist()} more than once; a sample has one label. "
+            "Remove the doubles."
+        )
+    return found
+
+
+def initial_indices(
+    initial: int | Sequence[int], size: int, seed: int, classes: Indices | None = None
+) -> Indices:
+    """The samples of round 0, a function of its arguments alone: the same on every rank."""
+    if not isinstance(initial, int | np.integer):
+        return as_indices(initial, size, "initial")
+    generator = generator_for(seed, "initial")
+    order = torch.randperm(size, generator=generator).numpy()
+    if classes is None:
+        return np.asarray(order[: int(initial)], np.int64)
+    # Each class in random order; then the first of every class, the second of every class, ...
+    ranked = classes[order]
+    turn = np.empty(size, np.int64)
+    for name in np.unique(classes):
+        turn[ranked == name] = np.arange(np.count_nonzero(ranked == name))
+    return np.asarray(order[np.argsort(turn, kind="stable")][: int(initial)], np.int64)
+
+
+def class_of_every_sample(dataset: Any, place: TargetPlace) -> Indices:
+    """The classes of a data set: its `targets` or `labels` if it has them, else item by item.
+
+    Raises:
+        ValueError: If a sample has no class.
+    """
+    known = next((getattr(dataset, n) for n in ("targets", "labels") if hasattr(dataset, n)), None)
+    if known is None or len(known) != len(dataset):
+        known = [place.get(dataset[index]) for index in range(len(dataset))]
+    values = [v.item() if hasattr(v, "item") and getattr(v, "ndim", 1) == 0 else v for v in known]
+    bad = [index for index, value in enumerate(values) if is_missing(value) or not _is_class(value)]
+    if bad:
+        raise ValueError(
+            f"`initial_balanced=True` needs the class of every sample, but those of {bad[:5]} are "
+            f"{[values[i] for i in bad[:5]]}. Give the initial set as indices, or leave it random."
+        )
+    return np.unique(np.asarray(values), return_inverse=True)[1].astype(np.int64)
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, int | str)

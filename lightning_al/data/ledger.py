@@ -1,0 +1,354 @@
+"""5 LEDGER: what was asked, labelled and ignored, on disk before anything goes on.
+
+    ActiveDataModule -> [Ledger] -> ledger.sqlite3
+
+One SQLite file, rollback journal (WAL fails on cluster file systems), full synchronous commits. A
+connection lives for one transaction and never crosses a fork, spawn or pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import sqlite3
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lightning_al.data.schema import (
+    COLUMNS,
+    GENESIS,
+    MIGRATIONS,
+    SCHEMA_VERSION,
+    TABLES,
+    Event,
+    digest,
+)
+
+__all__ = ["Ledger", "LedgerError"]
+
+_KEPT_BACKUPS = 3
+_SELECT = f"SELECT {', '.join(COLUMNS)}, digest FROM events"
+
+
+class LedgerError(RuntimeError):
+    """The ledger cannot be read or written as asked; the message says what to do."""
+
+
+class Ledger:
+    """The append-only record of one run's queries and labels.
+
+    Args:
+        path: The file; created by the first write.
+        token: Who writes: processes of one run share it, others are kept out while it lives.
+
+    Example:
+        >>> import tempfile
+        >>> ledger = Ledger(Path(tempfile.mkdtemp()) / "ledger.sqlite3")
+        >>> ledger.create({"size": 10})
+        >>> ledger.append([Event("asked", 7, round=1, rank=0), Event("labeled", 7, value="3", round=1)])
+        >>> [(event.kind, event.sample) for _, event in ledger.events()]
+        [('asked', 7), ('labeled', 7)]
+        >>> ledger.verify()
+        2
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, token: str | None = None) -> None:
+        self.path = Path(path)
+        self.token = token or uuid.uuid4().hex
+
+    # ------------------------------------------------------------------ reading
+
+    def exists(self) -> bool:
+        """Whether the file is there and not empty (a run killed while creating it leaves it empty)."""
+        return self.path.is_file() and self.path.stat().st_size > 0
+
+    def meta(self) -> dict[str, Any]:
+        """What the run recorded about itself when it began: seed, size, fingerprint, strategy, ..."""
+        with self._reading() as db:
+            return {key: json.loads(value) for key, value in db.execute("SELECT * FROM meta")}
+
+    def events(self, after: int = 0) -> Iterator[tuple[int, Event]]:
+        """Sequence numbers and events in order, those after `after`; checks the chain on the way.
+
+        Raises:
+            LedgerError: At the first row that does not follow from the one before.
+        """
+        with self._reading() as db:
+            previous, expected = GENESIS, after + 1
+            if after:
+                row = db.execute("SELECT digest FROM events WHERE seq = ?", (after,)).fetchone()
+                if row is None:
+                    raise self._broken(after, "is gone")
+                previous = row[0]
+            for *row, link in db.execute(f"{_SELECT} WHERE seq > ? ORDER BY seq", (after,)):
+                if row[0] != expected:
+                    raise self._broken(expected, "is missing")
+                if digest(previous, tuple(row)) != link:
+                    raise self._broken(expected, "was changed after it was written")
+                previous, expected = link, expected + 1
+                seq, kind, sample, name, value, who, _at, *rest = row
+                yield seq, Event(kind, sample, name, value, who, *rest)
+
+    def last(self) -> tuple[int, str]:
+        """Sequence number and digest of the newest event; `(0, GENESIS)` of an empty ledger."""
+        with self._reading() as db:
+            return _last(db)
+
+    def verify(self) -> int:
+        """Check the digest of every event; returns how many there are.
+
+        Raises:
+            LedgerError: At the first row that does not follow from the one before.
+        """
+        return sum(1 for _ in self.events())
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """The measurements of every round, in order."""
+        with self._reading() as db:
+            rows = db.execute("SELECT row FROM rounds ORDER BY round").fetchall()
+        return [_finite(json.loads(row)) for (row,) in rows]
+
+    # ------------------------------------------------------------------ writing
+
+    def create(self, meta: dict[str, Any]) -> None:
+        """Make the tables and record what the run is; nothing happens where they are there already."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(
+                f"The state directory {self.path.parent} cannot be made ({error}); labels must be on "
+                "disk before training goes on. Pass a `state_dir` that can be written."
+            ) from error
+        with self._writing(new=True) as db:
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone():
+                return
+            for statement in TABLES:
+                db.execute(statement)
+            meta = {"schema_version": SCHEMA_VERSION, "run_id": uuid.uuid4().hex[:12]} | meta
+            db.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in meta.items()])
+
+    def append(self, events: Sequence[Event], *, round_row: dict[str, Any] | None = None) -> None:
+        """Write events, and on request a round's measurements, all of them or none.
+
+        They are on disk when the call returns.
+        """
+        at = datetime.now(UTC).isoformat(timespec="microseconds")
+        with self._writing() as db:
+            seq, previous = _last(db)
+            rows = []
+            for number, event in enumerate(events, start=seq + 1):
+                row = (
+                    number, event.kind, event.sample, event.id, event.value, event.who, at,
+                    event.round, event.strategy, event.seed, _real(event.score), event.rank,
+                )  # fmt: skip
+                previous = digest(previous, row)
+                rows.append((*row, previous))
+            marks = ", ".join("?" * (len(COLUMNS) + 1))
+            db.executemany(f"INSERT INTO events VALUES ({marks})", rows)
+            if round_row is not None:
+                _put_round(db, round_row, at)
+
+    def set_meta(self, **values: Any) -> None:
+        """Record further facts about the run."""
+        with self._writing() as db:
+            db.executemany(
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                [(key, json.dumps(value)) for key, value in values.items()],
+            )
+
+    def backup(self, name: str) -> Path:
+        """Copy the ledger with SQLite's own backup to `backups/<name>.sqlite3`; the newest few stay."""
+        folder = self.path.parent / "backups"
+        target, part = folder / f"{name}.sqlite3", folder / f"{name}.part"
+        try:
+            folder.mkdir(exist_ok=True)
+            part.unlink(missing_ok=True)
+            with self._reading() as db, closing(sqlite3.connect(part)) as copy:
+                db.backup(copy)
+            os.replace(part, target)
+        except (OSError, sqlite3.Error) as error:
+            raise self._explained(error) from error
+        for old in sorted(folder.glob("*.sqlite3"), key=lambda p: p.stat().st_mtime)[:-_KEPT_BACKUPS]:
+            old.unlink(missing_ok=True)
+        return target
+
+    # ------------------------------------------------------------------ ownership
+
+    def claim(self) -> None:
+        """Keep other runs out until `release`, or until this process is gone.
+
+        Raises:
+            LedgerError: If another run that may still live holds the ledger.
+        """
+        with self._writing() as db:
+            db.execute("DELETE FROM owner")
+            db.execute(
+                "INSERT INTO owner VALUES (1, ?, ?, ?, ?, ?, ?)",
+                (self.token, *_process(), datetime.now(UTC).isoformat(timespec="seconds")),
+            )
+
+    def release(self, *, force: bool = False) -> None:
+        """Let other runs in; `force` also where another host's run, known to be dead, holds it."""
+        if self.exists():
+            with self._writing(check_owner=not force) as db:
+                db.execute("DELETE FROM owner")
+
+    def _check_owner(self, db: sqlite3.Connection) -> None:
+        owner = db.execute("SELECT token, host, pid, started, job, since FROM owner").fetchone()
+        if owner is None or owner[0] == self.token or not _may_live(*owner[1:5]):
+            return
+        _, host, pid, _, _, since = owner
+        raise LedgerError(
+            f"The state directory {self.path.parent} is in use by process {pid} on {host} since "
+            f"{since}; two runs must not write one ledger. Wait for that run or end it; if it is gone "
+            f"(another host cannot be asked), call `Ledger({str(self.path)!r}).release(force=True)`; "
+            "or choose another `state_dir`."
+        )
+
+    # ------------------------------------------------------------------ connections
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        if not self.exists():
+            raise LedgerError(
+                f"There is no ledger at {self.path}. It is made when training starts or the first "
+                "label is given; check `state_dir`."
+            )
+        try:
+            with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+                self._check_schema(db, migrate=False)
+                yield db
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    @contextmanager
+    def _writing(self, *, new: bool = False, check_owner: bool = True) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as db:
+                db.execute("PRAGMA journal_mode = DELETE")
+                db.execute("PRAGMA synchronous = EXTRA")
+                db.execute("BEGIN IMMEDIATE")
+                try:
+                    empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+                    if not (new and empty):
+                        self._check_schema(db, migrate=True)
+                        if check_owner:
+                            self._check_owner(db)
+                    yield db
+                    db.execute("COMMIT")
+                except BaseException:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                    raise
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _check_schema(self, db: sqlite3.Connection, *, migrate: bool) -> None:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+        if not {"meta", "events", "rounds", "owner"} <= tables:
+            raise LedgerError(
+                f"{self.path} is a database, but no ledger of lightning_al: tables {sorted(tables)}. "
+                "Choose another `state_dir`, or move that file away."
+            )
+        row = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+        version = int(json.loads(row[0])) if row else 0
+        if version > SCHEMA_VERSION:
+            raise LedgerError(
+                f"{self.path} has schema version {version}; this lightning_al knows up to "
+                f"{SCHEMA_VERSION}. Upgrade lightning_al, or choose another `state_dir`."
+            )
+        if migrate:
+            for step in range(version, SCHEMA_VERSION):
+                MIGRATIONS[step](db)
+                db.execute(
+                    "UPDATE meta SET value = ? WHERE key = 'schema_version'",
+                    (json.dumps(step + 1),),
+                )
+
+    def _broken(self, seq: int, what: str) -> LedgerError:
+        backups = sorted((self.path.parent / "backups").glob("*.sqlite3"), key=lambda p: p.stat().st_mtime)
+        newest = f"The newest backup is {backups[-1]}; " if backups else "There is no backup; "
+        return LedgerError(
+            f"Event {seq} of {self.path} {what}: the digests do not follow on. Nothing was changed. "
+            f"{newest}copy the damaged file somewhere safe before you put another in its place."
+        )
+
+    def _explained(self, error: Exception) -> LedgerError:
+        text = str(error)
+        if "not a database" in text or "malformed" in text:
+            backups = self.path.parent / "backups"
+            return LedgerError(
+                f"{self.path} is not a readable ledger ({text}). Nothing was changed. Choose another "
+                f"`state_dir`, or put a copy from {backups} in its place."
+            )
+        if "readonly" in text or "unable to open" in text or isinstance(error, PermissionError):
+            return LedgerError(
+                f"{self.path} cannot be written ({text}); a label must be on disk before the call "
+                "returns. Pass a `state_dir` that can be written."
+            )
+        return LedgerError(
+            f"Writing or reading {self.path} failed ({text}). What was written before is safe, the "
+            "last call was undone. Free disk space or wait for the other process, then run again."
+        )
+
+
+def _last(db: sqlite3.Connection) -> tuple[int, str]:
+    row = db.execute("SELECT seq, digest FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+    return (int(row[0]), str(row[1])) if row else (0, GENESIS)
+
+
+def _put_round(db: sqlite3.Connection, row: dict[str, Any], at: str) -> None:
+    """A round trained again replaces its measurements and keeps what only the earlier run knew."""
+    old = db.execute("SELECT row FROM rounds WHERE round = ?", (row["round"],)).fetchone()
+    merged = (json.loads(old[0]) if old else {}) | row
+    db.execute("INSERT OR REPLACE INTO rounds VALUES (?, ?, ?)", (row["round"], at, _dumps(merged)))
+
+
+def _dumps(row: dict[str, Any]) -> str:
+    return json.dumps({k: None if _is_nan(v) else v for k, v in row.items()})
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: float("nan") if value is None else value for key, value in row.items()}
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _real(score: float | None) -> float | None:
+    """SQLite stores NaN as NULL; write it so that the digest sees what will be read back."""
+    return None if score is None or math.isnan(score) else float(score)
+
+
+def _process() -> tuple[str, int, str | None, str | None]:
+    pid = os.getpid()
+    return socket.gethostname(), pid, _started(pid), os.environ.get("SLURM_JOB_ID")
+
+
+def _started(pid: int) -> str | None:
+    """When the process began, where the system tells: a pid alone may have been given out again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except OSError:
+        return None
+
+
+def _may_live(host: str, pid: int, started: str | None, job: str | None) -> bool:
+    if (host, pid, started) == _process()[:3]:
+        return False  # this very process, by another data module
+    if host != socket.gethostname():
+        return job is None or job != os.environ.get("SLURM_JOB_ID")  # a requeued job moved here
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return started is None or _started(pid) in (None, started)

@@ -1,0 +1,138 @@
+"""STATE: what the ledger's events amount to, as arrays over the data set.
+
+    events -> [PoolState.apply] -> labelled, asked, ignored, pool
+
+The four are disjoint and together the whole. Labelled samples are in the order of round and rank in
+the query, whenever their answers came in: training sees the same order after a restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_al.data.schema import Event
+from lightning_al.data.targets import decode
+
+__all__ = ["ASKED", "IGNORED", "LABELED", "POOL", "Indices", "PoolState"]
+
+Indices = npt.NDArray[np.int64]
+
+POOL, ASKED, LABELED, IGNORED = range(4)
+_UNRANKED = np.iinfo(np.int32).max
+_AFTER = {"asked": ASKED, "labeled": LABELED, "relabeled": LABELED, "ignored": IGNORED}
+
+
+class PoolState:
+    """Status, round and target of every sample.
+
+    Args:
+        size: Number of samples of the data set.
+
+    Example:
+        >>> state = PoolState(4)
+        >>> state.apply([(1, Event("asked", 2, round=1, rank=0)), (2, Event("labeled", 2, value="7"))])
+        >>> state.indices(LABELED), state.indices(POOL), state.target(2), state.last_round
+        (array([2]), array([0, 1, 3]), 7, 1)
+    """
+
+    def __init__(self, size: int) -> None:
+        self.status = np.zeros(size, np.int8)
+        self.round = np.full(size, -1, np.int32)
+        self.rank = np.full(size, _UNRANKED, np.int32)
+        self.first = np.zeros(size, np.int64)  # sequence number of the event that began this status
+        self.supplied = np.zeros(size, bool)  # the data set holds the target
+        self.values: dict[int, str] = {}  # targets of labelled samples, as JSON
+        self.last_round = 0
+        self.seq = 0
+        self.run_id = ""
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    def apply(
+        self, events: Iterable[tuple[int, Event]], index_of: Callable[[Event], int] | None = None
+    ) -> None:
+        """Bring the state up to date; `index_of` finds an event's sample where indices have moved."""
+        for seq, event in events:
+            index = event.sample if index_of is None else index_of(event)
+            if event.kind == "undone":
+                self._clear(index)
+            elif event.kind == "relabeled":
+                self._set_value(index, event)
+            else:
+                self._enter(index, seq, event)
+            self.seq = seq
+            self.last_round = max(self.last_round, event.round or 0)
+
+    def _clear(self, index: int) -> None:
+        self.status[index], self.round[index], self.rank[index] = POOL, -1, _UNRANKED
+        self.supplied[index] = False
+        self.values.pop(index, None)
+
+    def _enter(self, index: int, seq: int, event: Event) -> None:
+        self.status[index] = _AFTER[event.kind]
+        if event.round is not None:
+            self.round[index] = event.round
+        if event.rank is not None:
+            self.rank[index] = event.rank
+        self.first[index] = seq
+        self.values.pop(index, None)
+        if event.kind == "labeled":
+            self._set_value(index, event)
+
+    def _set_value(self, index: int, event: Event) -> None:
+        self.supplied[index] = event.who == "dataset"
+        if event.value is not None:
+            self.values[index] = event.value
+
+    def indices(self, status: int) -> Indices:
+        """Samples of one status; labelled and asked ones in the order of their query."""
+        found = np.flatnonzero(self.status == status)
+        if status in (POOL, IGNORED):
+            return found
+        return found[np.lexsort((self.first[found], self.rank[found], self.round[found]))]
+
+    def labeled_up_to(self, last: int | None = None, first: int = 0) -> Indices:
+        """Labelled samples of rounds `first` to `last`, in order."""
+        found = self.indices(LABELED)
+        rounds = self.round[found]
+        return found[(rounds >= first) & (rounds <= (self.last_round if last is None else last))]
+
+    def target(self, index: int) -> Any:
+        """The recorded target of a labelled sample, `None` where only the data set holds it."""
+        text = self.values.get(int(index))
+        return None if text is None else decode(text)
+
+    def overrides(self, indices: Indices) -> dict[int, Any]:
+        """Targets that the data set does not supply, by index."""
+        given = indices[~self.supplied[indices]]
+        return {int(index): self.target(index) for index in given}
+
+    def digest(self) -> str:
+        """A hash of what training would see: the labelled samples in order, and their targets."""
+        labeled = self.indices(LABELED)
+        text = "\n".join(self.values.get(int(index), "") for index in labeled)
+        return hashlib.sha256(labeled.tobytes() + text.encode()).hexdigest()
+
+    def class_counts(self, indices: Indices) -> dict[Any, int] | None:
+        """How often each class occurs among `indices`; `None` where targets are not classes."""
+        counts: dict[Any, int] = {}
+        for index in indices:
+            value = self.target(index)
+            if isinstance(value, bool) or not isinstance(value, int | str):
+                return None
+            counts[value] = counts.get(value, 0) + 1
+        return counts
+
+    def label_entropy(self, indices: Indices) -> float:
+        """Entropy, in nats, of the classes among `indices`; NaN where targets are not classes."""
+        counts = self.class_counts(indices)
+        if not counts:
+            return float("nan")
+        shares = np.array(list(counts.values())) / len(indices)
+        return float(-(shares * np.log(shares)).sum()) + 0.0

@@ -1,0 +1,24 @@
+"""Pure tensor functions: scores (higher = more informative) and selections (global positions).
+
+They know nothing of Lightning. Scores take probabilities with the class axis last; selections take
+`generator`, `shard` and `return_scores` and give the same positions on any number of ranks.
+"""
+
+from lightning_al.functional.scores import (
+    entropy,
+    hyperplane_distance,
+    least_confidence,
+    margin,
+)
+from lightning_al.functional.selection import power_sample, top_k
+from lightning_al.functional.shard import Shard
+
+__all__ = [
+    "Shard",
+    "entropy",
+    "hyperplane_distance",
+    "least_confidence",
+    "margin",
+    "power_sample",
+    "top_k",
+]

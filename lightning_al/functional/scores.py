@@ -1,0 +1,181 @@
+"""3 SCORES: how informative is each pool sample on its own?
+
+    probabilities or embeddings -> [scores] -> selection
+
+Pure functions on tensors, the class axis last; higher = more informative, always. To add one: write
+the function, its slow definition in `tests/reference/`, its class in `acquisition/`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["entropy", "hyperplane_distance", "least_confidence", "margin"]
+
+_CHECKED_ROWS = 1000
+
+
+def entropy(probs: Tensor, base: float | None = None) -> Tensor:
+    """Shannon entropy of the predicted class distribution.
+
+    High where the probability is spread over many classes, zero where one class has it all. Between
+    0 and log(C); in nats, or in units of `base` (2: bits).
+
+    Args:
+        probs: Class probabilities `(..., C)`; each row sums to one.
+        base: Base of the logarithm; `None` is e.
+
+    Returns:
+        Scores `(...)`; higher = more informative.
+
+    Raises:
+        ValueError: If the rows are not probabilities.
+
+    References:
+        Shannon, "A Mathematical Theory of Communication", 1948, section 6. As a query rule: Settles,
+        "Active Learning Literature Survey", 2009, section 3.1. Cost: O(N C).
+
+    Example:
+        >>> import torch
+        >>> entropy(torch.tensor([[0.5, 0.5], [1.0, 0.0]]), base=2)
+        tensor([1., 0.])
+    """
+    if base is not None and (base <= 0 or base == 1):
+        raise ValueError(f"`base` is {base}, but a logarithm needs one above 0 and other than 1.")
+    nats: Tensor = torch.special.entr(_checked(probs)).sum(-1).clamp_min(0)
+    return nats if base is None else nats / math.log(base)
+
+
+def least_confidence(probs: Tensor) -> Tensor:
+    """One minus the probability of the most probable class.
+
+    High where even the best guess is unlikely. Between 0 and 1 - 1/C.
+
+    Args:
+        probs: Class probabilities `(..., C)`; each row sums to one.
+
+    Returns:
+        Scores `(...)`; higher = more informative.
+
+    Raises:
+        ValueError: If the rows are not probabilities.
+
+    References:
+        Lewis & Gale, "A Sequential Algorithm for Training Text Classifiers", 1994. Cost: O(N C).
+
+    Example:
+        >>> import torch
+        >>> least_confidence(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
+        tensor([0.5000, 0.0000])
+    """
+    return 1 - _checked(probs).amax(-1)
+
+
+def margin(probs: Tensor) -> Tensor:
+    """One minus the gap between the two most probable classes.
+
+    High where two classes compete for the sample, whatever the rest get. Between 0 and 1.
+
+    Args:
+        probs: Class probabilities `(..., C)` with C > 1; each row sums to one.
+
+    Returns:
+        Scores `(...)`; higher = more informative.
+
+    Raises:
+        ValueError: If the rows are not probabilities, or of one class only.
+
+    References:
+        Scheffer, Decomain & Wrobel, "Active Hidden Markov Models for Information Extraction", 2001
+        (there the gap itself, to be minimised). Cost: O(N C).
+
+    Example:
+        >>> import torch
+        >>> margin(torch.tensor([[0.5, 0.5, 0.0], [0.75, 0.25, 0.0]]))
+        tensor([1.0000, 0.5000])
+    """
+    probs = _checked(probs)
+    if probs.shape[-1] < 2:
+        raise ValueError(
+            f"`probs` has shape {tuple(probs.shape)}, one class; a margin needs at least two. "
+            "Write a single-logit head's probability p as the pair [1 - p, p]."
+        )
+    first, second = probs.topk(2, dim=-1).values.unbind(-1)
+    return 1 - (first - second)
+
+
+def hyperplane_distance(embeddings: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Minus the distance of an embedding to the nearest decision boundary of a linear classifier.
+
+    High (near 0) for samples that a small move in feature space would give to another class, very
+    negative for those deep inside their class; never above 0. With predicted class y the distance is
+    `min_{c != y} ((w_y - w_c) h + b_y - b_c) / |w_y - w_c|`; for one output, `|w h + b| / |w|`. A
+    class whose boundary with y does not exist (equal weights, lower bias) is left out; where no
+    boundary exists at all the score is -inf.
+
+    Args:
+        embeddings: Inputs of the linear layer, `(N, D)`.
+        weight: Its weight, `(C, D)`; C = 1 is a two-class head with one logit.
+        bias: Its bias, `(C,)`; `None` is zero.
+
+    Returns:
+        Scores `(N,)`, in units of the feature space; higher = more informative.
+
+    Raises:
+        ValueError: If the shapes do not fit together.
+
+    References:
+        Tong & Koller, "Support Vector Machine Active Learning", 2001, section 4.1 (Simple Margin; two
+        classes). Cost: O(N C D + C^2 D).
+
+    Example:
+        >>> import torch
+        >>> weight, bias = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.zeros(2)
+        >>> hyperplane_distance(torch.tensor([[3.0, 9.0], [-0.5, 0.0]]), weight, bias)
+        tensor([-3.0000, -0.5000])
+    """
+    if embeddings.ndim != 2 or weight.ndim != 2 or embeddings.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"`embeddings` has shape {tuple(embeddings.shape)} and `weight` {tuple(weight.shape)}; "
+            "needed are (N, D) and (C, D), one vector a sample."
+        )
+    embeddings, weight = _float(embeddings), _float(weight)
+    logits = embeddings @ weight.T
+    if bias is not None:
+        logits = logits + _float(bias)
+    if weight.shape[0] == 1:
+        distance: Tensor = logits.abs().squeeze(1) / weight.norm()
+        return -distance
+    best, predicted = logits.max(dim=1)
+    # Differences first, then norms: no cancellation between nearly equal rows.
+    between = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")[predicted]
+    gaps = best[:, None] - logits
+    distances = gaps / between
+    # 0 / 0: two identical outputs tie everywhere, so every point lies on their boundary.
+    distances = torch.where((gaps == 0) & (between == 0), 0.0, distances)
+    own = torch.nn.functional.one_hot(predicted, weight.shape[0]).bool()
+    return -distances.masked_fill(own, float("inf")).amin(1)
+
+
+def _float(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def _checked(probs: Tensor) -> Tensor:
+    """As float32 or float64; logits handed in by mistake are refused, judged by a sample of rows."""
+    probs = _float(probs)
+    if probs.ndim == 0 or probs.shape[-1] == 0:
+        raise ValueError(f"`probs` has shape {tuple(probs.shape)}; needed is (..., C), C > 0.")
+    rows = probs.reshape(-1, probs.shape[-1])
+    sample = rows[:: max(1, len(rows) // _CHECKED_ROWS)]
+    off = (sample < -1e-3).any(-1) | ((sample.sum(-1) - 1).abs() > 2e-2)
+    if bool(off.any()):
+        row = sample[off][0]
+        raise ValueError(
+            f"`probs` holds a row {row[:4].tolist()} that sums to {float(row.sum()):.4g}; needed are "
+            "probabilities, which sum to 1 over the last axis. Apply `softmax(-1)` to logits first."
+        )
+    return probs

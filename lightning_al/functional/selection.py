@@ -1,0 +1,217 @@
+"""4 SELECTION by score: which positions of the pool are asked for?
+
+    scores of this rank + Shard -> [selection] -> global positions, the same on every rank
+
+Ties go to the lowest position. To add a rule: give it the keywords `generator`, `shard` and
+`return_scores`, and a slow definition in `tests/reference/`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import torch
+from torch import Generator, Tensor
+
+from lightning_al.functional.shard import Shard
+
+__all__ = ["power_sample", "top_k"]
+
+PowerForm = Literal["power", "softmax", "softrank"]
+
+
+@overload
+def top_k(
+    scores: Tensor,
+    query_size: int,
+    *,
+    generator: Generator | None = ...,
+    shard: Shard | None = ...,
+    return_scores: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def top_k(
+    scores: Tensor,
+    query_size: int,
+    *,
+    generator: Generator | None = ...,
+    shard: Shard | None = ...,
+    return_scores: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+def top_k(
+    scores: Tensor,
+    query_size: int,
+    *,
+    generator: Generator | None = None,
+    shard: Shard | None = None,
+    return_scores: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The positions of the highest scores, highest first; ties go to the lowest position.
+
+    Args:
+        scores: Scores of the rows held here, `(n,)`; higher = more informative, no NaN.
+        query_size: How many to choose; with fewer rows than that, all are chosen.
+        generator: Not used: nothing here is random.
+        shard: Which rows of the pool are held here; `None`: all of it.
+        return_scores: Also return the scores of the chosen.
+
+    Returns:
+        Global positions `(min(query_size, N),)`, the same on every rank, and on request the scores.
+
+    Raises:
+        ValueError: If `query_size` is not positive, `scores` not one number a row, or one is NaN.
+
+    References:
+        Cost: O(n) to find the best of a rank, O(query_size) numbers a rank on the wire.
+
+    Example:
+        >>> import torch
+        >>> top_k(torch.tensor([0.1, 0.9, 0.9, 0.4]), 3)
+        tensor([1, 2, 3])
+    """
+    shard = _checked(scores, query_size, shard)
+    rows = _best_rows(scores, query_size)
+    values = shard.gather(scores[rows])
+    positions = shard.gather(shard.positions.to(scores.device)[rows])
+    order = _descending(values, positions)[:query_size]
+    return (positions[order], values[order]) if return_scores else positions[order]
+
+
+@overload
+def power_sample(
+    scores: Tensor,
+    query_size: int,
+    beta: float = ...,
+    *,
+    form: PowerForm = ...,
+    generator: Generator | None = ...,
+    shard: Shard | None = ...,
+    return_scores: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def power_sample(
+    scores: Tensor,
+    query_size: int,
+    beta: float = ...,
+    *,
+    form: PowerForm = ...,
+    generator: Generator | None = ...,
+    shard: Shard | None = ...,
+    return_scores: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+def power_sample(
+    scores: Tensor,
+    query_size: int,
+    beta: float = 1.0,
+    *,
+    form: PowerForm = "power",
+    generator: Generator | None = None,
+    shard: Shard | None = None,
+    return_scores: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Positions drawn without replacement, the likelier the higher their score.
+
+    The remedy for the near-copies that `top_k` takes at large query sizes, at its cost. `power` draws
+    in proportion to `score ** beta` (a score of zero only when nothing else is left), `softmax` to
+    `exp(beta * score)`, `softrank` to `rank ** -beta` with rank 1 for the highest score.
+
+    Args:
+        scores: Scores of the rows held here, `(n,)`; not negative for `power`.
+        query_size: How many to draw; with fewer rows than that, all are drawn.
+        beta: 0 draws uniformly, infinity is `top_k`.
+        form: `"power"`, `"softmax"` or `"softrank"`.
+        generator: Source of randomness, in the same state on every rank; `None`: torch's global one.
+        shard: Which rows of the pool are held here; `None`: all of it.
+        return_scores: Also return the scores of the drawn.
+
+    Returns:
+        Global positions `(min(query_size, N),)` in the order drawn, and on request their scores.
+
+    Raises:
+        ValueError: If `beta` is negative, a score is NaN, or negative where `power` needs its power.
+
+    References:
+        Kirsch et al., "Stochastic Batch Acquisition", 2021 (arXiv:2106.12059), table 2: perturbing
+        log-probabilities with Gumbel noise and taking the top k. Cost: O(N log N) for `softrank`,
+        which gathers all scores; else O(N).
+
+    Example:
+        >>> import torch
+        >>> draw = power_sample(torch.tensor([0.0, 1.0, 1.0]), 2, generator=torch.Generator())
+        >>> sorted(draw.tolist())
+        [1, 2]
+    """
+    shard = _checked(scores, query_size, shard)
+    if beta < 0:
+        raise ValueError(f"`beta` is {beta}; it must not be negative, or low scores would win.")
+    # The noise belongs to the position, not to the rank: any rank count draws the same query.
+    uniform = torch.rand(shard.total, generator=generator, dtype=torch.float64)
+    gumbel = -torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16)))[shard.positions]
+    strength = _log_weight(scores.cpu().double(), form, shard)
+    weight = torch.zeros_like(strength) if beta == 0 else beta * strength
+    # Rows of weight zero come last, among themselves in uniform order.
+    keys = torch.where(weight == -torch.inf, -1e300 + gumbel * 1e285, weight + gumbel)
+    positions = top_k(keys, query_size, shard=shard)
+    if not return_scores:
+        return positions
+    everywhere = torch.empty(shard.total, dtype=scores.dtype)
+    everywhere[shard.gather(shard.positions)] = shard.gather(scores.cpu())
+    return positions, everywhere[positions]
+
+
+def _log_weight(scores: Tensor, form: PowerForm, shard: Shard) -> Tensor:
+    if form == "softmax":
+        return scores
+    if form == "power":
+        if bool((scores < 0).any()):
+            raise ValueError(
+                f"`power_sample` got a score of {float(scores.min()):.4g}; the power of a negative "
+                'score is not defined. Use `form="softrank"`, which needs only the order, or '
+                '`form="softmax"`.'
+            )
+        return scores.log()
+    if form == "softrank":
+        values, positions = shard.gather(scores), shard.gather(shard.positions)
+        ranks = torch.empty(shard.total, dtype=torch.float64)
+        order = positions[_descending(values, positions)]
+        ranks[order] = torch.arange(1, shard.total + 1, dtype=torch.float64)
+        return -ranks[shard.positions].log()
+    raise ValueError(f'`form` is {form!r}; needed is "power", "softmax" or "softrank".')
+
+
+def _best_rows(scores: Tensor, query_size: int) -> Tensor:
+    """Rows of the best `query_size` scores, ties by row; sorts only what can be chosen."""
+    if len(scores) <= query_size:
+        return torch.arange(len(scores), device=scores.device)
+    threshold = scores.topk(query_size).values[-1]
+    rows = (scores >= threshold).nonzero().squeeze(1)
+    return rows[scores[rows].sort(descending=True, stable=True).indices[:query_size]]
+
+
+def _descending(values: Tensor, positions: Tensor) -> Tensor:
+    """Order by value, highest first, then by position, lowest first."""
+    by_position = positions.argsort()
+    return by_position[values[by_position].sort(descending=True, stable=True).indices]
+
+
+def _checked(scores: Tensor, query_size: int, shard: Shard | None) -> Shard:
+    if query_size <= 0:
+        raise ValueError(f"`query_size` is {query_size}; it must be at least 1.")
+    if scores.ndim != 1:
+        raise ValueError(
+            f"`scores` has shape {tuple(scores.shape)}; needed is one number a sample, (N,). "
+            "Reduce dense scores over their other axes first."
+        )
+    shard = Shard.whole(len(scores)) if shard is None else shard
+    if len(scores) != len(shard.positions):
+        raise ValueError(
+            f"`scores` has {len(scores)} rows, but `shard` says {len(shard.positions)} are here."
+        )
+    nan = scores.isnan()
+    if bool(nan.any()):
+        where = shard.positions[nan.cpu()][:5].tolist()
+        raise ValueError(
+            f"`scores` is NaN at positions {where}: no order exists. Find out which model output is "
+            "not finite there."
+        )
+    return shard

@@ -1,0 +1,13 @@
+"""2 INFERENCE: one pass over this rank's blocks of the pool, for what the acquisition needs.
+
+scoring.py     the loop: modes, random streams and Trainer are left as they were found
+model_call.py  how a plain module is called, and where its embedding is
+posteriors.py  how passes become the fields of `Outputs`
+summary.py     what is kept of each sample
+"""
+
+from lightning_al.inference.outputs import Outputs
+from lightning_al.inference.posteriors import Posterior, SinglePass
+from lightning_al.inference.summary import Summary
+
+__all__ = ["Outputs", "Posterior", "SinglePass", "Summary"]

@@ -1,0 +1,213 @@
+"""MODEL CALL: how a plain LightningModule is asked for logits, and where its embedding is.
+
+A module need offer nothing. Tried in order: `active_step(batch, batch_idx)`; a mapping whose keys are
+all parameters of `forward`; a mapping with one tensor; a tuple without its target; a bare tensor.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_al.data.targets import TargetPlace
+
+__all__ = ["ModelCall", "Said"]
+
+_ADVICE = """Give the module a method that says how:
+    def active_step(self, batch, batch_idx):
+        return self(batch["image"])          # logits (B, C); or {"logits": ..., "embeddings": ...}"""
+
+
+@dataclass
+class Said:
+    """What one forward pass gave, in float32."""
+
+    logits: Tensor
+    embeddings: Tensor | None = None
+    classifier: tuple[Tensor, Tensor] | None = None
+    mask: Tensor | None = None
+
+
+class ModelCall:
+    """Calls a module on pool batches; a context manager, since it listens to layers while it does.
+
+    Args:
+        module: The unwrapped module, in eval mode.
+        place: Where targets were in an item: that part of a tuple is left out.
+        embedding_layer: Name of the layer whose output is the embedding; `None`: the input of the last
+            linear layer, the one that made the logits.
+        listen: Whether an embedding or the classifier is wanted at all.
+    """
+
+    def __init__(
+        self, module: nn.Module, place: TargetPlace, *, embedding_layer: str | None, listen: bool
+    ) -> None:
+        self.module, self.place = module, place
+        self.embedding_layer, self.listen = embedding_layer, listen
+        self._way: Callable[[Any, int], Any] | None = None
+        self._count = 0
+        self._heard: list[tuple[nn.Module, Tensor, Tensor]] = []
+        self._classifier: nn.Linear | None = None
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> ModelCall:
+        if self.listen:
+            named = self._named_layer()
+            listened = [m for m in self.module.modules() if isinstance(m, nn.Linear) or m is named]
+            self._handles = [m.register_forward_hook(self._hear) for m in listened]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def __call__(self, batch: Any) -> Said:
+        """Logits, and what was listened for, of a batch on the device."""
+        if self._way is None:
+            self._way = _find_way(self.module, batch, self.place)
+        self._heard.clear()
+        output = self._way(batch, self._count)
+        self._count += 1
+        said = Said(_logits_of(output), mask=_mask_of(output, batch))
+        if said.mask is not None:
+            said.mask = _fitting_mask(said.mask, said.logits)
+        if self.listen:
+            given = output.get("embeddings") if isinstance(output, Mapping) else None
+            self._add_embedding(said, given)
+            self._heard.clear()
+        return said
+
+    def _hear(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
+            self._heard.append((layer, args[0], output))
+
+    def _named_layer(self) -> nn.Module | None:
+        if self.embedding_layer is None:
+            return None
+        layers: dict[str, nn.Module] = dict(self.module.named_modules())
+        if self.embedding_layer not in layers:
+            raise ValueError(
+                f"`embedding_layer` is {self.embedding_layer!r}, which the module does not have. It has "
+                f"{[name for name in layers if name]}."
+            )
+        return layers[self.embedding_layer]
+
+    def _add_embedding(self, said: Said, given: Tensor | None) -> None:
+        linear, entering = self._last_linear(said.logits)
+        if linear is not None:
+            bias = linear.bias if linear.bias is not None else linear.weight.new_zeros(len(linear.weight))
+            said.classifier = (linear.weight.detach().float(), bias.detach().float())
+        if given is not None:
+            said.embeddings = given.float()
+        elif self.embedding_layer is not None:
+            named = self._named_layer()
+            said.embeddings = [out for layer, _, out in self._heard if layer is named][-1].float()
+        elif entering is not None:
+            said.embeddings = entering.float()
+        else:
+            raise ValueError(
+                "No `nn.Linear` of the module made its logits (logits = embedding W^T + b), but the "
+                "acquisition needs an embedding. Name a layer with `embedding_layer=`, or return "
+                '{"logits": ..., "embeddings": ...} from `active_step`.'
+            )
+
+    def _last_linear(self, logits: Tensor) -> tuple[nn.Linear | None, Tensor | None]:
+        """The linear layer whose output are the logits, and what entered it."""
+        for layer, entering, output in reversed(self._heard):
+            if not isinstance(layer, nn.Linear):
+                continue
+            if self._classifier is None and not _made(layer, entering, output, logits):
+                continue
+            if self._classifier in (None, layer):
+                self._classifier = layer
+                return layer, entering
+        return None, None
+
+
+def _made(layer: nn.Linear, entering: Tensor, output: Tensor, logits: Tensor) -> bool:
+    """Whether `layer` made the logits, up to the rounding of mixed precision."""
+    if output.numel() != logits.numel() or entering.shape[0] != logits.shape[0]:
+        return False
+    if not torch.equal(output.float().reshape(logits.shape), logits):
+        return False
+    again = nn.functional.linear(
+        entering.float(), layer.weight.float(), None if layer.bias is None else layer.bias.float()
+    )
+    slack = 1e-3 if output.dtype == torch.float32 else 5e-2
+    return bool((again - output.float()).abs().max() <= slack * (1 + output.float().abs().max()))
+
+
+def _find_way(module: nn.Module, batch: Any, place: TargetPlace) -> Callable[[Any, int], Any]:
+    step = getattr(module, "active_step", None)
+    if callable(step):
+        return step  # type: ignore[no-any-return]
+    if isinstance(batch, Mapping):
+        names, takes_all = _parameters(module)
+        if takes_all or set(batch) <= names:
+            return lambda batch, _: module(**batch)
+        if len(_tensors(batch)) == 1:
+            return lambda batch, _: module(_tensors(batch)[0])
+    elif isinstance(batch, tuple | list):
+        return lambda batch, _: module(*_inputs(batch, place))
+    elif isinstance(batch, Tensor):
+        return lambda batch, _: module(batch)
+    raise TypeError(
+        f"How to call the module on a pool batch is not clear: the batch is {_structure(batch)}, and "
+        f"`forward` takes {inspect.signature(module.forward)}. {_ADVICE}"
+    )
+
+
+def _inputs(batch: Any, place: TargetPlace) -> list[Any]:
+    return [part for index, part in enumerate(batch) if index != place.key or part is not None]
+
+
+def _tensors(batch: Mapping[str, Any]) -> list[Tensor]:
+    return [value for value in batch.values() if isinstance(value, Tensor)]
+
+
+def _parameters(module: nn.Module) -> tuple[set[str], bool]:
+    parameters = inspect.signature(module.forward).parameters.values()
+    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+    return {p.name for p in parameters}, takes_all
+
+
+def _logits_of(output: Any) -> Tensor:
+    logits = output
+    if isinstance(output, Mapping):
+        logits = output.get("logits")
+    elif not isinstance(output, Tensor):
+        logits = getattr(output, "logits", None)
+    if not isinstance(logits, Tensor) or logits.ndim == 0:
+        raise TypeError(
+            f"The module returned {_structure(output)}; needed are logits (B, C): a tensor, something with "
+            f'`.logits`, or a mapping with "logits". {_ADVICE}'
+        )
+    return logits.detach().float()
+
+
+def _mask_of(output: Any, batch: Any) -> Tensor | None:
+    for source, name in ((output, "mask"), (batch, "attention_mask")):
+        if isinstance(source, Mapping) and isinstance(source.get(name), Tensor):
+            return source[name].bool()  # type: ignore[no-any-return]
+    return None
+
+
+def _fitting_mask(mask: Tensor, logits: Tensor) -> Tensor | None:
+    """A mask counts for dense outputs only: one entry for every place that has logits."""
+    return mask if mask.shape == logits.shape[:1] + logits.shape[2:] and logits.ndim > 2 else None
+
+
+def _structure(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"Tensor{tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_structure(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        parts = ", ".join(_structure(part) for part in value)
+        return f"({parts})" if isinstance(value, tuple) else f"[{parts}]"
+    return type(value).__name__

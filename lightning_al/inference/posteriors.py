@@ -1,0 +1,76 @@
+"""POSTERIORS: how forward passes become the fields of `Outputs`.
+
+How stochastic passes are made is apart from what is computed on them: an acquisition has a posterior.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_al.inference.model_call import ModelCall
+from lightning_al.inference.outputs import Outputs, probabilities
+
+__all__ = ["Posterior", "SinglePass"]
+
+
+class Posterior(ABC):
+    """Runs the model on a batch, once or often, and fills what an acquisition needs."""
+
+    @abstractmethod
+    def outputs(
+        self, call: ModelCall, batch: Any, needs: tuple[str, ...], *, multilabel: bool = False
+    ) -> Outputs:
+        """The fields `needs` of one batch.
+
+        Args:
+            call: The model, as it is to be called.
+            batch: On the device, without targets.
+            needs: Names of fields.
+            multilabel: Every logit is a label of its own.
+
+        Raises:
+            ValueError: If a logit is NaN or infinite; `rows` of the exception are the batch's.
+        """
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
+        return f"{type(self).__name__}({values})"
+
+
+class SinglePass(Posterior):
+    """One deterministic pass: dropout off, BatchNorm on its running statistics."""
+
+    def outputs(  # noqa: D102
+        self, call: ModelCall, batch: Any, needs: tuple[str, ...], *, multilabel: bool = False
+    ) -> Outputs:
+        said = call(batch)
+        check_finite(said.logits)
+        fields: dict[str, Any] = {}
+        if "logits" in needs:
+            fields["logits"] = said.logits
+        if "probs" in needs:
+            fields["probs"] = probabilities(said.logits, multilabel=multilabel)
+        if "embeddings" in needs:
+            fields["embeddings"] = said.embeddings
+        if "classifier" in needs:
+            fields["classifier"] = said.classifier
+        return Outputs(mask=said.mask, **fields)
+
+
+class NotFiniteError(ValueError):
+    """Some logits are NaN or infinite; `rows` says of which samples of the batch."""
+
+    def __init__(self, rows: list[int]) -> None:
+        self.rows = rows
+        super().__init__(f"logits of rows {rows} are not finite")
+
+
+def check_finite(logits: Tensor) -> None:
+    """Raise if a sample has a NaN or infinite logit."""
+    bad = ~torch.isfinite(logits.reshape(len(logits), -1)).all(1)
+    if bool(bad.any()):
+        raise NotFiniteError(bad.nonzero().squeeze(1).tolist())

@@ -1,0 +1,202 @@
+"""QUERY: from the pool to the samples to ask for, in a round or without any fit.
+
+pool -> candidates -> summaries -> selection -> data set indices
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lightning_al.acquisition.base import Acquisition, Selection
+from lightning_al.data import ActiveDataModule
+from lightning_al.data.agreement import agree
+from lightning_al.data.checks import check_positive
+from lightning_al.data.state import Indices
+from lightning_al.inference.outputs import FIELDS
+from lightning_al.inference.scoring import summarize_samples
+from lightning_al.randomness import derive_seed, generator_for
+
+__all__ = ["Query", "check_acquisition", "choose", "query"]
+
+
+@dataclass(frozen=True)
+class Query:
+    """The samples to ask for.
+
+    Args:
+        indices: Places in the data set, most wanted first.
+        scores: What the strategy thought of each; higher = more informative.
+        score_s: Seconds that inference took.
+        select_s: Seconds that the selection took.
+    """
+
+    indices: Indices
+    scores: npt.NDArray[np.float64]
+    score_s: float = 0.0
+    select_s: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def query(
+    model: L.LightningModule,
+    data: ActiveDataModule,
+    acquisition: Acquisition,
+    query_size: int,
+    *,
+    candidates: int | None = None,
+    embedding_layer: str | None = None,
+    trainer: L.Trainer | None = None,
+    commit: bool = False,
+) -> Query:
+    """Which samples next, for a module as it is now? No fit is needed.
+
+    Args:
+        model: Trained or not; left as it was found.
+        data: Its pool is asked; it may be without any label.
+        acquisition: The strategy.
+        query_size: How many; with fewer in the pool, all of it.
+        candidates: Score a seeded subset of this size only; `None`: the whole pool.
+        embedding_layer: Layer whose output is the embedding; `None`: the input of the last linear layer.
+        trainer: For its device and precision; `None`: one device, chosen automatically, 32 bits.
+        commit: Also record the query and ask the oracle; without it nothing is written.
+
+    Returns:
+        Indices and scores.
+
+    Raises:
+        ValueError: If an argument or a model output does not fit; the message says which.
+    """
+    check_acquisition(acquisition)
+    check_positive(query_size=query_size, candidates=candidates)
+    with _attached(model, data, trainer) as attached:
+        found = choose(
+            acquisition, attached, model, data, query_size,
+            candidates=candidates, embedding_layer=embedding_layer,
+        )  # fmt: skip
+    if commit:
+        data.ask(found.indices, strategy=repr(acquisition), scores=found.scores.tolist())
+    return found
+
+
+def choose(
+    acquisition: Acquisition,
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    data: ActiveDataModule,
+    query_size: int,
+    *,
+    candidates: int | None = None,
+    embedding_layer: str | None = None,
+) -> Query:
+    """Score the candidates and select among them; the same on every rank, and nothing is written."""
+    number = data.state.last_round + 1
+    indices = _candidates(data.pool_indices, candidates, derive_seed(data.seed, "candidates", number))
+    if not len(indices):
+        return Query(indices, np.empty(0))
+    seed = derive_seed(data.seed, "scoring", number)
+    begun = time.perf_counter()
+    pool = summarize_samples(
+        acquisition, trainer, module, data, indices, seed=seed, embedding_layer=embedding_layer
+    )
+    labeled = None
+    if acquisition.needs_labeled:
+        labeled = summarize_samples(
+            acquisition, trainer, module, data, data.labeled_indices,
+            seed=seed, embedding_layer=embedding_layer,
+        )  # fmt: skip
+    scored = time.perf_counter()
+    generator = generator_for(data.seed, "selection", number)
+    found = acquisition.select(pool, query_size, labeled=labeled, generator=generator)
+    _check_selection(acquisition, found, query_size, len(indices))
+    positions, scores = agree(lambda: (found.positions.cpu().numpy(), found.scores.cpu().double().numpy()))
+    return Query(indices[positions], scores, scored - begun, time.perf_counter() - scored)
+
+
+def check_acquisition(acquisition: Any) -> None:
+    """Refuse what is no strategy, or asks for outputs that do not exist.
+
+    Raises:
+        TypeError: If it is not an `Acquisition`.
+        ValueError: If `needs` names what there is not.
+    """
+    if not isinstance(acquisition, Acquisition):
+        hint = " Call it: `Margin()`." if isinstance(acquisition, type) else ""
+        raise TypeError(
+            f"The strategy is {acquisition!r}; needed is an `Acquisition`, such as `Margin()`.{hint}"
+        )
+    unknown = [name for name in acquisition.needs if name not in FIELDS]
+    if unknown:
+        raise ValueError(
+            f"`{type(acquisition).__name__}.needs` names {unknown}, but a model's outputs are "
+            f"{list(FIELDS)}. Name only these."
+        )
+
+
+def _candidates(pool: Indices, count: int | None, seed: int) -> Indices:
+    """All of the pool, or a seeded subset in the order of the data set."""
+    if count is None or count >= len(pool):
+        return pool
+    chosen = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))[:count]
+    return np.sort(pool[chosen.numpy()])
+
+
+def _check_selection(acquisition: Acquisition, found: Selection, query_size: int, total: int) -> None:
+    positions = found.positions
+    wanted, distinct = min(query_size, total), len(set(positions.tolist()))
+    if len(positions) != wanted or distinct != wanted:
+        raise ValueError(
+            f"`{type(acquisition).__name__}.select` returned {len(positions)} positions, "
+            f"{distinct} of them distinct; needed are {wanted} distinct ones."
+        )
+    if wanted and (int(positions.min()) < 0 or int(positions.max()) >= total):
+        raise ValueError(
+            f"`{type(acquisition).__name__}.select` returned positions from {int(positions.min())} to "
+            f"{int(positions.max())}, but the candidates have 0 to {total - 1}. Return positions of rows, "
+            "not data set indices."
+        )
+
+
+@contextmanager
+def _attached(
+    model: L.LightningModule, data: ActiveDataModule, trainer: L.Trainer | None
+) -> Iterator[L.Trainer]:
+    """The model on a device, with a Trainer to ask, for the block only."""
+    trainer = trainer or _quiet_trainer()
+    if trainer.world_size > 1:
+        raise ValueError(
+            f"`query` was given a Trainer of {trainer.world_size} processes; outside of a fit it works in "
+            "one. Pass one with `devices=1`, or use the `ActiveLearning` callback, which shares the work."
+        )
+    before, device = (getattr(model, "_trainer", None), data.trainer), model.device
+    model.trainer, data.trainer = trainer, trainer
+    try:
+        model.to(trainer.strategy.root_device)
+        yield trainer
+    finally:
+        model.to(device)
+        model.trainer, data.trainer = before
+
+
+def _quiet_trainer() -> L.Trainer:
+    """One device and no logs; Lightning's lines on devices would be noise here."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        return L.Trainer(
+            devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False
+        )  # fmt: skip
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,308 @@
+"""ROUNDS: train, query, label, train again, with a fresh Trainer each round.
+
+for every round: weights -> fit -> query (the callback) -> test -> a row of the history
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from lightning_al.callbacks import ActiveLearning
+from lightning_al.data import ActiveDataModule
+from lightning_al.data.book import is_writer
+from lightning_al.data.checks import check_positive
+from lightning_al.randomness import derive_seed
+
+__all__ = ["History", "fit_rounds"]
+
+COLUMNS = ("round", "labeled", "asked", "train_s", "score_s", "select_s", "label_entropy")
+
+
+class History:
+    """One row a round: what it was trained on, what it asked for, how long it took, how it tested.
+
+    Args:
+        rows: Mappings with the keys `COLUMNS`, then the test metrics.
+
+    Example:
+        >>> history = History([{"round": 0, "labeled": 20, "test_acc": 0.5}])
+        >>> len(history), history.column("test_acc")
+        (1, [0.5])
+    """
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = [{key: value for key, value in row.items() if key != "tested"} for row in rows]
+
+    @classmethod
+    def of(cls, data: ActiveDataModule) -> History:
+        """What the ledger knows of the rounds so far, however they were looped."""
+        return cls(data.ledger.rounds())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """The fixed columns, then the test metrics."""
+        return list(dict.fromkeys([*COLUMNS, *(key for row in self.rows for key in row)]))
+
+    def column(self, name: str) -> list[Any]:
+        """One value a round; NaN where a round has none."""
+        return [row.get(name, float("nan")) for row in self.rows]
+
+    def to_frame(self) -> Any:
+        """As a pandas `DataFrame`.
+
+        Raises:
+            ModuleNotFoundError: If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "`to_frame` needs pandas, which is not installed. `pip install lightning-al[frame]`, or use "
+                "`history.rows`."
+            ) from error
+        return pd.DataFrame(self.rows, columns=self.columns)
+
+    def write_csv(self, path: Path) -> None:
+        """Write the rows, whole or not at all."""
+        part = path.with_suffix(".part")
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(part, path)
+
+    def __repr__(self) -> str:
+        return f"History({len(self)} rounds, columns {self.columns})"
+
+
+def fit_rounds(
+    model: L.LightningModule | Callable[[int], L.LightningModule],
+    make_trainer: Callable[[int], L.Trainer],
+    data: ActiveDataModule,
+    active: ActiveLearning,
+    *,
+    rounds: int,
+    resume: Literal["restart", "checkpoint"] = "restart",
+) -> History:
+    """Train on the initial set, then `rounds` times: query, label, train again.
+
+    Every round has a fresh Trainer and seed, so that schedules, early stopping and averaged weights begin
+    anew. It ends at the budget or with the pool (which it takes the rest of first), or when samples wait
+    for people's labels; called again, it goes on from the ledger. Round r is written to `state_dir`:
+    checkpoints to `round_{r}/`, the history to `history.csv`.
+
+    Args:
+        model: A module, or a function from a seed to a fresh one.
+        make_trainer: From the number of the round to a fresh `Trainer` with fresh callbacks; without an
+            `ActiveLearning`, which is added.
+        data: The samples; with a test set, every round is tested.
+        active: The strategy and what goes with it.
+        rounds: How many queries; the last one's labels are trained on too, so there are `rounds + 1` fits.
+        resume: What becomes of a round that was interrupted: `"restart"` begins it anew, and the queries are
+            those of an undisturbed run; `"checkpoint"` goes on from its newest checkpoint, if there is one
+            to go on from: no label is lost, but the queries may differ.
+
+    Returns:
+        The history, of all rounds in the ledger.
+
+    Raises:
+        MisconfigurationException: If `make_trainer` does not give fresh plain Trainers.
+    """
+    check_positive(rounds=rounds)
+    if resume not in ("restart", "checkpoint"):
+        raise ValueError(f'`resume` is {resume!r}; needed is "restart" or "checkpoint".')
+    driver = _Driver(model, make_trainer, data, active, rounds, resume)
+    data.held_by_driver = True
+    try:
+        return driver.run()
+    finally:
+        data.held_by_driver, data.train_up_to = False, None
+        data.release()
+
+
+class _Driver:
+    def __init__(
+        self,
+        model: L.LightningModule | Callable[[int], L.LightningModule],
+        make_trainer: Callable[[int], L.Trainer],
+        data: ActiveDataModule,
+        active: ActiveLearning,
+        rounds: int,
+        resume: str,
+    ) -> None:
+        self.model, self.make_trainer, self.data, self.active = model, make_trainer, data, active
+        self.rounds, self.resume = rounds, resume
+        self.rows: dict[int, dict[str, Any]] = {}
+        self.loggers: list[Any] | None = None
+        self.steps = 0
+        self.last_trainer: L.Trainer | None = None
+
+    def run(self) -> History:
+        data = self.data
+        data.open()
+        if data.state_dir is not None and data.ledger.exists():
+            self.rows = {int(row["round"]): row for row in data.ledger.rounds()}
+        while True:
+            if len(data.asked_indices):
+                rank_zero_info(data.waiting_message())
+                break
+            number = self._next_round()
+            if number is None:
+                break
+            self._run_round(number)
+            data.open()
+        return History([self.rows[number] for number in sorted(self.rows)])
+
+    def _next_round(self) -> int | None:
+        """The first round that is not finished; the newest one also if it could still ask."""
+        last = self.data.state.last_round
+        for number in range(last + 1):
+            row = self.rows.get(number)
+            tested = row is not None and (row.get("tested") or not self.data.has_test_data())
+            if not tested:
+                return number
+        return last if self._can_ask(last) else None
+
+    def _can_ask(self, number: int) -> bool:
+        return number < self.rounds and self.active.num_to_ask(self.data) > 0
+
+    def _run_round(self, number: int) -> None:
+        data = self.data
+        newest = number == data.state.last_round
+        # An older round lacks its test: train it again, on the labels that it had.
+        data.train_up_to = None if newest else number
+        seed = derive_seed(data.seed, "round", number)
+        L.seed_everything(seed, workers=True, verbose=False)
+        trainer = self._trainer(number)
+        callback = copy.copy(self.active)
+        callback._driven, callback._asks = True, newest and self._can_ask(number)
+        trainer.callbacks.append(callback)  # type: ignore[attr-defined]
+        module = self._module(number, callback)
+        trainer.fit(module, datamodule=data, ckpt_path=self._checkpoint(trainer, number))
+        self.active.last_query = callback.last_query
+        data.open()
+        row = self._row(number, callback)
+        if data.has_test_data():
+            row |= self._test(trainer, module)
+        row["tested"] = True
+        self.rows[number] = row
+        data.record_round(row)
+        if is_writer():
+            assert data.state_dir is not None
+            History([self.rows[n] for n in sorted(self.rows)]).write_csv(data.state_dir / "history.csv")
+        self._keep_loggers(trainer, row)
+
+    def _module(self, number: int, callback: ActiveLearning) -> L.LightningModule:
+        if isinstance(self.model, L.LightningModule):
+            return self.model
+        fresh = self.active.restart == "redraw"
+        callback._drawn = fresh
+        return self.model(derive_seed(self.data.seed, "weights", number if fresh else 0))
+
+    def _row(self, number: int, callback: ActiveLearning) -> dict[str, Any]:
+        """Of this process if the fit ran in it; else, under spawn and fork, what it wrote."""
+        if callback.row:
+            return dict(callback.row)
+        return next(row for row in self.data.ledger.rounds() if row["round"] == number)
+
+    def _test(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+        best = "best" if self.active.score_with == "best" else None
+        results = trainer.test(module, datamodule=self.data, ckpt_path=best, verbose=False)
+        return {key: value for result in results for key, value in result.items()}
+
+    # ------------------------------------------------------------------ the Trainer of a round
+
+    def _trainer(self, number: int) -> L.Trainer:
+        trainer = self.make_trainer(number)
+        if not isinstance(trainer, L.Trainer):
+            raise MisconfigurationException(
+                f"`make_trainer({number})` returned a {type(trainer).__name__}; needed is a "
+                "`lightning.Trainer`. Return a fresh one each round."
+            )
+        if any(isinstance(c, ActiveLearning) for c in trainer.callbacks):  # type: ignore[attr-defined]
+            raise MisconfigurationException(
+                "The Trainer holds an `ActiveLearning` already, and `fit_rounds` adds the one that it was "
+                "given: the round would ask twice. Leave it out of `make_trainer`."
+            )
+        if trainer is self.last_trainer or trainer.global_step > 0:
+            raise MisconfigurationException(
+                "`make_trainer` returned a Trainer that has fitted before; its epochs are used up. Make a "
+                "fresh one, with fresh callbacks, in every call."
+            )
+        self.last_trainer = trainer
+        for checkpoint in trainer.checkpoint_callbacks:
+            if isinstance(checkpoint, ModelCheckpoint) and self.data.state_dir is not None:
+                home = Path(checkpoint.dirpath) if checkpoint.dirpath else self.data.state_dir
+                checkpoint.dirpath = str((home / f"round_{number}").absolute())
+        if self.loggers is not None and trainer.loggers:
+            trainer.loggers = self.loggers
+            # Lightning's own steps go on where the last round's ended: one curve in the logger.
+            trainer.fit_loop.epoch_loop._batches_that_stepped = self.steps
+        return trainer
+
+    def _keep_loggers(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
+        if self.loggers is None and trainer.loggers:
+            self.loggers = list(trainer.loggers)
+        self.steps = max(self.steps, trainer.fit_loop.epoch_loop._batches_that_stepped)
+        metrics = {
+            f"active/{key}": float(value)
+            for key, value in row.items()
+            if key not in COLUMNS and isinstance(value, int | float)
+        }
+        metrics.pop("active/tested", None)
+        for logger in trainer.loggers if metrics else []:
+            logger.log_metrics(metrics, step=row["labeled"])
+            logger.save()
+
+    def _checkpoint(self, trainer: L.Trainer, number: int) -> str | None:
+        """What to go on from; an interrupted attempt's checkpoints are put aside otherwise."""
+        folders = {
+            Path(c.dirpath)
+            for c in trainer.checkpoint_callbacks
+            if isinstance(c, ModelCheckpoint) and c.dirpath
+        }
+        files = sorted(
+            (file for folder in folders for file in folder.glob("*.ckpt")), key=lambda f: f.stat().st_mtime
+        )
+        if not files:
+            return None
+        if self.resume == "checkpoint" and _can_go_on(files[-1], trainer):
+            return str(files[-1])
+        if is_writer():
+            for folder in folders:
+                _put_aside(folder)
+        return None
+
+
+def _can_go_on(file: Path, trainer: L.Trainer) -> bool:
+    """Whether a checkpoint is of a training that has epochs left."""
+    saved = torch.load(file, map_location="cpu", weights_only=False)
+    done = saved["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]
+    limit = trainer.max_epochs
+    return limit is None or limit < 0 or done < limit
+
+
+def _put_aside(folder: Path) -> None:
+    if not folder.exists():
+        return
+    number = 1
+    while (target := folder.with_name(f"{folder.name}.interrupted{number}")).exists():
+        number += 1
+    folder.rename(target)
