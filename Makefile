@@ -1,0 +1,47 @@
+# `make demo` and `make test` need Python 3.11+, pip and make; nothing else.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+INSTALL = -q -c constraints.txt -e ".[dev]"
+
+.PHONY: help demo test test-min lint types docs check bench clean
+
+help:
+	@echo "make demo      active learning on handwritten digits; curves and pictures in runs/demo"
+	@echo "make test      all tests"
+	@echo "make check     lint, types, tests and the strict docs build"
+	@echo "make test-min  all tests on the oldest versions that pyproject.toml declares"
+	@echo "make bench     benchmarks (figures with the machine's description in benchmarks/results)"
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(INSTALL)
+	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/installed
+	$(BIN)/mypy
+
+docs: $(VENV)/installed
+	$(BIN)/mkdocs build --strict -q
+
+check: lint types test docs
+
+test-min:
+	$(MAKE) test VENV=.venv-min INSTALL='-q -c constraints-min.txt -e ".[test]"'
+
+bench: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/loader.py
+
+clean:
+	rm -rf $(VENV) .venv-min site runs
