@@ -208,8 +208,8 @@ class ActiveLearning(L.Callback):
             return
         if then is not None and not self.accept_changes:
             raise MisconfigurationException(
-                f"The ledger in {data.state_dir} was made with the strategy {then}, this run has {now}. Set it "
-                "as it was, use another `state_dir`, or pass `accept_changes=True` to go on with both."
+                f"The ledger in {data.state_dir} was made with the strategy {then}, this run has {now}. "
+                "Set it as it was, use another `state_dir`, or pass `accept_changes=True` to go on with both."
             )
         data.ledger.set_meta(strategy=now)
 

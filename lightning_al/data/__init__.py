@@ -1,6 +1,7 @@
 """1 POOL and 5 LABELLING: the data module, the ledger, and what lies between them.
 
-module.py    ActiveDataModule: loaders for Lightning, labels for people
+module.py    ActiveDataModule: loaders and hooks for Lightning
+labelling.py its other half: ask, label, correct, export and import
 book.py      every change: the ledger first, then the state in memory
 ledger.py    the SQLite file; schema.py its tables
 state.py     what the events amount to

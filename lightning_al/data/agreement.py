@@ -8,18 +8,19 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-__all__ = ["agree", "same_on_every_rank"]
+__all__ = ["agree", "same_on_every_rank", "shared"]
 
 T = TypeVar("T")
 
 
-def _alone() -> bool:
-    return not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
+def shared() -> bool:
+    """Whether there are other ranks to agree with."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def agree(find: Callable[[], T]) -> T:
     """Run `find` on rank 0 and give its result to all; what it raises is raised by all."""
-    if _alone():
+    if not shared():
         return find()
     answer: list[Any] = [None, None]
     if dist.get_rank() == 0:
@@ -39,7 +40,7 @@ def same_on_every_rank(value: Any, what: str, advice: str) -> None:
     Raises:
         RuntimeError: If it differs.
     """
-    if _alone():
+    if not shared():
         return
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)

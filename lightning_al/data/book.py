@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch.distributed as dist
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from lightning_al.data.initial import as_indices
 from lightning_al.data.ledger import Ledger, LedgerError
@@ -217,6 +217,43 @@ class LabelBook:
             return where[event.id]
 
         return index_of
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def snapshot(self) -> dict[str, Any]:
+        """A copy for a checkpoint, of plain values."""
+        state = self.state
+        return {
+            "run_id": state.run_id,
+            "round": state.last_round,
+            "events": state.seq,
+            "labeled": state.indices(LABELED).tolist(),
+        }
+
+    def compare(self, snapshot: dict[str, Any]) -> None:
+        """Hold a checkpoint's copy against the ledger, which is the authority.
+
+        Raises:
+            LedgerError: If the checkpoint is newer: labels are missing.
+        """
+        state = self.state
+        count = len(state.indices(LABELED))
+        if snapshot["run_id"] != state.run_id:
+            rank_zero_warn(
+                f"The checkpoint belongs to run {snapshot['run_id']}, the ledger in {self.state_dir} to run "
+                f"{state.run_id}. Its weights are loaded, its labels are not."
+            )
+        elif snapshot["events"] > state.seq:
+            raise LedgerError(
+                f"The checkpoint is of round {snapshot['round']} with {len(snapshot['labeled'])} labels, but "
+                f"the ledger in {self.state_dir} ends at round {state.last_round} with {count}. Labels are "
+                "missing there: put the newer ledger back."
+            )
+        elif snapshot["events"] < state.seq:
+            rank_zero_warn(
+                f"The checkpoint is of round {snapshot['round']}, the ledger of round {state.last_round}; "
+                f"training goes on with the {count} labels of the ledger."
+            )
 
     # ------------------------------------------------------------------ writing
 

@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 
 from lightning_al.data.initial import as_indices
 
-__all__ = ["check_lightning", "check_map_style", "check_options", "check_positive"]
+__all__ = ["check_lightning", "check_map_style", "check_options", "check_positive", "check_trainable"]
 
 
 def check_lightning(trainer: Any) -> None:
@@ -100,3 +100,18 @@ def _check_ids(ids: list[str], size: int) -> None:
         seen: set[str] = set()
         double = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ValueError(f"`ids` holds {double!r} more than once; a name must mean one sample.")
+
+
+def check_trainable(labels: int, world_size: int) -> None:
+    """Refuse a fit without labels, or with fewer than there are devices."""
+    if labels == 0:
+        raise RuntimeError(
+            "There is no labelled sample to train on. Give a first set: `initial=20` (drawn at random) or "
+            "`initial=[...]`, `data.label(indices, targets)`, or let a strategy that needs no labels "
+            "choose it: `query(model, data, acquisition, 20, commit=True)`."
+        )
+    if labels < world_size:
+        raise RuntimeError(
+            f"There are {labels} labelled samples for {world_size} devices; each needs one at least. Train "
+            "on fewer devices or start with a larger `initial`."
+        )
