@@ -153,8 +153,8 @@ class LabelBook:
             )
         elif not self._on_disk():
             self._create()
-        self.refresh()
         self.attached = True
+        self.refresh()
 
     def refresh(self) -> None:
         """Read on: events that another process wrote since the last look."""
@@ -171,13 +171,9 @@ class LabelBook:
                 "`state_dir` to resume."
             )
         self.samples.warn_if_stochastic()
-        first = self._first_events()
-        if self._state is None:
-            self._state = self._planned()
-        self.ledger.create({"size": len(self.samples), **self._identity(len(self.samples))})
-        self._state.run_id = self.ledger.meta()["run_id"]
-        if first:
-            self.ledger.append(first)
+        meta = {"size": len(self.samples), **self._identity(len(self.samples))}
+        self.ledger.create(meta, self._first_events())
+        self._state = None  # read it back: what is on disk is what is true
 
     def _check_identity(self, meta: dict[str, Any]) -> None:
         recorded = int(meta["size"])
@@ -258,15 +254,24 @@ class LabelBook:
     # ------------------------------------------------------------------ writing
 
     def write(self, events: list[Event], *, round_row: dict[str, Any] | None = None) -> None:
-        """Events to disk, then to memory; nothing of them if the disk refuses."""
+        """Events to disk, then to memory; nothing of them if the disk refuses.
+
+        They must have been made from `current()`.
+        """
+        state = self.state
         if is_writer():
             if not self.attached:
                 self.attach()
-            self.refresh()
+                state = self.state
             if events or round_row:
-                self.ledger.append(events, round_row=round_row)
-        state = self.state
+                self.ledger.append(events, round_row=round_row, after=state.seq)
         state.apply(enumerate(events, start=state.seq + 1))
+
+    def current(self) -> PoolState:
+        """The state with all that other processes wrote until now: what a change is checked against."""
+        if is_writer() and self._on_disk():
+            self.attach()
+        return self.state
 
     def ask(
         self,
@@ -277,8 +282,8 @@ class LabelBook:
         round_row: dict[str, Any] | None = None,
     ) -> int:
         """Record a query of pool samples; returns its round."""
+        state = self.current()
         found = self._of_status(indices, {POOL}, "be asked for")
-        state = self.state
         fresh = not len(state.indices(LABELED)) and not len(state.indices(ASKED))
         number = 0 if fresh and state.last_round == 0 else state.last_round + 1
         events = [
@@ -302,7 +307,7 @@ class LabelBook:
 
         Targets by `who="dataset"` are the data set's own, which the ledger need not hold.
         """
-        state = self.state
+        state = self.current()
         labeled = indices[state.status[indices] == LABELED]
         if labeled.size and not overwrite:
             raise ValueError(
@@ -324,11 +329,13 @@ class LabelBook:
 
     def unlabel(self, indices: Any, who: str | None = None) -> None:
         """Put labelled, asked or ignored samples back into the pool."""
+        self.current()
         found = self._of_status(indices, {LABELED, ASKED, IGNORED}, "go back to the pool")
         self.write([self.event("undone", index, who=who) for index in found.tolist()])
 
     def ignore(self, indices: Any, who: str | None = None) -> None:
         """Never ask for these samples again: unclear, broken, not wanted."""
+        self.current()
         found = self._of_status(indices, {POOL, ASKED}, "be ignored")
         self.write([self.event("ignored", index, who=who) for index in found.tolist()])
 

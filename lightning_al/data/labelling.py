@@ -117,6 +117,11 @@ class Labelling:
             own = self.samples.own_targets(found)
             self.book.label(found, own, who="dataset", overwrite=overwrite)
             return
+        if who == "dataset":
+            raise ValueError(
+                '`who="dataset"` means labels that the data set holds, but `targets` were given. Name who '
+                "gave them, or leave `targets` out."
+            )
         values = [targets] if isinstance(targets, int | str | float) else list(targets)
         if len(values) != len(found):
             raise ValueError(f"{len(found)} `indices` came with {len(values)} `targets`; needed is one each.")
@@ -234,6 +239,7 @@ class Labelling:
             ValueError: If a row is wrong; the message names every one, and nothing was taken over.
         """
         source = query_path(self.book) if path is None else Path(path)
+        self.book.current()
         answers = collect(self.book, source, overwrite=overwrite)
         if answers:
             self.book.label(
@@ -269,6 +275,7 @@ class Labelling:
 
         self.book.state_dir, self.book.state = agree(look)
         self.book.attached = True
+        same_on_every_rank(self.state.digest(), "The labelled set", "This is a defect of lightning_al.")
 
     def open(self) -> None:
         """On rank 0: make or read the ledger, keep other runs out, and ask the oracle again."""

@@ -51,6 +51,7 @@ class Ledger:
         >>> import tempfile
         >>> ledger = Ledger(Path(tempfile.mkdtemp()) / "ledger.sqlite3")
         >>> ledger.create({"size": 10})
+        True
         >>> ledger.append([Event("asked", 7, round=1, rank=0), Event("labeled", 7, value="3", round=1)])
         >>> [(event.kind, event.sample) for _, event in ledger.events()]
         [('asked', 7), ('labeled', 7)]
@@ -116,8 +117,12 @@ class Ledger:
 
     # ------------------------------------------------------------------ writing
 
-    def create(self, meta: dict[str, Any]) -> None:
-        """Make the tables and record what the run is; nothing happens where they are there already."""
+    def create(self, meta: dict[str, Any], first: Sequence[Event] = ()) -> bool:
+        """Make the ledger with its first events, whole or not at all.
+
+        Returns:
+            Whether it was made: another process may have been quicker, then nothing happens.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -127,30 +132,42 @@ class Ledger:
             ) from error
         with self._writing(new=True) as db:
             if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone():
-                return
+                return False
             for statement in TABLES:
                 db.execute(statement)
             meta = {"schema_version": SCHEMA_VERSION, "run_id": uuid.uuid4().hex[:12]} | meta
             db.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in meta.items()])
+            _put_events(db, first, _now())
+        return True
 
-    def append(self, events: Sequence[Event], *, round_row: dict[str, Any] | None = None) -> None:
+    def append(
+        self,
+        events: Sequence[Event],
+        *,
+        round_row: dict[str, Any] | None = None,
+        after: int | None = None,
+    ) -> None:
         """Write events, and on request a round's measurements, all of them or none.
 
         They are on disk when the call returns.
+
+        Args:
+            events: In order.
+            round_row: Measurements of a round, with its number as `round`.
+            after: Number of the event that the caller saw last; `None`: it does not matter.
+
+        Raises:
+            LedgerError: If another process wrote since, or the disk refuses.
         """
-        at = datetime.now(UTC).isoformat(timespec="microseconds")
+        at = _now()
         with self._writing() as db:
-            seq, previous = _last(db)
-            rows = []
-            for number, event in enumerate(events, start=seq + 1):
-                row = (
-                    number, event.kind, event.sample, event.id, event.value, event.who, at,
-                    event.round, event.strategy, event.seed, _real(event.score), event.rank,
-                )  # fmt: skip
-                previous = digest(previous, row)
-                rows.append((*row, previous))
-            marks = ", ".join("?" * (len(COLUMNS) + 1))
-            db.executemany(f"INSERT INTO events VALUES ({marks})", rows)
+            last = _last(db)[0]
+            if after is not None and last != after:
+                raise LedgerError(
+                    f"{self.path} was at event {after} and is at {last}: another process wrote at the same "
+                    "moment. Nothing of this call was written; repeat it."
+                )
+            _put_events(db, events, at)
             if round_row is not None:
                 _put_round(db, round_row, at)
 
@@ -301,6 +318,24 @@ class Ledger:
 def _last(db: sqlite3.Connection) -> tuple[int, str]:
     row = db.execute("SELECT seq, digest FROM events ORDER BY seq DESC LIMIT 1").fetchone()
     return (int(row[0]), str(row[1])) if row else (0, GENESIS)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _put_events(db: sqlite3.Connection, events: Sequence[Event], at: str) -> None:
+    seq, previous = _last(db)
+    rows = []
+    for number, event in enumerate(events, start=seq + 1):
+        row = (
+            number, event.kind, event.sample, event.id, event.value, event.who, at,
+            event.round, event.strategy, event.seed, _real(event.score), event.rank,
+        )  # fmt: skip
+        previous = digest(previous, row)
+        rows.append((*row, previous))
+    marks = ", ".join("?" * (len(COLUMNS) + 1))
+    db.executemany(f"INSERT INTO events VALUES ({marks})", rows)
 
 
 def _put_round(db: sqlite3.Connection, row: dict[str, Any], at: str) -> None:
