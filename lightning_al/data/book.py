@@ -61,7 +61,12 @@ class LabelBook:
         starts_labeled: bool,
         on_existing: str,
     ) -> None:
-        self.samples, self.seed, self.initial = samples, seed, initial
+        self.samples, self.seed = samples, seed
+        self.initial = (
+            int(initial)
+            if isinstance(initial, int | np.integer)
+            else as_indices(initial, len(samples), "initial").tolist()
+        )
         self.balanced, self.starts_labeled, self.on_existing = balanced, starts_labeled, on_existing
         self.state_dir = None if state_dir is None else Path(state_dir)
         self.token = uuid.uuid4().hex
@@ -117,7 +122,7 @@ class LabelBook:
         samples = self.samples
         return {
             "seed": self.seed,
-            "initial": self.initial if isinstance(self.initial, int) else list(self.initial),
+            "initial": self.initial,
             "initial_balanced": self.balanced,
             "labeled_part": None if samples.unlabeled_set is None else len(samples.train_set),
             "fingerprint": samples.fingerprint(length),
@@ -202,7 +207,7 @@ class LabelBook:
             return None
         if meta["fingerprint"] == self.samples.fingerprint(int(meta["size"])):
             return None
-        where = {name: index for index, name in enumerate(self.samples.ids)}
+        where = self.samples.index_of
 
         def index_of(event: Event) -> int:
             if event.id not in where:

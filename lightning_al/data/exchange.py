@@ -22,6 +22,7 @@ from lightning_al.data.targets import encode
 
 if TYPE_CHECKING:
     from lightning_al.data.book import LabelBook
+    from lightning_al.data.samples import Samples
 
 __all__ = ["Answers", "collect", "parse_label", "query_path", "write_query"]
 
@@ -118,7 +119,7 @@ def collect(book: LabelBook, path: Path, *, overwrite: bool = False) -> Answers:
 
 def _collect_row(book: LabelBook, row: dict[str, str], answers: Answers, overwrite: bool) -> None:
     state, samples = book.state, book.samples
-    index = _index_of(row, samples.ids, len(samples))
+    index = _index_of(row, samples)
     if index in answers.labels or index in answers.skipped:
         raise ValueError(f"sample {index} is there twice")
     text = row["label"].strip()
@@ -135,13 +136,13 @@ def _collect_row(book: LabelBook, row: dict[str, str], answers: Answers, overwri
     answers.labels[index] = value
 
 
-def _index_of(row: dict[str, str], ids: Sequence[str] | None, size: int) -> int:
-    name, text = (row.get("id") or "").strip(), (row.get("index") or "").strip()
-    if ids is not None and name:
-        if name not in ids:
+def _index_of(row: dict[str, str], samples: Samples) -> int:
+    name, text = row.get("id", "").strip(), row.get("index", "").strip()
+    if samples.ids is not None and name:
+        if name not in samples.index_of:
             raise ValueError(f"there is no sample with id {name!r}")
-        return ids.index(name)
-    if not text.isdecimal() or int(text) >= size:
+        return samples.index_of[name]
+    if not text.isdecimal() or int(text) >= len(samples):
         raise ValueError(f"there is no sample {text!r}")
     return int(text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,11 @@ class Samples:
         self.class_names = class_names
         self.ids = None if ids is None else [str(name) for name in ids]
         self._prints: dict[int, str] = {}
+
+    @cached_property
+    def index_of(self) -> dict[str, int]:
+        """From the user's name of a sample to its index."""
+        return {name: index for index, name in enumerate(self.ids or [])}
 
     def __len__(self) -> int:
         return len(self.all)

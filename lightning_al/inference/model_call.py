@@ -49,6 +49,7 @@ class ModelCall:
     ) -> None:
         self.module, self.place = module, place
         self.embedding_layer, self.listen = embedding_layer, listen
+        self._classes_last: bool | None = None
         self._way: Callable[[Any, int], Any] | None = None
         self._count = 0
         self._heard: list[tuple[nn.Module, Tensor, Tensor]] = []
@@ -73,14 +74,39 @@ class ModelCall:
         self._heard.clear()
         output = self._way(batch, self._count)
         self._count += 1
-        said = Said(_logits_of(output), mask=_mask_of(output, batch))
-        if said.mask is not None:
-            said.mask = _fitting_mask(said.mask, said.logits)
+        said = Said(*self._masked(_logits_of(output), output, batch))
         if self.listen:
             given = output.get("embeddings") if isinstance(output, Mapping) else None
-            self._add_embedding(said, given)
+            self._add_embedding(said, _logits_of(output), given)
             self._heard.clear()
         return said
+
+    def _masked(self, logits: Tensor, output: Any, batch: Any) -> tuple[Tensor, Tensor | None]:
+        """Dense logits with the classes on axis 1, and which of their places count."""
+        if logits.ndim < 3:
+            return logits, None
+        given = output.get("mask") if isinstance(output, Mapping) else None
+        if isinstance(given, Tensor):
+            return logits, _checked_mask(given, logits)
+        mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+        if not isinstance(mask, Tensor) or mask.ndim != 2 or logits.ndim != 3:
+            return logits, None
+        if self._tokens_first(mask, logits):
+            logits = logits.movedim(-1, 1)
+        return logits, _checked_mask(mask, logits)
+
+    def _tokens_first(self, mask: Tensor, logits: Tensor) -> bool:
+        """Whether logits are (B, tokens, C), as Hugging Face makes them; known once it shows."""
+        first, last = mask.shape == logits.shape[:2], mask.shape == (len(logits), logits.shape[2])
+        if first != last:
+            self._classes_last = first
+        elif first and self._classes_last is None:
+            raise ValueError(
+                f"The logits have shape {tuple(logits.shape)} and the attention mask {tuple(mask.shape)}: as "
+                "many tokens as classes, so which axis holds the classes cannot be seen. Return "
+                '{"logits": (B, C, tokens), "mask": (B, tokens)} from `active_step`.'
+            )
+        return bool(self._classes_last) and first
 
     def _hear(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
@@ -97,8 +123,8 @@ class ModelCall:
             )
         return layers[self.embedding_layer]
 
-    def _add_embedding(self, said: Said, given: Tensor | None) -> None:
-        linear, entering = self._last_linear(said.logits)
+    def _add_embedding(self, said: Said, logits: Tensor, given: Tensor | None) -> None:
+        linear, entering = self._last_linear(logits)
         if linear is not None:
             bias = linear.bias if linear.bias is not None else linear.weight.new_zeros(len(linear.weight))
             said.classifier = (linear.weight.detach().float(), bias.detach().float())
@@ -190,16 +216,14 @@ def _logits_of(output: Any) -> Tensor:
     return logits.detach().float()
 
 
-def _mask_of(output: Any, batch: Any) -> Tensor | None:
-    for source, name in ((output, "mask"), (batch, "attention_mask")):
-        if isinstance(source, Mapping) and isinstance(source.get(name), Tensor):
-            return source[name].bool()  # type: ignore[no-any-return]
-    return None
-
-
-def _fitting_mask(mask: Tensor, logits: Tensor) -> Tensor | None:
-    """A mask counts for dense outputs only: one entry for every place that has logits."""
-    return mask if mask.shape == logits.shape[:1] + logits.shape[2:] and logits.ndim > 2 else None
+def _checked_mask(mask: Tensor, logits: Tensor) -> Tensor:
+    """One entry for every place that has logits."""
+    if mask.shape != logits.shape[:1] + logits.shape[2:]:
+        raise ValueError(
+            f"The mask has shape {tuple(mask.shape)}, the logits {tuple(logits.shape)}; needed are (B, ...) "
+            "and (B, C, ...). Return both in this shape from `active_step`."
+        )
+    return mask.bool()
 
 
 def _structure(value: Any) -> str:
