@@ -178,7 +178,8 @@ class _Driver:
             tested = row is not None and (row.get("tested") or not self.data.has_test_data())
             if not tested:
                 return number
-        return last if self._can_ask(last) else None
+        stale = self.rows[last]["labeled"] != len(self.data.train_indices)  # labelled or corrected since
+        return last if stale or self._can_ask(last) else None
 
     def _can_ask(self, number: int) -> bool:
         return number < self.rounds and self.active.num_to_ask(self.data) > 0
@@ -219,7 +220,7 @@ class _Driver:
     def _row(self, number: int, callback: ActiveLearning) -> dict[str, Any]:
         """Of this process if the fit ran in it; else, under spawn and fork, what it wrote."""
         if callback.row:
-            return dict(callback.row)
+            return self.rows.get(number, {}) | callback.row
         return next(row for row in self.data.ledger.rounds() if row["round"] == number)
 
     def _test(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
