@@ -71,7 +71,7 @@ def least_confidence(probs: Tensor) -> Tensor:
         >>> least_confidence(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
         tensor([0.5000, 0.0000])
     """
-    return 1 - _checked(probs).amax(-1)
+    return (1 - _checked(probs).amax(-1)).clamp_min(0)
 
 
 def margin(probs: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ def margin(probs: Tensor) -> Tensor:
             "Write a single-logit head's probability p as the pair [1 - p, p]."
         )
     first, second = probs.topk(2, dim=-1).values.unbind(-1)
-    return 1 - (first - second)
+    return (1 - (first - second)).clamp_min(0)
 
 
 def hyperplane_distance(embeddings: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -142,13 +142,14 @@ def hyperplane_distance(embeddings: Tensor, weight: Tensor, bias: Tensor | None 
             f"`embeddings` has shape {tuple(embeddings.shape)} and `weight` {tuple(weight.shape)}; "
             "needed are (N, D) and (C, D), one vector a sample."
         )
-    embeddings, weight = _float(embeddings), _float(weight)
+    embeddings = _float(embeddings)
+    weight = weight.to(embeddings.dtype)
     logits = embeddings @ weight.T
     if bias is not None:
-        logits = logits + _float(bias)
+        logits = logits + bias.to(embeddings.dtype)
     if weight.shape[0] == 1:
-        distance: Tensor = logits.abs().squeeze(1) / weight.norm()
-        return -distance
+        distance: Tensor = logits.abs().squeeze(1)
+        return -torch.where(distance == 0, 0.0, distance / weight.norm())
     best, predicted = logits.max(dim=1)
     # Differences first, then norms: no cancellation between nearly equal rows.
     between = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")[predicted]

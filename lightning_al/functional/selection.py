@@ -146,11 +146,14 @@ def power_sample(
         raise ValueError(f"`beta` is {beta}; it must not be negative, or low scores would win.")
     # The noise belongs to the position, not to the rank: any rank count draws the same query.
     uniform = torch.rand(shard.total, generator=generator, dtype=torch.float64)
-    gumbel = -torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16)))[shard.positions]
+    exponential = -torch.log(uniform.clamp(1e-300, 1 - 1e-16))[shard.positions]
     strength = _log_weight(scores.cpu().double(), form, shard)
-    weight = torch.zeros_like(strength) if beta == 0 else beta * strength
-    # Rows of weight zero come last, among themselves in uniform order.
-    keys = torch.where(weight == -torch.inf, -1e300 + gumbel * 1e285, weight + gumbel)
+    if beta == torch.inf:
+        keys = strength
+    else:
+        weight = torch.zeros_like(strength) if beta == 0 else beta * strength
+        # Rows of weight zero come last, among themselves in uniform order.
+        keys = torch.where(weight == -torch.inf, -1e300 * exponential, weight - exponential.log())
     positions = top_k(keys, query_size, shard=shard)
     if not return_scores:
         return positions
