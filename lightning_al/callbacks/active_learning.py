@@ -120,7 +120,7 @@ class ActiveLearning(L.Callback):
         data = _data_of(trainer)
         self._check_trainer(trainer)
         if not self._driven:
-            self._rearm(trainer)
+            self._rearm(trainer, pl_module)
         agree(lambda: self._check_record(data))
         # Last of all callbacks: after averaged weights are in place and the best checkpoint is written.
         # A new list, since Lightning is walking through the old one.
@@ -144,12 +144,11 @@ class ActiveLearning(L.Callback):
         self.row = {
             "round": number,
             "labeled": len(trained_on),
-            "asked": 0,
             "train_s": time.perf_counter() - self._begun,
-            "score_s": 0.0,
-            "select_s": 0.0,
             "label_entropy": data.state.label_entropy(trained_on),
         }
+        if data.train_up_to is None:  # a round trained again keeps what is known of its query
+            self.row |= {"asked": 0, "score_s": 0.0, "select_s": 0.0}
         self._weights(data).end(pl_module, number)
         count = self.num_to_ask(data) if self._asks else 0
         if count:

@@ -38,7 +38,7 @@ class Rearm:
         self._trainer: weakref.ref[L.Trainer] | None = None
         self._states: list[tuple[Callback, dict[str, Any]]] = []
 
-    def __call__(self, trainer: L.Trainer) -> None:
+    def __call__(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Before a fit.
 
         Raises:
@@ -57,6 +57,8 @@ class Rearm:
         for callback, state in self._states:
             vars(callback).clear()
             vars(callback).update(copy.deepcopy(state))
+            # The state may be older than what their own `setup` found out, such as a folder.
+            callback.setup(trainer, module, "fit")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_trainer": None, "_states": []}
