@@ -1,0 +1,213 @@
+"""Every example, run as a reader runs it, at a tiny size; runs go side by side, one thread each."""
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", "COLUMNS": "120"}
+SECONDS = 120
+
+
+def start(script, folder, *options):
+    command = [sys.executable, str(EXAMPLES / f"{script}.py"), "--state-dir", str(folder), *options]
+    return subprocess.Popen(
+        command, cwd=folder.parent, env=ENVIRONMENT, text=True, encoding="utf-8",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def finish(process, text=None):
+    try:
+        said, _ = process.communicate(text, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    assert process.returncode == 0, said
+    return said
+
+
+def read_until(process, text):
+    """What the process says up to `text`, a character at a time: prompts end without a newline."""
+    said = ""
+    while not said.endswith(text):
+        character = process.stdout.read(1)
+        assert character, f"ended before {text!r}:\n{said}"
+        said += character
+    return said
+
+
+def kill(process):
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=SECONDS)
+
+
+def rows(folder, sql):
+    with closing(sqlite3.connect(folder / "ledger.sqlite3")) as db:
+        return db.execute(sql).fetchall()
+
+
+def run(script, folder, *options):
+    return finish(start(script, folder, *options))
+
+
+DROP_IN = ("--budget", "16", "--query-size", "3", "--epochs", "2")
+QUERIES = "SELECT round, rank, sample, score FROM events WHERE round > 0 AND kind = 'asked' ORDER BY seq"
+
+
+def drop_in_killed_after_a_query(folder):
+    process = start("drop_in", folder, *DROP_IN)
+    read_until(process, "round 1: asked 3")
+    kill(process)
+    return rows(folder, "SELECT count(*) FROM state WHERE status = 'labeled'")[0][0], run(
+        "drop_in", folder, *DROP_IN
+    )
+
+
+YOURSELF = ("--initial", "3", "--query-size", "2", "--budget", "4", "--epochs", "1")
+PROMPT = "q: stop) "
+TYPED = "SELECT kind, sample, value, who FROM events WHERE kind <> 'asked' ORDER BY seq"
+
+
+def label_yourself_over_three_days(folder):
+    """Two answers and the power fails; nonsense, an answer and q; the rest."""
+    days = []
+    process = start("label_yourself", folder, *YOURSELF)
+    for answer in ("7\n", "\n"):
+        days.append(read_until(process, PROMPT))
+        process.stdin.write(answer)
+        process.stdin.flush()
+    read_until(process, PROMPT)
+    on_disk = rows(folder, TYPED)
+    kill(process)
+    second = finish(start("label_yourself", folder, *YOURSELF), "x\n1\n4\nq\n")
+    between = rows(folder, TYPED)
+    third = finish(start("label_yourself", folder, *YOURSELF), "0\n")
+    return days, on_disk, second, between, third, rows(folder, TYPED)
+
+
+SIMULATION = ("--rounds", "2", "--query-size", "4", "--epochs", "1")
+JOBS = {
+    "yourself": label_yourself_over_three_days,
+    "killed": drop_in_killed_after_a_query,
+    "undisturbed": lambda folder: run("drop_in", folder, *DROP_IN),
+    "custom": lambda folder: run("custom_acquisition", folder, *SIMULATION, "--temperature", "3"),
+    "existing": lambda folder: run("existing_datamodule", folder, *SIMULATION),
+    "svm": lambda folder: run("svm_head", folder, *SIMULATION),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, request):
+    """All examples at once, each in a folder of its own: futures, and where their ledgers are."""
+    home = tmp_path_factory.mktemp("examples")
+    wanted = {name for item in request.session.items for name in getattr(item.function, "jobs", ())}
+    with ThreadPoolExecutor(max_workers=2) as executor:
+        futures = {}
+        for name, job in JOBS.items():
+            if name in wanted:
+                (home / name).mkdir()
+                futures[name] = executor.submit(job, home / name / "state")
+        yield lambda name: (futures[name].result(timeout=4 * SECONDS), home / name / "state")
+        executor.shutdown(cancel_futures=True)
+
+
+def uses(*names):
+    def mark(test):
+        test.jobs = names
+        return test
+
+    return mark
+
+
+def table(said):
+    """The rows `round labeled asked test_acc` that an example prints at its end."""
+    found = re.findall(r"^ *(\d+) +(\d+) +(\d+) +([\d.]+)$", said, flags=re.MULTILINE)
+    return [(int(a), int(b), int(c)) for a, b, c, _ in found]
+
+
+@uses("undisturbed")
+def test_drop_in_spends_its_budget_and_trains_on_every_label(runs):
+    said, folder = runs("undisturbed")
+    assert re.findall(r"^(\d+) labels: test accuracy 0\.\d+$", said, re.MULTILINE) == ["10", "13", "16"]
+    assert "round 2: asked 0, 16 labelled of budget 16; the budget is spent" in said
+    assert [(number, rank) for number, rank, _, _ in rows(folder, QUERIES)] == [
+        (r, k) for r in (1, 2) for k in range(3)
+    ]
+
+
+@uses("undisturbed", "killed")
+def test_drop_in_killed_and_started_again_asks_what_an_undisturbed_run_asks(runs):
+    _, undisturbed = runs("undisturbed")
+    (labeled, said), killed = runs("killed")
+    assert labeled == 16
+    assert "resuming round 2, 16 labelled" in said
+    assert re.findall(r"^(\d+) labels: ", said, re.MULTILINE) == ["16"]
+    assert rows(killed, QUERIES) == rows(undisturbed, QUERIES)
+
+
+@uses("yourself")
+def test_what_was_typed_is_on_disk_before_the_next_digit_is_asked_for(runs):
+    (days, on_disk, *_), folder = runs("yourself")
+    assert [said.count("[1/3]") + 2 * said.count("[2/3]") for said in days] == [1, 2]
+    first, second = [index for (index,) in rows(folder, "SELECT sample FROM events ORDER BY seq LIMIT 2")]
+    assert on_disk == [("labeled", first, "7", "you"), ("ignored", second, None, "you")]
+
+
+@uses("yourself")
+def test_labelling_goes_on_with_the_digit_at_which_it_stopped(runs):
+    (_, on_disk, second, between, third, after), folder = runs("yourself")
+    asked = [
+        index for (index,) in rows(folder, "SELECT sample FROM events WHERE kind = 'asked' ORDER BY seq")
+    ]
+    assert second.count("[1/1]") == 2, "nonsense is asked again; what was answered before is not"
+    assert between == [*on_disk, ("labeled", asked[2], "1", "you"), ("labeled", asked[3], "4", "you")]
+    assert "Your labels are safe" in second
+    assert third.count(PROMPT) == 1
+    assert after == [*between, ("labeled", asked[4], "0", "you")]
+    assert "the budget is spent" in third
+
+
+@uses("yourself")
+def test_a_digit_is_drawn_eight_lines_high_and_sixteen_columns_wide(runs):
+    (days, *_), _ = runs("yourself")
+    drawn = days[0].rsplit("[1/3]", 1)[0].rstrip("\n").split("\n")[-8:]
+    assert {len(line) for line in drawn} == {16}
+    assert set("".join(drawn)) <= set(" ░▒▓█")
+    assert "█" in "".join(drawn)
+
+
+@uses("custom")
+def test_a_strategy_of_ones_own_asks_by_its_name_and_parameters(runs):
+    said, folder = runs("custom")
+    assert table(said) == [(0, 10, 4), (1, 14, 4), (2, 18, 0)]
+    asked = rows(folder, "SELECT DISTINCT strategy FROM events WHERE kind = 'asked'")
+    assert asked == [("Tempered(temperature=3.0)",)]
+    assert (folder / "history.csv").read_text().count("\n") == 4
+
+
+@uses("existing")
+def test_an_existing_datamodule_is_taken_over_with_its_test_loader(runs):
+    said, folder = runs("existing")
+    assert table(said) == [(0, 10, 4), (1, 14, 4), (2, 18, 0)]
+    assert "test_acc" in (folder / "history.csv").read_text()
+
+
+@uses("svm")
+def test_the_svm_head_is_asked_by_its_distance_to_a_boundary(runs):
+    said, folder = runs("svm")
+    assert table(said) == [(0, 10, 4), (1, 14, 4), (2, 18, 0)]
+    scores = rows(folder, "SELECT score FROM events WHERE kind = 'asked' ORDER BY seq")
+    assert all(score <= 0 for (score,) in scores)
+    # Of a query, the nearest to a boundary comes first.
+    assert scores[:4] == sorted(scores[:4], reverse=True)
+    low, high = map(float, re.search(r"when asked: ([\d.]+) to ([\d.]+)", said).groups())
+    assert 0 <= low < high
