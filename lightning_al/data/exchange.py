@@ -7,24 +7,20 @@ read as a whole or not at all, and as often as one likes.
 from __future__ import annotations
 
 import csv
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from torch import Tensor
-
 from lightning_al.data.state import ASKED, LABELED, POOL
-from lightning_al.data.targets import encode
+from lightning_al.data.targets import encode, parse_label
 
 if TYPE_CHECKING:
     from lightning_al.data.book import LabelBook
     from lightning_al.data.samples import Samples
 
-__all__ = ["Answers", "collect", "parse_label", "query_path", "write_query"]
+__all__ = ["Answers", "collect", "query_path", "write_query"]
 
 Describe = Callable[[int], Any]
 _SHOWN_PROBLEMS = 20
@@ -163,35 +159,3 @@ def _filled(path: Path) -> list[tuple[int, dict[str, str]]]:
             )
         rows = [(reader.line_num, {k: v or "" for k, v in row.items() if k}) for row in reader]
     return [(n, row) for n, row in rows if row["label"].strip() or row.get("skip", "").strip()]
-
-
-def parse_label(text: str, class_names: Sequence[str] | None, template: Any) -> Any:
-    """The target a person meant: a class by name or number, a number, a list, or text.
-
-    Raises:
-        ValueError: If it is none of the classes, or text where the data set has numbers.
-
-    Example:
-        >>> parse_label("cat", ["cat", "dog"], 0), parse_label("1.5", None, None)
-        (0, 1.5)
-    """
-    if class_names is not None:
-        return _class(text, class_names)
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    numeric = isinstance(template, int | float | Tensor | np.ndarray | np.generic)
-    if numeric and isinstance(value, str):
-        raise ValueError(f"{text!r} is no number, as the data set's targets are")
-    if isinstance(value, int) and value < 0 and isinstance(template, int | np.integer):
-        raise ValueError(f"{text!r} is negative, which no class is")
-    return value
-
-
-def _class(text: str, class_names: Sequence[str]) -> int:
-    if text in class_names:
-        return list(class_names).index(text)
-    if text.isdecimal() and int(text) < len(class_names):
-        return int(text)
-    raise ValueError(f"{text!r} is none of the classes {list(class_names)}")

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from torch.utils.data import ConcatDataset
 
-from lightning_al.data.exchange import parse_label
 from lightning_al.data.fingerprint import fingerprint, is_stochastic
 from lightning_al.data.initial import class_of_every_sample, initial_indices
 from lightning_al.data.state import Indices
-from lightning_al.data.targets import MISSING, TargetPlace, is_missing
+from lightning_al.data.targets import MISSING, TargetPlace, is_missing, parse_label
 from lightning_al.data.views import fetch
 
 __all__ = ["Samples"]

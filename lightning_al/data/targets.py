@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-__all__ = ["MISSING", "TargetPlace", "blank", "conform", "decode", "encode", "is_missing"]
+__all__ = ["MISSING", "TargetPlace", "blank", "conform", "decode", "encode", "is_missing", "parse_label"]
 
 _KEYS = ("label", "labels", "target", "targets", "y")
 
@@ -213,6 +214,42 @@ def decode(text: str) -> Any:
         {'boxes': tensor([[1., 2.]]), 'name': 'cat'}
     """
     return json.loads(text, object_hook=_array)
+
+
+def parse_label(text: str, class_names: Sequence[str] | None, template: Any) -> Any:
+    """The target a person meant: a class by name or number, a number, a list, or text.
+
+    Raises:
+        ValueError: If it is none of the classes, or text where the data set has numbers.
+
+    Example:
+        >>> parse_label("cat", ["cat", "dog"], 0), parse_label("1.5", None, None)
+        (0, 1.5)
+    """
+    if class_names is not None:
+        return _class(text, class_names)
+    if isinstance(template, str):
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    numeric = isinstance(template, int | float | Tensor | np.ndarray | np.generic)
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{text!r} is no label; leave it empty, or write into `skip`")
+    if numeric and isinstance(value, str | bool):
+        raise ValueError(f"{text!r} is no number, as the data set's targets are")
+    if isinstance(template, int | np.integer) and not (isinstance(value, int) and value >= 0):
+        raise ValueError(f"{text!r} is no class: the data set's targets are whole numbers from 0 on")
+    return value
+
+
+def _class(text: str, class_names: Sequence[str]) -> int:
+    if text in class_names:
+        return list(class_names).index(text)
+    if text.isdecimal() and int(text) < len(class_names):
+        return int(text)
+    raise ValueError(f"{text!r} is none of the classes {list(class_names)}")
 
 
 def _plain(value: Any) -> Any:
