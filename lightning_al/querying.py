@@ -38,6 +38,11 @@ class Query:
         scores: What the strategy thought of each; higher = more informative.
         score_s: Seconds that inference took.
         select_s: Seconds that the selection took.
+
+    Example:
+        >>> found = Query(np.array([7, 2]), np.array([0.9, 0.8]))
+        >>> len(found), found.indices.tolist()
+        (2, [7, 2])
     """
 
     indices: Indices
@@ -77,6 +82,17 @@ def query(
 
     Raises:
         ValueError: If an argument or a model output does not fit; the message says which.
+
+    Example:
+        >>> from lightning_al import acquisition as acq
+        >>> class Sign(L.LightningModule):
+        ...     def forward(self, x):
+        ...         return torch.cat([x, -x], dim=1)
+        >>> x = torch.linspace(-1, 1, 9)[:, None]
+        >>> data = ActiveDataModule(torch.utils.data.TensorDataset(x, (x[:, 0] > 0).long()))
+        >>> trainer = L.Trainer(devices=1, logger=False, enable_progress_bar=False)
+        >>> query(Sign(), data, acq.Margin(), 3, trainer=trainer).indices.tolist()
+        [4, 3, 5]
     """
     check_acquisition(acquisition)
     check_positive(query_size=query_size, candidates=candidates)

@@ -124,6 +124,33 @@ def fit_rounds(
 
     Raises:
         MisconfigurationException: If `make_trainer` does not give fresh plain Trainers.
+
+    Example:
+        >>> import tempfile
+        >>> class Net(L.LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layer = torch.nn.Linear(1, 2)
+        ...
+        ...     def forward(self, x):
+        ...         return self.layer(x)
+        ...
+        ...     def training_step(self, batch, batch_idx):
+        ...         return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+        ...
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.SGD(self.parameters(), 0.1)
+        >>> def make_trainer(number):
+        ...     return L.Trainer(
+        ...         max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        ...         enable_model_summary=False, devices=1,
+        ...     )
+        >>> x = torch.linspace(-1, 1, 40)[:, None]
+        >>> samples = torch.utils.data.TensorDataset(x, (x[:, 0] > 0).long())
+        >>> data = ActiveDataModule(samples, initial=4, state_dir=tempfile.mkdtemp())
+        >>> history = fit_rounds(Net(), make_trainer, data, ActiveLearning(query_size=3), rounds=2)
+        >>> history.column("labeled"), history.column("asked")
+        ([4, 7, 10], [3, 3, 0])
     """
     check_positive(rounds=rounds)
     if resume not in ("restart", "checkpoint"):

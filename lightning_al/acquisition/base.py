@@ -34,6 +34,10 @@ class Selection:
     Args:
         positions: Distinct, most wanted first, `(k,)`.
         scores: What the strategy thought of each, `(k,)`.
+
+    Example:
+        >>> Selection(torch.tensor([4, 1]), torch.tensor([0.9, 0.7])).positions
+        tensor([4, 1])
     """
 
     positions: Tensor
@@ -48,6 +52,18 @@ class Acquisition(ABC):
         needs_labeled: Summaries of the labelled set too, without augmentation.
         posterior: How forward passes are made.
         multilabel: Every logit is a label of its own.
+
+    Example:
+        >>> class InOrder(Acquisition):
+        ...     def summarize(self, outputs):
+        ...         return {}
+        ...
+        ...     def select(self, pool, query_size, *, labeled, generator):
+        ...         positions = torch.arange(pool.shard.total)[:query_size]
+        ...         return Selection(positions, torch.zeros(len(positions)))
+        >>> pool = Summary({}, Shard.whole(5))
+        >>> InOrder().select(pool, 2, labeled=None, generator=torch.Generator()).positions
+        tensor([0, 1])
     """
 
     needs: tuple[str, ...] = ()
@@ -78,7 +94,17 @@ class Acquisition(ABC):
 
 
 class ScoreAcquisition(Acquisition):
-    """A strategy that gives every sample a score and takes the highest; leaves `score` to write."""
+    """A strategy that gives every sample a score and takes the highest; leaves `score` to write.
+
+    Example:
+        >>> class SmallLogits(ScoreAcquisition):
+        ...     needs = ("logits",)
+        ...
+        ...     def score(self, outputs):
+        ...         return -outputs.logits.norm(dim=1)
+        >>> SmallLogits().score(Outputs(logits=torch.tensor([[3.0, 4.0], [0.0, 1.0]])))
+        tensor([-5., -1.])
+    """
 
     @abstractmethod
     def score(self, outputs: Outputs) -> Tensor:
@@ -130,6 +156,13 @@ class ProbabilityAcquisition(ScoreAcquisition):
 
     Raises:
         ValueError: If `reduction` is none of these.
+
+    Example:
+        >>> class Gini(ProbabilityAcquisition):
+        ...     def pointwise(self, probs):
+        ...         return 1 - probs.square().sum(-1)
+        >>> Gini(reduction="max").score(Outputs(probs=torch.tensor([[[0.5, 0.5], [1.0, 0.0]]])))
+        tensor([0.5000])
     """
 
     needs = ("probs",)

@@ -42,7 +42,12 @@ class Posterior(ABC):
 
 
 class SinglePass(Posterior):
-    """One deterministic pass: dropout off, BatchNorm on its running statistics."""
+    """One deterministic pass: dropout off, BatchNorm on its running statistics.
+
+    Example:
+        >>> SinglePass()
+        SinglePass()
+    """
 
     def outputs(  # noqa: D102
         self, call: ModelCall, batch: Any, needs: tuple[str, ...], *, multilabel: bool = False
