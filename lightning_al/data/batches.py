@@ -63,7 +63,9 @@ class TrainBatches(DistributedSampler[list[int]]):
         return self._fixed(generator) if self.steps is not None else self._epoch(generator)
 
     def __len__(self) -> int:
-        return self.steps if self.steps is not None else len(self._sizes())
+        if self.steps is None:
+            return len(self._sizes())
+        return self.steps if self.num_rows else 0
 
     def _epoch(self, generator: Generator) -> Iterator[list[int]]:
         order = torch.randperm(self.num_rows, generator=generator)
@@ -84,8 +86,10 @@ class TrainBatches(DistributedSampler[list[int]]):
         return [*sizes, rest]
 
     def _fixed(self, generator: Generator) -> Iterator[list[int]]:
+        if not self.num_rows:
+            return
         share = max(2, math.ceil(self.num_rows / self.num_replicas))
-        size = min(self.batch_size, share, max(self.num_rows, 1))
+        size = min(self.batch_size, share, self.num_rows)
         stream = torch.empty(0, dtype=torch.long)
         for _ in range(self.steps or 0):
             while len(stream) < size * self.num_replicas:

@@ -61,7 +61,7 @@ class LabelBook:
         starts_labeled: bool,
         on_existing: str,
     ) -> None:
-        self.samples, self.seed = samples, seed
+        self.samples, self.seed = samples, int(seed)
         self.initial = (
             int(initial)
             if isinstance(initial, int | np.integer)
@@ -201,12 +201,12 @@ class LabelBook:
         """Augmented items and moved ids cannot be compared by content; ids are looked up instead."""
         return "length" in (then, now) or (then.startswith("ids:") and now.startswith("ids:"))
 
-    def _places(self, meta: dict[str, Any]) -> Callable[[Event], int] | None:
+    def _places(self, meta: dict[str, Any]) -> Callable[[Event], int]:
         """Where the ledger's samples are now: labels follow ids, should the order have changed."""
         if self.samples.ids is None:
-            return None
+            return self._same_place
         if meta["fingerprint"] == self.samples.fingerprint(int(meta["size"])):
-            return None
+            return self._same_place
         where = self.samples.index_of
 
         def index_of(event: Event) -> int:
@@ -218,6 +218,14 @@ class LabelBook:
             return where[event.id]
 
         return index_of
+
+    def _same_place(self, event: Event) -> int:
+        if event.sample >= len(self.samples):  # a data set that had grown, without its end
+            raise LedgerError(
+                f"The ledger in {self.state_dir} knows sample {event.sample}, but this data set ends at "
+                f"{len(self.samples) - 1}. Use the whole data set, or another `state_dir`."
+            )
+        return event.sample
 
     # ------------------------------------------------------------------ checkpoints
 

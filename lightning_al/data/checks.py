@@ -72,7 +72,7 @@ def check_options(
             )
     else:
         as_indices(initial, size, "initial")
-    given = not isinstance(initial, int) or initial > 0
+    given = not isinstance(initial, int | np.integer) or initial > 0
     if has_unlabeled_set and given:
         raise ValueError(
             "`initial` was given together with `unlabeled_set`, where all of `train_set` is labelled from "

@@ -65,10 +65,11 @@ def write_query(book: LabelBook, path: Path, describe: Describe | None = None) -
 
 def _rows(book: LabelBook) -> list[dict[str, Any]]:
     state, ids = book.state, book.samples.ids
-    scores = {event.sample: event.score for _, event in book.ledger.events() if event.kind == "asked"}
+    asked = [event for _, event in book.ledger.events() if event.kind == "asked"]
+    scores = {event.sample if ids is None else event.id: event.score for event in asked}
     rows = []
     for index in state.indices(ASKED).tolist():
-        score = scores.get(index)
+        score = scores.get(index if ids is None else ids[index])
         rows.append(
             {"index": index, **({} if ids is None else {"id": ids[index]}),
              "round": int(state.round[index]), "rank": int(state.rank[index]),

@@ -238,7 +238,9 @@ class Ledger:
                 "label is given; check `state_dir`."
             )
         try:
-            with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            # A journal may be what a killed process left: only who may write can undo its half commit.
+            mode = "rw" if Path(f"{self.path}-journal").exists() else "ro"
+            with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode={mode}", uri=True)) as db:
                 self._check_schema(db, migrate=False)
                 yield db
         except sqlite3.Error as error:

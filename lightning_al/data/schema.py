@@ -55,7 +55,7 @@ TABLES = (
                CASE e.kind WHEN 'relabeled' THEN 'labeled' ELSE e.kind END AS status,
                e.value, e.who, e.at, e.round, e.strategy, e.score, e.rank
         FROM events AS e
-        JOIN (SELECT max(seq) AS seq FROM events GROUP BY sample) AS last ON e.seq = last.seq
+        JOIN (SELECT max(seq) AS seq FROM events GROUP BY coalesce(id, sample)) AS last ON e.seq = last.seq
         WHERE e.kind <> 'undone'
         ORDER BY e.round, e.rank, e.seq""",
 )

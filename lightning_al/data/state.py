@@ -87,6 +87,7 @@ class PoolState:
 
     def _set_value(self, index: int, event: Event) -> None:
         self.supplied[index] = event.who == "dataset"
+        self.values.pop(index, None)  # a data set's own target need not be on record
         if event.value is not None:
             self.values[index] = event.value
 

@@ -161,13 +161,14 @@ def blank(value: Any, template: Any = 0) -> Any:
     if isinstance(value, Tensor):
         return torch.zeros_like(value)
     if isinstance(value, np.ndarray | np.generic):
-        return np.zeros_like(value)
+        return np.zeros_like(value) if isinstance(value, np.ndarray) else value.dtype.type()
     if isinstance(value, str | bytes | bool | int | float):
         return type(value)()
     if isinstance(value, Mapping):
         return {key: blank(part) for key, part in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(blank(part) for part in value)
+        parts = [blank(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return 0
 
 
@@ -178,12 +179,19 @@ def conform(value: Any, like: Any) -> Any:
         >>> conform(3, torch.tensor(0.0)), conform(3, 7), conform(3, None)
         (tensor(3.), 3, 3)
     """
-    if isinstance(like, Tensor) and not isinstance(value, str | Mapping):
-        return torch.as_tensor(value, dtype=like.dtype)
-    if isinstance(like, np.ndarray | np.generic) and not isinstance(value, str | Mapping):
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        known = like if isinstance(like, Mapping) else {}
+        return {key: conform(part, known.get(key)) for key, part in value.items()}
+    if isinstance(like, Tensor):
+        tensor = torch.as_tensor(value, dtype=like.dtype)
+        return tensor.reshape(like.shape) if tensor.ndim == 0 and like.numel() == 1 else tensor
+    if isinstance(like, np.ndarray | np.generic):
         array = np.asarray(value, dtype=like.dtype)
+        array = array.reshape(like.shape) if array.ndim == 0 and like.size == 1 else array
         return array if isinstance(like, np.ndarray) else array[()]
-    return value
+    return float(value) if isinstance(like, float) and isinstance(value, int) else value
 
 
 def is_missing(value: Any) -> bool:
@@ -239,9 +247,18 @@ def parse_label(text: str, class_names: Sequence[str] | None, template: Any) -> 
         raise ValueError(f"{text!r} is no label; leave it empty, or write into `skip`")
     if numeric and isinstance(value, str | bool):
         raise ValueError(f"{text!r} is no number, as the data set's targets are")
-    if isinstance(template, int | np.integer) and not (isinstance(value, int) and value >= 0):
+    if _is_class(template) and not (isinstance(value, int) and value >= 0):
         raise ValueError(f"{text!r} is no class: the data set's targets are whole numbers from 0 on")
     return value
+
+
+def _is_class(template: Any) -> bool:
+    """Whether targets are single whole numbers, to which no label must be cut down."""
+    if isinstance(template, Tensor):
+        return template.ndim == 0 and not template.dtype.is_floating_point
+    if isinstance(template, np.ndarray | np.generic):
+        return template.ndim == 0 and template.dtype.kind in "iu"
+    return isinstance(template, int)
 
 
 def _class(text: str, class_names: Sequence[str]) -> int:
@@ -254,12 +271,16 @@ def _class(text: str, class_names: Sequence[str]) -> int:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind not in "biufc":
+        value = value.tolist()  # text and objects are no numbers to be kept as bytes
     if isinstance(value, np.ndarray) and value.ndim:
+        value = value.astype(value.dtype.newbyteorder("="))
         data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
         return {"__array__": data, "dtype": value.dtype.str, "shape": list(value.shape)}
     if isinstance(value, np.ndarray | np.generic):
-        return value.item()
+        value = value.item()
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, tuple | list):
