@@ -129,7 +129,8 @@ def hyperplane_distance(embeddings: Tensor, weight: Tensor, bias: Tensor | None 
 
     References:
         Tong & Koller, "Support Vector Machine Active Learning", 2001, section 4.1 (Simple Margin; two
-        classes). Cost: O(N C D + C^2 D).
+        classes). Cost: O(N C D), and O(P C D) for the
+        P classes that are predicted at all.
 
     Example:
         >>> import torch
@@ -151,14 +152,28 @@ def hyperplane_distance(embeddings: Tensor, weight: Tensor, bias: Tensor | None 
         distance: Tensor = logits.abs().squeeze(1)
         return -torch.where(distance == 0, 0.0, distance / weight.norm())
     best, predicted = logits.max(dim=1)
-    # Differences first, then norms: no cancellation between nearly equal rows.
-    between = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")[predicted]
+    classes, place = torch.unique(predicted, return_inverse=True)
+    between = _distances(weight[classes], weight)[place].to(best.dtype)
     gaps = best[:, None] - logits
     distances = gaps / between
     # 0 / 0: two identical outputs tie everywhere, so every point lies on their boundary.
     distances = torch.where((gaps == 0) & (between == 0), 0.0, distances)
     own = torch.nn.functional.one_hot(predicted, weight.shape[0]).bool()
     return -distances.masked_fill(own, float("inf")).amin(1)
+
+
+def _distances(rows: Tensor, others: Tensor) -> Tensor:
+    """Distances of all pairs, in float64; pairs too near for the product form are subtracted first."""
+    device = rows.device
+    if device.type == "mps":  # has no float64
+        rows, others = rows.cpu(), others.cpu()
+    rows, others = rows.double(), others.double()
+    sizes = rows.square().sum(1)[:, None] + others.square().sum(1)
+    squared = sizes - 2 * rows @ others.T
+    for near in torch.split((squared < 1e-6 * sizes).nonzero(), _CHECKED_ROWS):
+        i, j = near.unbind(1)
+        squared[i, j] = (rows[i] - others[j]).square().sum(1)
+    return squared.clamp_min(0).sqrt().to(device)
 
 
 def _float(tensor: Tensor) -> Tensor:
