@@ -75,6 +75,8 @@ class PoolState:
         self.values.pop(index, None)
 
     def _enter(self, index: int, seq: int, event: Event) -> None:
+        if event.kind == "ignored":  # should it be labelled after all, its old rank means nothing
+            self._clear(index)
         self.status[index] = _AFTER[event.kind]
         if event.round is not None:
             self.round[index] = event.round
