@@ -20,13 +20,13 @@ import torch
 from lightning_al.acquisition.base import Acquisition, Selection
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.agreement import agree
-from lightning_al.data.checks import check_positive
+from lightning_al.data.checks import check_lightning, check_positive
 from lightning_al.data.state import Indices
 from lightning_al.inference.outputs import FIELDS
 from lightning_al.inference.scoring import summarize_samples
 from lightning_al.randomness import derive_seed, generator_for
 
-__all__ = ["Query", "check_acquisition", "choose", "query"]
+__all__ = ["Query", "check_acquisition", "check_module", "choose", "query"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ def query(
         >>> query(Sign(), data, acq.Margin(), 3, trainer=trainer).indices.tolist()
         [4, 3, 5]
     """
+    check_lightning(trainer)
+    check_module(model)
     check_acquisition(acquisition)
     check_positive(query_size=query_size, candidates=candidates)
     with _attached(model, data, trainer) as attached:
@@ -138,6 +140,20 @@ def choose(
     _check_selection(acquisition, found, query_size, len(indices))
     positions, scores = agree(lambda: (found.positions.cpu().numpy(), found.scores.cpu().double().numpy()))
     return Query(indices[positions], scores, scored - begun, time.perf_counter() - scored)
+
+
+def check_module(model: Any) -> None:
+    """Refuse what is no `lightning.LightningModule`.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if not isinstance(model, L.LightningModule):
+        kind = f"{type(model).__module__.split('.')[0]}.{type(model).__name__}"
+        raise TypeError(
+            f"The model is a {kind}; needed is a `LightningModule` of `lightning`, which does not mix with "
+            "`pytorch_lightning`. Write `import lightning as L` and derive it from `L.LightningModule`."
+        )
 
 
 def check_acquisition(acquisition: Any) -> None:

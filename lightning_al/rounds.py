@@ -19,9 +19,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al.callbacks import ActiveLearning
+from lightning_al.callbacks.rearm import KEEPS_STATE
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.book import is_writer
 from lightning_al.data.checks import check_positive
+from lightning_al.querying import check_module
 from lightning_al.randomness import derive_seed
 
 __all__ = ["History", "fit_rounds"]
@@ -240,9 +242,13 @@ class _Driver:
     def _module(self, number: int, callback: ActiveLearning) -> L.LightningModule:
         if isinstance(self.model, L.LightningModule):
             return self.model
+        if isinstance(self.model, torch.nn.Module):
+            check_module(self.model)
         fresh = self.active.restart == "redraw"
         callback._drawn = fresh
-        return self.model(derive_seed(self.data.seed, "weights", number if fresh else 0))
+        module = self.model(derive_seed(self.data.seed, "weights", number if fresh else 0))
+        check_module(module)
+        return module
 
     def _row(self, number: int, callback: ActiveLearning) -> dict[str, Any]:
         """Of this process if the fit ran in it; else, under spawn and fork, what it wrote."""
@@ -264,16 +270,17 @@ class _Driver:
                 f"`make_trainer({number})` returned a {type(trainer).__name__}; needed is a "
                 "`lightning.Trainer`. Return a fresh one each round."
             )
-        if any(isinstance(c, ActiveLearning) for c in trainer.callbacks):  # type: ignore[attr-defined]
-            raise MisconfigurationException(
-                "The Trainer holds an `ActiveLearning` already, and `fit_rounds` adds the one that it was "
-                "given: the round would ask twice. Leave it out of `make_trainer`."
-            )
         if trainer is self.last_trainer or trainer.global_step > 0:
             raise MisconfigurationException(
                 "`make_trainer` returned a Trainer that has fitted before; its epochs are used up. Make a "
                 "fresh one, with fresh callbacks, in every call."
             )
+        if any(isinstance(c, ActiveLearning) for c in trainer.callbacks):  # type: ignore[attr-defined]
+            raise MisconfigurationException(
+                "The Trainer holds an `ActiveLearning` already, and `fit_rounds` adds the one that it was "
+                "given: the round would ask twice. Leave it out of `make_trainer`."
+            )
+        _refuse_shared(trainer, self.last_trainer)
         self.last_trainer = trainer
         for checkpoint in trainer.checkpoint_callbacks:
             if isinstance(checkpoint, ModelCheckpoint) and self.data.state_dir is not None:
@@ -317,6 +324,17 @@ class _Driver:
             for folder in folders:
                 _put_aside(folder)
         return None
+
+
+def _refuse_shared(trainer: L.Trainer, last: L.Trainer | None) -> None:
+    """Early stopping that has stopped once would stop the next round too."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        shared = last is not None and any(callback is other for other in last.callbacks)  # type: ignore[attr-defined]
+        if shared and isinstance(callback, KEEPS_STATE):
+            raise MisconfigurationException(
+                f"`make_trainer` put the same `{type(callback).__name__}` into two Trainers; it still knows "
+                "the last round's values. Make fresh callbacks in every call."
+            )
 
 
 def _can_go_on(file: Path, trainer: L.Trainer) -> bool:

@@ -23,12 +23,14 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-__all__ = ["Rearm"]
+__all__ = ["KEEPS_STATE", "Rearm"]
 
 _REARMED = (EarlyStopping, ModelCheckpoint, Timer, BaseFinetuning)
 _WeightAveraging = getattr(lightning_callbacks, "WeightAveraging", StochasticWeightAveraging)
 #: They keep averages that a further fit would begin with.
 _REFUSED = (StochasticWeightAveraging, _WeightAveraging)
+#: Useless in a second Trainer as they are after the first.
+KEEPS_STATE = (*_REARMED, *_REFUSED)
 
 
 class Rearm:

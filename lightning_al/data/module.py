@@ -146,6 +146,16 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         self._source: Source | None = None
         self._show_loaders()
 
+    @property
+    def trainer(self) -> L.Trainer | None:
+        """The Trainer of the fit that runs; one of the other package is refused at once."""
+        return self._trainer
+
+    @trainer.setter
+    def trainer(self, trainer: L.Trainer | None) -> None:
+        check_lightning(trainer)
+        self._trainer = trainer
+
     @classmethod
     def from_datamodule(cls, datamodule: L.LightningDataModule, **options: Any) -> ActiveDataModule:
         """Take over another data module: its data set, loader settings and transfer hooks.

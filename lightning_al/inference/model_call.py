@@ -74,7 +74,8 @@ class ModelCall:
         self._heard.clear()
         output = self._way(batch, self._count)
         self._count += 1
-        said = Said(*self._masked(_logits_of(output), output, batch))
+        logits, mask = self._masked(_logits_of(output), output, batch)
+        said = Said(logits, mask=mask)
         if self.listen:
             given = output.get("embeddings") if isinstance(output, Mapping) else None
             self._add_embedding(said, _logits_of(output), given)
