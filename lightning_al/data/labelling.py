@@ -6,7 +6,7 @@ query -> [Labelling] -> the ledger first, then the oracle's answers
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,7 +122,8 @@ class Labelling:
                 '`who="dataset"` means labels that the data set holds, but `targets` were given. Name who '
                 "gave them, or leave `targets` out."
             )
-        values = [targets] if isinstance(targets, int | str | float) else list(targets)
+        single = isinstance(targets, int | str | float | Mapping) or getattr(targets, "ndim", 1) == 0
+        values = [targets] if single else list(targets)
         if len(values) != len(found):
             raise ValueError(f"{len(found)} `indices` came with {len(values)} `targets`; needed is one each.")
         checked = [

@@ -1,0 +1,200 @@
+import csv
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from lightning_al import ActiveDataModule
+
+SIZE = 12
+DATA = TensorDataset(torch.arange(SIZE).float()[:, None], torch.arange(SIZE) % 3)
+
+
+@pytest.fixture
+def make(tmp_path):
+    def make(**options):
+        options = {"initial": [3, 0], "oracle": "people", "state_dir": tmp_path / "run", **options}
+        return ActiveDataModule(options.pop("train_set", DATA), **options)
+
+    return make
+
+
+@pytest.fixture
+def data(make):
+    """Two samples of the first set labelled, three asked for."""
+    data = make(class_names=["cat", "dog", "cow"])
+    data.label([3, 0], ["cat", "dog"])
+    data.ask([7, 5, 9], scores=[0.9, 0.5, float("nan")])
+    return data
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def fill(path, answers, column="label"):
+    """Write `answers`, from the index of a sample, into a column of the file."""
+    rows = read(path)
+    for row in rows:
+        row[column] = answers.get(int(row["index"]), row[column])
+    write(path, rows)
+    return path
+
+
+def write(path, rows, encoding="utf-8"):
+    with path.open("w", newline="", encoding=encoding) as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_a_query_is_exported_in_its_order(data):
+    path = data.state_dir / "query_1.csv"
+    rows = read(path)  # written by `ask` itself
+    assert [(r["index"], r["rank"], r["score"], r["label"], r["skip"]) for r in rows] == [
+        ("7", "0", "0.9", "", ""), ("5", "1", "0.5", "", ""), ("9", "2", "", "", ""),
+    ]  # fmt: skip
+    assert data.export_query(data.state_dir / "mine.csv").read_text() == path.read_text()
+
+
+def test_what_the_annotator_sees(make):
+    data = make(describe=lambda i: {"path": f"img/{i}.png", "size": i, "tensor": torch.zeros(1)})
+    data.ignore([11])
+    data.answer()
+    assert [(r["path"], r["size"]) for r in read(data.state_dir / "query_0.csv")] == [
+        ("img/3.png", "3"), ("img/0.png", "0"),
+    ]  # fmt: skip
+    assert "tensor" not in read(data.state_dir / "query_0.csv")[0]
+    text = make(describe=str)
+    assert read(text.export_query(data.state_dir / "q.csv"))[0]["sample"] == "3"
+
+
+def test_answers_come_back_by_name_or_number(data):
+    path = fill(data.state_dir / "query_1.csv", {7: "cow", 5: " 0 "})
+    assert data.import_labels() == 2
+    assert [data.state.target(i) for i in (7, 5)] == [2, 0]
+    assert data.asked_indices.tolist() == [9]
+    events = data.ledger.verify()
+    assert data.import_labels(path) == 0  # as often as one likes
+    assert data.ledger.verify() == events
+    who = [event.who for _, event in data.ledger.events() if event.kind == "labeled"]
+    assert who == ["user", "user", "query_1.csv", "query_1.csv"]
+    assert fill(path, {9: "dog"}) == path
+    assert data.import_labels(who="Ada") == 1
+    assert list(data.ledger.events())[-1][1].who == "Ada"
+
+
+def test_a_skipped_sample_is_never_asked_for_again(data):
+    path = fill(data.state_dir / "query_1.csv", {7: "x"}, "skip")
+    assert data.import_labels(path) == 1
+    assert data.ignored_indices.tolist() == [7]
+    assert data.import_labels(path) == 0
+    assert data.asked_indices.tolist() == [5, 9]
+
+
+def test_a_label_wins_over_a_skip(data):
+    path = fill(fill(data.state_dir / "query_1.csv", {7: "dog"}), {7: "x"}, "skip")
+    assert data.import_labels(path) == 1
+    assert data.state.target(7) == 1
+
+
+def test_a_changed_answer_needs_overwrite(data):
+    path = fill(data.state_dir / "query_1.csv", {7: "cow"})
+    data.import_labels()
+    fill(path, {7: "dog"})
+    with pytest.raises(
+        ValueError, match=r"line 2: sample 7 is labelled 2 already, not dog\nMend .*overwrite=True"
+    ):
+        data.import_labels()
+    assert data.import_labels(overwrite=True) == 1
+    assert data.state.target(7) == 1
+
+
+def test_a_wrong_file_is_taken_over_in_no_part(data):
+    path = data.state_dir / "query_1.csv"
+    rows = read(path)
+    blank = {**rows[0], "label": "cat"}
+    write(path, [
+        {**blank, "index": "5"}, {**blank, "label": "bird"}, {**blank, "index": "99"},
+        {**blank, "index": "x"},
+        {**blank, "index": "5"}, {**blank, "index": "-1"}, {**blank, "index": ""},
+    ])  # fmt: skip
+    events = data.ledger.verify()
+    with pytest.raises(ValueError, match="was not read, no label was taken over") as error:
+        data.import_labels()
+    for line in (
+        "line 3: 'bird' is none of the classes ['cat', 'dog', 'cow']", "line 4: there is no sample '99'",
+        "line 5: there is no sample 'x'", "line 6: sample 5 is there twice",
+        "line 7: there is no sample '-1'", "line 8: there is no sample ''", "Mend these lines",
+    ):  # fmt: skip
+        assert line in str(error.value)
+    assert "line 2" not in str(error.value)
+    assert data.ledger.verify() == events
+    assert data.asked_indices.tolist() == [7, 5, 9]
+
+
+@pytest.mark.parametrize("text", ["", "name,age\na,3\n", "index\n7\n", "label\ncat\n"])
+def test_a_file_of_something_else(data, tmp_path, text):
+    path = tmp_path / "other.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"has columns \[.*needed are `label` and `index` or `id`.*Fill in"):
+        data.import_labels(path)
+
+
+def test_a_file_that_is_not_there(data, tmp_path):
+    with pytest.raises(ValueError, match=r"none.csv cannot be read.*Check the path"):
+        data.import_labels(tmp_path / "none.csv")
+
+
+def test_what_spreadsheets_do_to_a_file(data, tmp_path):
+    """A byte order mark, columns in another order, further columns, short rows, empty lines."""
+    path = tmp_path / "q.csv"
+    path.write_text("\ufeffnote,label,index\nhm,cow,7\n\n,dog,5,too much\nshort\n", encoding="utf-8")
+    assert data.import_labels(path) == 2
+    assert [data.state.target(i) for i in (7, 5)] == [2, 1]
+
+
+def test_samples_that_nobody_asked_for_may_be_labelled_too(data, tmp_path):
+    path = tmp_path / "more.csv"
+    path.write_text("index,label\n10,cat\n")
+    assert data.import_labels(path) == 1
+    assert 10 in data.labeled_indices
+
+
+def test_files_name_samples_by_id(make, tmp_path):
+    names = [f"s{i}" for i in range(SIZE)]
+    data = make(ids=names)
+    data.ask([7, 5], scores=[0.9, 0.5])
+    assert [(r["id"], r["score"]) for r in read(data.state_dir / "query_1.csv")] == [
+        ("s3", ""), ("s0", ""), ("s7", "0.9"), ("s5", "0.5"),
+    ]  # fmt: skip
+    moved = make(ids=names[::-1], train_set=TensorDataset(*(t.flip(0) for t in DATA.tensors)))
+    rows = read(moved.export_query(tmp_path / "q.csv"))
+    assert [(r["id"], r["index"], r["score"]) for r in rows] == [
+        ("s3", "8", ""), ("s0", "11", ""), ("s7", "4", "0.9"), ("s5", "6", "0.5"),
+    ]  # fmt: skip
+    write(tmp_path / "q.csv", [{**row, "label": row["id"][1:]} for row in rows])
+    assert moved.import_labels(tmp_path / "q.csv") == 4
+    assert [moved.state.target(i) for i in (8, 11, 4, 6)] == [3, 0, 7, 5]
+    write(tmp_path / "q.csv", [{**rows[0], "id": "s99", "label": "1"}])
+    with pytest.raises(ValueError, match="there is no sample with id 's99'"):
+        moved.import_labels(tmp_path / "q.csv")
+
+
+def test_an_export_keeps_a_file_that_was_there(data):
+    path = fill(data.state_dir / "query_1.csv", {7: "cow"})
+    filled = path.read_text()
+    data.export_query()
+    data.export_query()
+    assert (data.state_dir / "query_1.old1.csv").read_text() == filled
+    assert "cow" not in path.read_text()
+    assert (data.state_dir / "query_1.old2.csv").exists()
+    assert not list(data.state_dir.glob("*.part"))
+
+
+def test_answers_to_samples_that_another_process_labelled_meanwhile(data, make):
+    path = fill(data.state_dir / "query_1.csv", {7: "cow"})
+    make(class_names=["cat", "dog", "cow"]).label([7], ["dog"])
+    with pytest.raises(ValueError, match="sample 7 is labelled 1 already, not cow"):
+        data.import_labels(path)
