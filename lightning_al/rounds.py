@@ -338,11 +338,12 @@ def _refuse_shared(trainer: L.Trainer, last: L.Trainer | None) -> None:
 
 
 def _can_go_on(file: Path, trainer: L.Trainer) -> bool:
-    """Whether a checkpoint is of a training that has epochs left."""
+    """Whether a checkpoint is of a training that has epochs and steps left."""
     saved = torch.load(file, map_location="cpu", weights_only=False)
-    done = saved["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]
-    limit = trainer.max_epochs
-    return limit is None or limit < 0 or done < limit
+    # A checkpoint at the end of an epoch is written before that epoch counts as completed.
+    epochs = saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    limits = ((epochs, trainer.max_epochs), (saved["global_step"], trainer.max_steps))
+    return all(limit is None or limit < 0 or done < limit for done, limit in limits)
 
 
 def _put_aside(folder: Path) -> None:

@@ -1,0 +1,117 @@
+"""Ctrl-C and kill -9, sent to a run in a process of its own."""
+
+import os
+import random
+import signal
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+from integration.small import queries
+
+from faults.runs import known, main, run
+from lightning_al import Ledger
+
+LIMIT = 60
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Forks of a process that has imported everything, to be quick."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["faults.runs"])
+    started = []
+
+    def start(*arguments):
+        process = context.Process(target=main, args=[str(a) for a in arguments])
+        process.start()
+        started.append(process)
+        return process
+
+    first = context.Process(target=int)  # starts the server
+    first.start()
+    first.join(LIMIT)
+    yield start
+    for process in started:
+        if process.is_alive():
+            process.kill()
+        process.join()
+    os.environ.pop("PYTHONPATH")
+    if before is not None:
+        os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, processes):
+    """What the run ends with, and how long it takes."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "state"
+    begun = time.monotonic()
+    ended(processes(folder, ""))
+    return known(folder), time.monotonic() - begun
+
+
+def ended(process):
+    process.join(LIMIT)
+    assert process.exitcode is not None, "it hangs"
+    return process.exitcode
+
+
+def wait_for(path):
+    until = time.monotonic() + LIMIT
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} never came"
+        time.sleep(0.01)
+
+
+def in_session(pid):
+    """Processes of the session that `pid` began."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[3]) == pid and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("place", "asked", "labeled"), [("training", 8, 8), ("scoring", 8, 8), ("labelling", 8, 0)]
+)
+def test_ctrl_c_leaves_no_half_query_and_no_child_and_the_same_command_goes_on(
+    tmp_path, processes, undisturbed, place, asked, labeled
+):
+    state = tmp_path / "state"
+    process = processes(state, place)
+    wait_for(tmp_path / "state.at")
+    assert len(in_session(process.pid)) == (2 if place == "training" else 1)  # a loader's worker
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert ended(process) == 1
+    assert in_session(process.pid) == []
+    initial = 12 if place == "labelling" else 0
+    assert {r: len(q) for r, q in queries(state).items() if r} == {1: asked}
+    kinds = [event.kind for _, event in Ledger(state / "ledger.sqlite3").events()]
+    assert kinds.count("labeled") == 12 + labeled
+    assert kinds.count("asked") == initial + asked
+    (tmp_path / "state.told").touch()
+    assert ended(processes(state, place)) == 0
+    (asked_for, rows), _ = undisturbed
+    got, got_rows = known(state)
+    assert {r: q for r, q in got.items() if r} == asked_for
+    assert got_rows == rows
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_after_kill_9_at_any_instant_the_run_ends_as_if_undisturbed(tmp_path, processes, undisturbed, number):
+    whole, duration = undisturbed
+    instant = random.Random(number).uniform(0.1, 1.0) * duration
+    process = processes(tmp_path / "state", "")
+    time.sleep(instant)
+    process.kill()
+    process.join()
+    run(tmp_path / "state")
+    assert known(tmp_path / "state") == whole
