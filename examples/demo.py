@@ -58,6 +58,7 @@ STEPS, BATCH_SIZE, LEARNING_RATE = 100, 32, 1e-2
 OWN_SCRIPT = """\
 In a script of your own, with your data set, your module and your Trainer:
 
+    import lightning as L
     from lightning_al import ActiveDataModule, ActiveLearning, acquisition as acq, fit_rounds
 
     data = ActiveDataModule(train_set, test_set=test_set, initial=10, state_dir="runs/mine")
@@ -225,15 +226,18 @@ def outcome(runs: list[Run]) -> str:
     """Labels to every target: medians over seeds, and how many seeds never got there."""
     last = max(row["labeled"] for run in runs for row in run.rows)
     said = []
-    for target in TARGETS:
-        parts = []
-        for name, own in by_strategy(runs).items():
+    for name, own in by_strategy(runs).items():
+        counts = []
+        for target in TARGETS:
             needed = [labels_to_target(run.history, "test_acc", target) for run in own]
             middle, never = median(needed), sum(map(math.isinf, needed))
-            count = f"> {last}" if math.isinf(middle) else f"{middle:g}"
-            parts.append(f"{name} {count} ({never} of {len(own)} never)")
-        said.append(f"{100 * target:g} % test accuracy: " + ", ".join(parts))
-    return f"Labels, median over seeds, to {'; to '.join(said)}."
+            counts.append((f"> {last}" if math.isinf(middle) else f"{middle:g}") + f" [{never}]")
+        said.append(f"{name} {' / '.join(counts)}")
+    targets = " / ".join(f"{100 * target:g} %" for target in TARGETS)
+    return (
+        f"Labels to {targets} test accuracy, median of {len(own)} seed{'s' * (len(own) > 1)} "
+        f"[seeds that never got there]: {', '.join(said)}."
+    )
 
 
 def write_csv(runs: list[Run], path: Path) -> None:
@@ -246,25 +250,35 @@ def write_csv(runs: list[Run], path: Path) -> None:
             writer.writerows({"strategy": run.strategy, "seed": run.seed, **row} for row in run.history)
 
 
-def draw_curves(runs: list[Run], path: Path, first: str = "Margin") -> None:
-    """The learning curves, and what a strategy asked for first."""
+def draw_curves(runs: list[Run], path: Path) -> None:
+    """The learning curves, and what was asked for first."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 5.4), layout="constrained", dpi=150)
-    left, right = figure.subfigures(1, 2, width_ratios=(1.75, 1))
-    histories = {name: [run.history for run in own] for name, own in by_strategy(runs).items()}
+    figure = Figure(figsize=(13, 5.6), layout="constrained", dpi=150)
+    left, right = figure.subfigures(1, 2, width_ratios=(1.75, 1), wspace=0.04)
+    own = by_strategy(runs)
+    ax = left.subplots()
     learning_curves(
-        histories, "test_acc", target=TARGETS[0], saving=(first, "Random"),
-        emphasize=(first, "Random"), ax=left.subplots(),
+        {name: [run.history for run in runs] for name, runs in own.items()}, "test_acc", target=TARGETS[0],
+        saving=("Margin", "Random"), emphasize=("Margin", "Random"), ax=ax,
     )  # fmt: skip
-    run = by_strategy(runs)[first][0]
+    ax.set_title(
+        "Handwritten digits: accuracy against labels", loc="left", fontsize=12, pad=10, color="#333333"
+    )
+    above, below = right.subfigures(2, 1)
+    draw_first_query(own["Margin"][0], above, "What Margin asked for first, with its scores")
+    draw_first_query(own["Random"][0], below, "What Random asked for first")
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.15)
+
+
+def draw_first_query(run: Run, figure: Any, heading: str) -> None:
+    """Ten images with their labels, and scores where the strategy has any."""
     images, targets = split(run.seed)[0].tensors
-    asked = run.asked[:QUERY_SIZE]
-    selected_samples(
-        images[asked], run.scores[:QUERY_SIZE], [f"a {targets[i]}" for i in asked], figure=right,
-        heading=f"What {first} asked for first (seed {run.seed}), with its scores",
-    )  # fmt: skip
-    figure.savefig(path)
+    asked, scores = run.asked[:QUERY_SIZE], run.scores[:QUERY_SIZE]
+    if not any(scores):
+        scores = [math.nan] * len(scores)
+    titles = [f"a {targets[index]}" for index in asked]
+    selected_samples(images[asked], scores, titles, decimals=3, heading=heading, figure=figure)
 
 
 def draw_balance(runs: list[Run], path: Path) -> None:
@@ -275,7 +289,7 @@ def draw_balance(runs: list[Run], path: Path) -> None:
         for name, own in by_strategy(runs).items()
     }
     pool = np.mean([np.bincount(values, minlength=CLASSES) for values in targets.values()], axis=0)
-    class_balance(counts, pool=pool).savefig(path)
+    class_balance(counts, pool=pool).savefig(path, bbox_inches="tight", pad_inches=0.15)
 
 
 # ---------------------------------------------------------------------- the command
@@ -312,7 +326,10 @@ def main() -> None:
     options = parser.parse_args()
     begun = time.perf_counter()
     folder = fresh_folder(options.out)
-    runs = run_all(options.seeds, options.rounds, options.workers, folder)
+    try:
+        runs = run_all(options.seeds, options.rounds, options.workers, folder)
+    except KeyboardInterrupt:
+        sys.exit("Interrupted: no figures were drawn. The same command begins anew.")
     files = {
         "learning curves": options.out / "learning_curves.png",
         "class balance": options.out / "class_balance.png",

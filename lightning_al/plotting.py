@@ -168,7 +168,9 @@ def class_balance(
     pool_share = None if pool is None else _shares("pool", pool)[0]
     names = _class_names(shares, pool_share, class_names)
     wide = max(6.4, len(shares) * (0.9 + 0.19 * len(names)))
-    figure = _new_figure((wide, 3.1)) if figure is None else figure
+    figure = _new_figure((wide, 3.3)) if figure is None else figure
+    from matplotlib.ticker import MaxNLocator
+
     panels = figure.subplots(1, len(shares), sharey=True, squeeze=False)[0]
     styles = _styles(shares, baseline)
     for ax, (name, share) in zip(panels, shares.items(), strict=True):
@@ -176,13 +178,20 @@ def class_balance(
         ax.set_title(name, loc="left", fontsize=11, color=_INK)
         ax.set_xticks(range(len(names)), names)
         _calm(ax)
+    panels[0].yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     panels[0].yaxis.set_major_formatter(_percent())
     panels[0].set_ylabel("share of the labels", color=_INK)
     figure.supxlabel("class", fontsize=10, color=_INK)
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:
         figure.legend(
-            handles, labels, loc="upper right", ncols=len(labels), frameon=False, fontsize=9, labelcolor=_INK
+            handles,
+            labels,
+            loc="outside upper right",
+            ncols=len(labels),
+            frameon=False,
+            fontsize=9.5,
+            labelcolor=_INK,
         )
     return _root(figure)
 
@@ -193,6 +202,7 @@ def selected_samples(
     titles: Sequence[Any] | None = None,
     *,
     columns: int = 5,
+    decimals: int = 2,
     heading: str | None = None,
     figure: Figure | SubFigure | None = None,
 ) -> Figure:
@@ -204,6 +214,7 @@ def selected_samples(
         scores: One each; NaN: shown without.
         titles: A line above the score each, such as the label.
         columns: Images in a row.
+        decimals: Of the scores.
         heading: Above all.
         figure: Where to draw; `None`: a figure of its own.
 
@@ -232,7 +243,7 @@ def selected_samples(
     span = {"vmin": min(p.min() for p in grey), "vmax": max(p.max() for p in grey)} if grey else {}
     for place, (ax, picture) in enumerate(zip(panels, pictures, strict=False)):
         ax.imshow(picture, cmap="gray", interpolation="nearest", **(span if picture.ndim == 2 else {}))
-        score = "" if math.isnan(scores[place]) else f"{scores[place]:.2f}"
+        score = "" if math.isnan(scores[place]) else f"{scores[place]:.{decimals}f}"
         lines = [str(titles[place])] if titles is not None else []
         ax.set_title("\n".join([*lines, score]).strip("\n"), fontsize=10, color=_INK, pad=3)
     for ax in panels:
@@ -306,21 +317,23 @@ def _draw_saving(
     """A bracket on the target's line between the two medians, and what it means in words."""
     name, other = saving
     needed, base = (median(labels_to_target(run, metric, target) for run in grouped[n]) for n in saving)
-    last = max(n for runs in grouped.values() for run in runs for n in run.column("labeled"))
-    text = (
-        f"{name} {_count(needed, last)}, {other} {_count(base, last)} labels: {_verdict(needed, base, last)}"
-    )
+    counts = [n for runs in grouped.values() for run in runs for n in run.column("labeled")]
+    first, last = min(counts), max(counts)
     left, right = sorted((min(needed, last), min(base, last)))
     if left < right:
-        ends = {"arrowstyle": "|-|,widthA=0.35,widthB=0.35", "shrinkA": 0, "shrinkB": 0}
+        ends = {"arrowstyle": "|-|,widthA=0.4,widthB=0.4", "shrinkA": 0, "shrinkB": 0}
         ax.annotate(
             "", (left, target), (right, target), zorder=5,
-            arrowprops={**ends, "color": _INK, "linewidth": 1.6},
+            arrowprops={**ends, "color": _INK, "linewidth": 1.8},
         )  # fmt: skip
-    # Left of where the curves cross the line, nothing is drawn above it.
+    # Before the curves reach the line nothing is above it; after, nothing is right below it.
+    late = left - first > 0.35 * (last - first)
+    where: dict[str, Any] = {"xy": (right, target), "xytext": (8, -4), "va": "top"}
+    if late:
+        where = {"xy": (0, target), "xycoords": ("axes fraction", "data"), "xytext": (6, 4), "va": "bottom"}
+    said = f"{_verdict(needed, base, last)}\n{name} {_count(needed, last)}, {other} {_count(base, last)}"
     ax.annotate(
-        text, (left, target), (-6, 5), textcoords="offset points", ha="right", va="bottom",
-        fontsize=9.5, color=_INK, zorder=5,
+        said, textcoords="offset points", fontsize=9.5, color=_INK, linespacing=1.3, zorder=5, **where
     )  # fmt: skip
 
 
@@ -329,13 +342,12 @@ def _count(labels: float, last: float) -> str:
 
 
 def _verdict(needed: float, base: float, last: float) -> str:
-    if math.isinf(needed):
-        return "no saving" if math.isinf(base) else f"more than {last - base:g} more"
-    if math.isinf(base):
-        return f"more than {last - needed:g} saved"
+    """In words: infinity is a median that never got there."""
     if needed == base:
-        return "no saving"
-    return f"{base - needed:g} saved" if needed < base else f"{needed - base:g} more"
+        return "no labels saved"
+    saved = min(base, last) - min(needed, last)
+    more = "more than " if math.isinf(max(needed, base)) else ""
+    return f"{more}{saved:g} labels saved" if needed < base else f"{more}{-saved:g} labels more"
 
 
 def _legend(ax: Axes, grouped: Mapping[str, Sequence[History]], bands: str | None) -> None:
@@ -346,9 +358,11 @@ def _legend(ax: Axes, grouped: Mapping[str, Sequence[History]], bands: str | Non
         title = f"median of {seeds} seeds"
         meaning = {"quartiles": "quartiles", "range": "lowest to highest"}
         title += f"; band: {meaning[bands]}" if bands else ""
+    curves = [np.asarray(line.get_ydata()) for line in ax.get_lines() if line.get_label() in grouped]
+    rising = sum(float(y[-1] - y[0]) for y in curves) >= 0
     legend = ax.legend(
-        loc="lower right", frameon=False, title=title, fontsize=9.5, title_fontsize=9, labelcolor=_INK,
-        alignment="left",
+        loc="lower right" if rising else "upper right", frameon=False, title=title, fontsize=9.5,
+        title_fontsize=9, labelcolor=_INK, alignment="left",
     )  # fmt: skip
     legend.get_title().set_color(_INK)
 
@@ -401,14 +415,16 @@ def _class_names(
 
 def _picture(image: Any) -> npt.NDArray[Any]:
     picture = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
-    if picture.ndim == 3 and picture.shape[-1] not in (3, 4) and picture.shape[0] in (1, 3, 4):
+    if picture.ndim == 3 and picture.shape[0] == 1:
+        picture = picture[0]
+    elif picture.ndim == 3 and picture.shape[-1] not in (1, 3, 4) and picture.shape[0] in (3, 4):
         picture = np.moveaxis(picture, 0, -1)
-    if picture.ndim == 3 and picture.shape[-1] == 1:
+    elif picture.ndim == 3 and picture.shape[-1] == 1:
         picture = picture[..., 0]
     if picture.ndim != 2 and not (picture.ndim == 3 and picture.shape[-1] in (3, 4)):
         raise ValueError(
-            f"An image has the shape {np.shape(image)}; needed is (H, W), (1, H, W), (3, H, W) or (H, W, 3). "
-            "Index or reduce it to one of these."
+            f"An image has the shape {tuple(np.shape(image))}; needed is (H, W), (1, H, W), (3, H, W) or "
+            "(H, W, 3). Index or reduce it to one of these."
         )
     return picture
 
@@ -491,12 +507,13 @@ def _readable(metric: str) -> str:
 def _new_figure(size: tuple[float, float]) -> Figure:
     try:
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "Drawing needs matplotlib, which is not installed. `pip install lightning-al[plot]`, or draw the "
             "columns of `history.rows` with what you have."
         ) from error
-    return Figure(figsize=size, layout="constrained", dpi=150)
+    return Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1), dpi=150)
 
 
 def _new_axes(size: tuple[float, float]) -> Axes:
