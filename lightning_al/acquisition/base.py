@@ -197,9 +197,9 @@ def _reduce(scores: Tensor, mask: Tensor | None, reduction: Reduction) -> Tensor
     flat = scores.flatten(1)
     keep = torch.ones_like(flat, dtype=torch.bool)
     if mask is not None:
-        # A mask of places covers the labels at each place.
+        # A mask of places covers the labels at each place; their axis comes before the places.
         extra = (1,) * (scores.ndim - mask.ndim)
-        keep = mask.reshape(*mask.shape, *extra).expand_as(scores).flatten(1)
+        keep = mask.reshape(len(mask), *extra, *mask.shape[1:]).expand_as(scores).flatten(1)
     if callable(reduction):
         return reduction(flat, keep)
     if reduction == "max":

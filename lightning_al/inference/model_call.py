@@ -76,7 +76,8 @@ class ModelCall:
         self._count += 1
         logits, mask = self._masked(_logits_of(output), output, batch)
         said = Said(logits, mask=mask)
-        if self.listen:
+        # What is not finite is refused next, by name; which layer made it cannot be seen.
+        if self.listen and bool(torch.isfinite(logits).all()):
             given = output.get("embeddings") if isinstance(output, Mapping) else None
             self._add_embedding(said, _logits_of(output), given)
             self._heard.clear()
@@ -133,7 +134,13 @@ class ModelCall:
             said.embeddings = given.float()
         elif self.embedding_layer is not None:
             named = self._named_layer()
-            said.embeddings = [out for layer, _, out in self._heard if layer is named][-1].float()
+            heard = [out for layer, _, out in self._heard if layer is named]
+            if not heard:
+                raise ValueError(
+                    f"`embedding_layer` {self.embedding_layer!r} gave no tensor in the forward pass: it was "
+                    "not called with one, or returns something else. Name a layer that maps a tensor to one."
+                )
+            said.embeddings = heard[-1].float()
         elif entering is not None:
             said.embeddings = entering.float()
         else:

@@ -100,7 +100,7 @@ def _passes(
                         call, moved, acquisition.needs, multilabel=acquisition.multilabel
                     )
                 except NotFiniteError as error:
-                    raise _not_finite(indices[positions[error.rows]].tolist()) from error
+                    raise _not_finite(indices[positions[error.rows].numpy()].tolist()) from error
             yield positions, acquisition.summarize(outputs)
 
 

@@ -104,7 +104,7 @@ def test_a_changed_answer_needs_overwrite(data):
     data.import_labels()
     fill(path, {7: "dog"})
     with pytest.raises(
-        ValueError, match=r"line 2: sample 7 is labelled 2 already, not dog\nMend .*overwrite=True"
+        ValueError, match=r"line 2: sample 7 is labelled 2 already, not dog\n.*overwrite=True"
     ):
         data.import_labels()
     assert data.import_labels(overwrite=True) == 1

@@ -1,0 +1,121 @@
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from lightning_al import ActiveDataModule, query
+from lightning_al import acquisition as acq
+from lightning_al.acquisition import Selection
+
+ROWS = TensorDataset(torch.arange(20).float()[:, None], torch.arange(20) % 2)
+
+
+class Net(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(1, 2)
+        self.head.weight.data = torch.tensor([[0.1], [-0.1]])
+        self.head.bias.data.zero_()
+
+    def forward(self, x):
+        return self.head(x)
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    return L.Trainer(
+        accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path):
+    """The nearer to 0, the less sure is `Net`; 0 and 3 are labelled."""
+    return ActiveDataModule(ROWS, initial=[0, 3], state_dir=tmp_path / "run")
+
+
+def test_the_least_sure_come_first_and_nothing_is_written(data, trainer, tmp_path):
+    found = query(Net(), data, acq.Margin(), 3, trainer=trainer)
+    assert found.indices.tolist() == [1, 2, 4]
+    assert (np.diff(found.scores) < 0).all()
+    assert not (tmp_path / "run").exists()
+    assert len(query(Net(), data, acq.Margin(), 99, trainer=trainer)) == 18
+
+
+def test_a_committed_query_is_recorded_with_its_scores(data, trainer):
+    found = query(Net(), data, acq.Margin(), 3, trainer=trainer, commit=True)
+    asked = [e for _, e in data.ledger.events() if e.kind == "asked"]
+    assert [(e.sample, e.rank, e.round) for e in asked] == [(1, 0, 1), (2, 1, 1), (4, 2, 1)]
+    assert [e.score for e in asked] == pytest.approx(found.scores.tolist())
+    assert "Margin" in asked[0].strategy
+    assert data.labeled_indices.tolist() == [0, 3, 1, 2, 4]
+
+
+def test_a_first_set_can_be_chosen_without_any_label(tmp_path, trainer):
+    data = ActiveDataModule(ROWS, initial=0, state_dir=tmp_path)
+    query(Net(), data, acq.Random(), 4, trainer=trainer, commit=True)
+    assert len(data.labeled_indices) == 4
+    assert data.state.last_round == 0
+
+
+def test_candidates_are_a_seeded_subset_of_the_pool(data, trainer):
+    found = [query(Net(), data, acq.Margin(), 5, candidates=5, trainer=trainer) for _ in range(2)]
+    assert found[0].indices.tolist() == found[1].indices.tolist()
+    assert set(found[0].indices.tolist()) <= set(data.pool_indices.tolist())
+    other = ActiveDataModule(ROWS, initial=[0, 3], seed=1)
+    more = query(Net(), other, acq.Margin(), 5, candidates=5, trainer=trainer)
+    assert sorted(more.indices.tolist()) != sorted(found[0].indices.tolist())
+    assert len(query(Net(), data, acq.Margin(), 3, candidates=99, trainer=trainer)) == 3
+
+
+def test_an_empty_pool_gives_nothing(data, trainer):
+    data.ignore(data.pool_indices)
+    assert len(query(Net(), data, acq.Margin(), 3, trainer=trainer)) == 0
+
+
+class Choosing(acq.Acquisition):
+    def __init__(self, positions):
+        self.positions = torch.tensor(positions)
+
+    def summarize(self, outputs):
+        return {}
+
+    def select(self, pool, query_size, *, labeled, generator):
+        return Selection(self.positions, torch.zeros(len(self.positions)))
+
+
+@pytest.mark.parametrize(
+    ("positions", "words"),
+    [
+        ([1], r"`Choosing.select` returned 1 positions, 1 of them distinct; needed are 2 distinct"),
+        ([1, 1], r"2 positions, 1 of them distinct"),
+        ([0, 18], r"from 0 to 18, but .* 0 to 17.*not data set"),
+        ([-1, 0], r"from -1 to 0"),
+    ],
+)  # fmt: skip
+def test_a_selection_that_is_none(data, trainer, positions, words):
+    with pytest.raises(ValueError, match=words):
+        query(Net(), data, Choosing(positions), 2, trainer=trainer, commit=True)
+    assert len(data.labeled_indices) == 2
+
+
+def test_bad_arguments(data, trainer):
+    for size in (0, -1):
+        with pytest.raises(ValueError, match=rf"`query_size` is {size}; it must be at least 1"):
+            query(Net(), data, acq.Margin(), size, trainer=trainer)
+    with pytest.raises(TypeError, match=r"`query_size` is 2.5; needed is a whole number"):
+        query(Net(), data, acq.Margin(), 2.5, trainer=trainer)
+    with pytest.raises(ValueError, match=r"`candidates` is 0"):
+        query(Net(), data, acq.Margin(), 2, candidates=0, trainer=trainer)
+    with pytest.raises(TypeError, match=r"The model is a torch.Linear; needed is a `LightningModule`"):
+        query(nn.Linear(1, 2), data, acq.Margin(), 2, trainer=trainer)
+
+
+def test_module_and_data_module_get_their_trainers_back(data, trainer):
+    module = Net()
+    query(module, data, acq.Margin(), 2, trainer=trainer)
+    assert module._trainer is None
+    assert data.trainer is None
