@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning_al.callbacks import ActiveLearning
 from lightning_al.callbacks.rearm import KEEPS_STATE
 from lightning_al.data import ActiveDataModule
+from lightning_al.data.agreement import agree
 from lightning_al.data.book import is_writer
 from lightning_al.data.checks import check_positive
 from lightning_al.querying import check_module
@@ -36,6 +37,8 @@ class History:
 
     Args:
         rows: Mappings with the keys `COLUMNS`, then the test metrics.
+        waiting: Samples that were asked for and wait for their labels: the run goes on when it is called
+            again and they are there.
 
     Example:
         >>> history = History([{"round": 0, "labeled": 20, "test_acc": 0.5}])
@@ -43,13 +46,14 @@ class History:
         (1, [0.5])
     """
 
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
+    def __init__(self, rows: list[dict[str, Any]], *, waiting: int = 0) -> None:
+        self.waiting = waiting
         self.rows = [{key: value for key, value in row.items() if key != "tested"} for row in rows]
 
     @classmethod
     def of(cls, data: ActiveDataModule) -> History:
         """What the ledger knows of the rounds so far, however they were looped."""
-        return cls(data.ledger.rounds())
+        return cls(data.ledger.rounds(), waiting=len(data.asked_indices))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,7 +95,8 @@ class History:
         os.replace(part, path)
 
     def __repr__(self) -> str:
-        return f"History({len(self)} rounds, columns {self.columns})"
+        waiting = f", {self.waiting} samples wait for labels" if self.waiting else ""
+        return f"History({len(self)} rounds, columns {self.columns}{waiting})"
 
 
 def fit_rounds(
@@ -122,7 +127,7 @@ def fit_rounds(
             to go on from: no label is lost, but the queries may differ.
 
     Returns:
-        The history, of all rounds in the ledger.
+        The history, of all rounds in the ledger; `history.waiting` says how many samples wait for labels.
 
     Raises:
         MisconfigurationException: If `make_trainer` does not give fresh plain Trainers.
@@ -197,7 +202,7 @@ class _Driver:
                 break
             self._run_round(number)
             data.open()
-        return History([self.rows[number] for number in sorted(self.rows)])
+        return History([self.rows[n] for n in sorted(self.rows)], waiting=len(data.asked_indices))
 
     def _next_round(self) -> int | None:
         """The first round that is not finished; the newest one also if it could still ask."""
@@ -225,7 +230,7 @@ class _Driver:
         callback._driven, callback._asks = True, newest and self._can_ask(number)
         trainer.callbacks.append(callback)  # type: ignore[attr-defined]
         module = self._module(number, callback)
-        trainer.fit(module, datamodule=data, ckpt_path=self._checkpoint(trainer, number))
+        trainer.fit(module, datamodule=data, ckpt_path=agree(lambda: self._checkpoint(trainer, number)))
         self.active.last_query = callback.last_query
         data.open()
         row = self._row(number, callback)

@@ -268,32 +268,35 @@ class Labelling:
             "Give every process the same samples in the same order.",
         )
 
-        def look() -> tuple[Path | None, PoolState]:
-            self.open()
-            if self._holds_ledger:
-                self.ledger.backup(f"round_{self.state.last_round}")
-            return self.book.state_dir, self.book.state
-
-        self.book.state_dir, self.book.state = agree(look)
+        self.open()
+        agree(self._backup)
         self.book.attached = True
         same_on_every_rank(self.state.digest(), "The labelled set", "This is a defect of lightning_al.")
 
     def open(self) -> None:
-        """On rank 0: make or read the ledger, keep other runs out, and ask the oracle again."""
-        if not is_writer():
-            return
-        self.book.attach()
-        if not self._holds_ledger:
-            self.ledger.claim()
-            self._holds_ledger = True
-        self.answer()
+        """Rank 0 makes or reads the ledger, keeps other runs out and asks the oracle again; all know."""
+
+        def look() -> tuple[Path | None, PoolState]:
+            if is_writer():
+                self.book.attach()
+                if not self._holds_ledger:
+                    self.ledger.claim()
+                    self._holds_ledger = True
+                self.answer()
+            return self.book.state_dir, self.book.state
+
+        self.book.state_dir, self.book.state = agree(look)
+
+    def _backup(self) -> None:
+        if self._holds_ledger and is_writer():
+            self.ledger.backup(f"round_{self.state.last_round}")
 
     def waiting_message(self) -> str:
         """How many samples wait for a label, and where it goes."""
         return str(self._awaiting())
 
     def _awaiting(self) -> AwaitingLabels:
-        place = "the oracle returned None for them"
+        place = "give the oracle time, it returned None for them"
         if self.oracle == "people":
             place = f"fill in the column `label` of {query_path(self.book)}"
         return AwaitingLabels(len(self.asked_indices), place, len(self.labeled_indices))

@@ -53,11 +53,17 @@ TABLES = (
     """CREATE VIEW state AS
         SELECT e.sample, e.id,
                CASE e.kind WHEN 'relabeled' THEN 'labeled' ELSE e.kind END AS status,
-               e.value, e.who, e.at, e.round, e.strategy, e.score, e.rank
+               e.value, e.who, e.at, e.round,
+               coalesce(a.strategy, e.strategy) AS strategy, coalesce(a.score, e.score) AS score,
+               coalesce(a.rank, e.rank) AS rank
         FROM events AS e
         JOIN (SELECT max(seq) AS seq FROM events GROUP BY coalesce(id, sample)) AS last ON e.seq = last.seq
+        LEFT JOIN events AS a ON a.seq = (
+            SELECT max(seq) FROM events
+            WHERE sample = e.sample AND kind = 'asked' AND round = e.round AND seq <= e.seq
+        )
         WHERE e.kind <> 'undone'
-        ORDER BY e.round, e.rank, e.seq""",
+        ORDER BY e.round, coalesce(a.rank, e.rank), e.seq""",
 )
 
 

@@ -25,6 +25,6 @@ class AwaitingLabels(SystemExit):
 
     def __str__(self) -> str:
         return (
-            f"{self.count} samples wait for their labels ({self.labeled} are labelled): {self.place}, "
-            "then run the same command again."
+            f"{self.count} samples wait for their labels, {self.labeled} are labelled: {self.place}, then "
+            "run the same command again."
         )
