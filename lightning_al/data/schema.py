@@ -60,7 +60,7 @@ TABLES = (
         JOIN (SELECT max(seq) AS seq FROM events GROUP BY coalesce(id, sample)) AS last ON e.seq = last.seq
         LEFT JOIN events AS a ON a.seq = (
             SELECT max(seq) FROM events
-            WHERE sample = e.sample AND kind = 'asked' AND round = e.round AND seq <= e.seq
+            WHERE sample = e.sample AND id IS e.id AND kind = 'asked' AND round = e.round AND seq <= e.seq
         )
         WHERE e.kind <> 'undone'
         ORDER BY e.round, coalesce(a.rank, e.rank), e.seq""",

@@ -104,6 +104,22 @@ def test_the_view_says_what_the_events_amount_to(ledger):
     assert rows == [(4, "labeled", "3"), (7, "asked", None), (9, "ignored", None)]
 
 
+def test_the_view_tells_samples_apart_by_id_where_the_order_has_changed(tmp_path):
+    """The data set was turned round: place 0 was a's when it was asked for, and is b's when b is labelled."""
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    ledger.create({}, [Event("asked", 0, id="a", round=1, rank=0, score=0.5)])
+    ledger.append([Event("labeled", 0, id="b", value="1", round=1)])
+    with closing(sqlite3.connect(ledger.path)) as db:
+        rows = db.execute("SELECT id, status, score FROM state ORDER BY id").fetchall()
+    assert rows == [("a", "asked", 0.5), ("b", "labeled", None)]
+
+
+def test_a_label_shows_the_score_and_rank_it_was_asked_for_with(ledger):
+    with closing(sqlite3.connect(ledger.path)) as db:
+        rows = db.execute("SELECT sample, status, score, rank FROM state").fetchall()
+    assert rows == [(4, "labeled", 0.5, 0), (2, "labeled", 0.5, 1), (7, "asked", 0.5, 2)]
+
+
 def test_scores_that_are_not_finite_keep_the_chain_whole(ledger):
     scores = [float("nan"), float("inf"), float("-inf")]
     ledger.append([Event("asked", i, score=score) for i, score in enumerate(scores)])
