@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from distributed.launch import in_session, still_there
 from integration.small import queries
 
 from faults.runs import known, main, run
@@ -66,19 +67,6 @@ def wait_for(path):
         time.sleep(0.01)
 
 
-def in_session(pid):
-    """Processes of the session that `pid` began."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[3]) == pid and fields[0] != "Z":
-            found.append(int(stat.parent.name))
-    return found
-
-
 @pytest.mark.parametrize(
     ("place", "asked", "labeled"), [("training", 8, 8), ("scoring", 8, 8), ("labelling", 8, 0)]
 )
@@ -91,7 +79,7 @@ def test_ctrl_c_leaves_no_half_query_and_no_child_and_the_same_command_goes_on(
     assert len(in_session(process.pid)) == (2 if place == "training" else 1)  # a loader's worker
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert ended(process) == 1
-    assert in_session(process.pid) == []
+    assert still_there(process.pid, grace=1) == []
     initial = 12 if place == "labelling" else 0
     assert {r: len(q) for r, q in queries(state).items() if r} == {1: asked}
     kinds = [event.kind for _, event in Ledger(state / "ledger.sqlite3").events()]

@@ -1,0 +1,116 @@
+"""Two processes and something goes wrong on one: the ranks write down what each was told."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from integration.small import Net, blobs, margin, pool, quiet
+
+import lightning_al.data.book as book
+from distributed.launch import note, rank
+from lightning_al import ActiveDataModule, ActiveLearning, LedgerError, fit_rounds
+from lightning_al import acquisition as acq
+
+OPTIONS = {"devices": 2, "strategy": "ddp", "max_epochs": 1}
+
+
+class Failing(Net):
+    """What is wrong is wrong while scoring and on one rank only."""
+
+    def __init__(self, what: str, on: int) -> None:
+        super().__init__()
+        self.what, self.on = what, on
+
+    def active_step(self, batch, batch_idx):
+        if rank() == self.on and self.what == "exception":
+            raise ArithmeticError("the model cannot count")
+        logits = self(batch[0])
+        return logits * torch.nan if rank() == self.on and self.what == "nan" else logits
+
+
+def nan(on):
+    quiet(callbacks=[margin()], **OPTIONS).fit(Failing("nan", on), datamodule=pool(Path("nan")))
+
+
+def exception(on):
+    fit_rounds(Failing("exception", on), lambda r: quiet(**OPTIONS), pool(Path("error")), margin(), rounds=1)
+
+
+def not_writable(on):
+    """The disk of rank 0 refuses the query."""
+
+    def refuse(*args, **kwargs):
+        raise LedgerError("the disk is full")
+
+    append = book.Ledger.append
+
+    class Full(acq.Margin):
+        def select(self, *args, **kwargs):
+            if rank() == 0:
+                book.Ledger.append = refuse
+            return super().select(*args, **kwargs)
+
+    try:
+        active = ActiveLearning(Full(), query_size=8)
+        quiet(callbacks=[active], **OPTIONS).fit(Net(), datamodule=pool(Path("full")))
+    finally:
+        book.Ledger.append = append
+
+
+def selection_fails(on):
+    class Broken(acq.Margin):
+        def select(self, *args, **kwargs):
+            if rank() == on:
+                raise ArithmeticError("the strategy cannot count")
+            return super().select(*args, **kwargs)
+
+    active = ActiveLearning(Broken(), query_size=8)
+    quiet(callbacks=[active], **OPTIONS).fit(Net(), datamodule=pool(Path("broken")))
+
+
+def other_data(on):
+    samples = blobs(seed=rank())
+    data = ActiveDataModule(samples, initial=12, batch_size=4, state_dir="other")
+    quiet(callbacks=[margin()], **OPTIONS).fit(Net(), datamodule=data)
+
+
+def few_labels(on):
+    quiet(callbacks=[margin()], **OPTIONS).fit(Net(), datamodule=pool(Path("few"), initial=1))
+
+
+def oracle_fails(on):
+    def oracle(indices: np.ndarray):
+        raise ArithmeticError("the oracle cannot count")
+
+    data = ActiveDataModule(blobs(), initial=range(4), oracle=oracle, batch_size=4, state_dir="oracle")
+    quiet(callbacks=[margin()], **OPTIONS).fit(Net(), datamodule=data)
+
+
+def waiting(on):
+    data = ActiveDataModule(blobs(), initial=12, oracle="people", batch_size=4, state_dir="people")
+    quiet(callbacks=[margin()], **OPTIONS).fit(Net(), datamodule=data)
+
+
+CAUGHT = {
+    "other_data": (other_data, None),
+    "few_labels": (few_labels, None),
+    "oracle_fails": (oracle_fails, 0),
+    "nan_on_0": (nan, 0),
+    "nan_on_1": (nan, 1),
+    "exception_on_1": (exception, 1),
+    "not_writable": (not_writable, 0),
+    "waiting": (waiting, None),
+}
+UNCAUGHT = {"nan": (nan, 1), "waiting": (waiting, None), "selection": (selection_fails, 1)}
+
+if __name__ == "__main__":
+    if sys.argv[1] == "caught":
+        for name, (way, on) in CAUGHT.items():
+            try:
+                way(on)
+            except (Exception, SystemExit) as error:
+                note(name, f"{type(error).__name__}: {error}")
+    else:
+        way, on = UNCAUGHT[sys.argv[1]]
+        way(on)

@@ -1,0 +1,88 @@
+"""Starts a script that starts processes of its own, and never waits for it for ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parents[1]
+
+
+@dataclass
+class Ended:
+    """How a script ended, and what its ranks wrote down."""
+
+    status: int
+    said: str
+    folder: Path
+
+    def notes(self, rank: int) -> dict[str, Any]:
+        """What a rank wrote with `note`."""
+        found = {}
+        for path in sorted(self.folder.glob(f"note_{rank}_*.json")):
+            found[path.stem.split("_", 2)[2]] = json.loads(path.read_text())
+        return found
+
+
+def launch(script: str, folder: Path, *arguments: str, limit: float = 120) -> Ended:
+    """Run a script of this folder in `folder`; it and all it started are killed after `limit` seconds.
+
+    Lightning traps SIGTERM, so nothing less than SIGKILL will do.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PL_", "PYTEST_", "MASTER_"))}
+    environment |= {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(TESTS / "distributed" / script), *arguments]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        said, _ = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        said, _ = process.communicate()
+        raise AssertionError(f"{script} hung for {limit} s; it said:\n{said[-4000:]}") from None
+    left = still_there(process.pid)
+    if left:
+        os.killpg(process.pid, signal.SIGKILL)
+    assert not left, f"{script} ended and left processes {left} behind; it said:\n{said[-4000:]}"
+    return Ended(process.returncode, said, folder)
+
+
+def still_there(session: int, grace: float = 10) -> list[int]:
+    """Processes of a session that have not ended after `grace` seconds."""
+    until = time.monotonic() + grace
+    while (found := in_session(session)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return found
+
+
+def in_session(session: int) -> list[int]:
+    """Processes of a session that run now."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def rank() -> int:
+    """Of this process, as Lightning's launcher numbers them."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def note(name: str, value: Any, *, of: int | None = None) -> None:
+    """Write something down for the test that started the script."""
+    Path(f"note_{rank() if of is None else of}_{name}.json").write_text(json.dumps(value))

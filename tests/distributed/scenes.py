@@ -1,0 +1,132 @@
+"""What is run on one process and on several, and must come out the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from integration.small import CLASSES, Net, blobs, margin, pool, quiet
+from torch.utils.data import Dataset
+
+from lightning_al import ActiveDataModule, ActiveLearning, fit_rounds
+from lightning_al import acquisition as acq
+
+STRATEGIES = {
+    "random": lambda: acq.Random(),
+    "entropy": lambda: acq.Entropy(),
+    "least_confidence": lambda: acq.LeastConfidence(),
+    "margin": lambda: acq.Margin(),
+    "hyperplane_distance": lambda: acq.HyperplaneDistance(),
+    "power": lambda: acq.PowerSampling(acq.Entropy(), beta=2.0),
+    "softmax": lambda: acq.PowerSampling(acq.Margin(), form="softmax"),
+    "softrank": lambda: acq.PowerSampling(acq.LeastConfidence(), form="softrank"),
+}
+
+
+def seeded(seed: int = 0, **options: Any) -> Net:
+    """A module with the same weights everywhere."""
+    torch.manual_seed(seed)
+    return Net(**options)
+
+
+def frozen_queries(folder: Path, **trainer_options: Any) -> dict[str, list[int]]:
+    """What every strategy asks for, from weights that training does not change."""
+    found = {}
+    for name, make in STRATEGIES.items():
+        data = pool(folder / name, size=113, pool_batch_size=8)
+        active = ActiveLearning(make(), query_size=20)
+        trainer = quiet(max_epochs=1, callbacks=[active], **trainer_options)
+        trainer.fit(seeded(lr=0.0), datamodule=data)
+        found[name] = active.last_query.indices.tolist()
+    return found
+
+
+def scored_once(folder: Path, world_size: int, **trainer_options: Any) -> dict[str, Any]:
+    """Which samples of pools of all odd sizes this rank forwarded; and what was asked."""
+    found = {}
+    for size in sorted({0, 1, world_size - 1, world_size, world_size + 1, 101}):
+
+        class Watched(Net):
+            def active_step(self, batch, batch_idx):
+                self.seen += batch[0][:, 3].long().tolist()
+                return self(batch[0])
+
+        samples = blobs(12 + size)
+        samples.tensors[0][:, 3] = torch.arange(12 + size)
+        data = ActiveDataModule(
+            samples, initial=range(12), batch_size=4, pool_batch_size=1 if size < 10 else 8,
+            state_dir=folder / str(size),
+        )  # fmt: skip
+        module = Watched(batch_norm=True)
+        module.seen = []
+        active = ActiveLearning(acq.Margin(), query_size=5)
+        quiet(max_epochs=1, callbacks=[active], **trainer_options).fit(module, datamodule=data)
+        asked = [] if active.last_query is None else active.last_query.indices.tolist()
+        found[str(size)] = {"seen": module.seen, "asked": asked, "digest": data.state.digest()}
+    return found
+
+
+class Wrong(Dataset):
+    """Unlabelled samples with targets of their own, all of them wrong; the first feature is the index."""
+
+    def __init__(self, first: int, size: int, shift: int) -> None:
+        self.first, self.size, self.shift = first, size, shift
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int):
+        number = self.first + index
+        x = torch.randn(4, generator=torch.Generator().manual_seed(number))
+        x[0] = number
+        return x, (number + self.shift) % CLASSES
+
+
+class Recorder(Net):
+    """Keeps which label came with which sample."""
+
+    seen: dict[int, int]
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        self.seen.update(zip(x[:, 0].long().tolist(), y.tolist(), strict=True))
+        return torch.nn.functional.cross_entropy(self(x / 50), y)
+
+
+def wrong_targets(state_dir: Path, **trainer_options: Any) -> tuple[dict[int, int], ActiveDataModule]:
+    """Three rounds in the drop-in way, with workers."""
+    module = Recorder()
+    module.seen = {}
+    data = ActiveDataModule(
+        Wrong(0, 12, 0), unlabeled_set=Wrong(12, 38, 1), oracle=truth, batch_size=3, num_workers=1,
+        state_dir=state_dir,
+    )  # fmt: skip
+    trainer = quiet(max_epochs=1, callbacks=[margin(budget=28)], **trainer_options)
+    for _ in range(3):
+        trainer.fit(module, datamodule=data)
+    return module.seen, data
+
+
+def truth(indices: np.ndarray) -> list[int]:
+    """Labels of `Wrong` as they should be."""
+    return [int(i) % CLASSES for i in indices]
+
+
+def rounds(state_dir: Path, *, test: bool, **trainer_options: Any) -> list[dict[str, Any]]:
+    """Two queries by `fit_rounds`."""
+    data = pool(state_dir, **({"test_set": blobs(21, 1)} if test else {}))
+    history = fit_rounds(seeded, lambda r: quiet(**trainer_options), data, margin(), rounds=2)
+    return list(history)
+
+
+class Sometimes:
+    """An oracle that does not know at once: only at every second time of asking."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, indices: np.ndarray) -> list[int | None]:
+        self.calls += 1
+        return [None] * len(indices) if self.calls % 2 else truth(indices)

@@ -1,0 +1,75 @@
+"""Two processes, and one of them fails: both end, with the message; nothing is half done."""
+
+import re
+
+import pytest
+from integration.small import queries
+
+from distributed.launch import launch
+from lightning_al import Ledger
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def caught(tmp_path_factory):
+    ended = launch("failing.py", tmp_path_factory.mktemp("failing"), "caught")
+    assert ended.status == 0, ended.said[-4000:]
+    return ended
+
+
+BOTH = {
+    "other_data": r"RuntimeError: The data set differs between processes: rank 0 has .* Give every process",
+    "few_labels": "RuntimeError: There are 1 labelled samples for 2 devices",
+    "oracle_fails": "ArithmeticError: the oracle cannot count",
+    "not_writable": "LedgerError: the disk is full",
+    "waiting": "AwaitingLabels: 12 samples wait for their labels",
+}
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_what_rank_0_finds_wrong_every_rank_is_told(caught, name):
+    for rank in (0, 1):
+        assert re.match(BOTH[name], caught.notes(rank)[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "failed", "message"),
+    [
+        ("nan_on_0", 0, r"ValueError: The logits of samples \[\d+, .*\] are NaN or infinite"),
+        ("nan_on_1", 1, r"ValueError: The logits of samples \[\d+, .*\] are NaN or infinite"),
+        ("exception_on_1", 1, "ArithmeticError: the model cannot count"),
+    ],
+)
+def test_what_goes_wrong_on_one_rank_while_scoring_ends_both_with_the_message(caught, name, failed, message):
+    assert re.match(message, caught.notes(failed)[name])
+    other = caught.notes(1 - failed)[name]
+    assert re.match(f"RuntimeError: Scoring failed on rank {failed}: {message}", other)
+
+
+@pytest.mark.parametrize("folder", ["nan", "error", "full", "few"])
+def test_nothing_was_asked_and_the_ledger_verifies(caught, folder):
+    assert queries(caught.folder / folder) == {}
+    assert Ledger(caught.folder / folder / "ledger.sqlite3").verify() in (1, 12)
+
+
+def test_an_error_on_rank_1_ends_the_script_with_the_message(tmp_path):
+    ended = launch("failing.py", tmp_path, "nan", limit=60)
+    assert ended.status != 0
+    assert "Scoring failed on rank 1: ValueError: The logits of samples" in ended.said
+    assert queries(tmp_path / "nan") == {}
+
+
+def test_a_strategy_that_fails_on_rank_1_ends_the_script_with_the_message(tmp_path):
+    ended = launch("failing.py", tmp_path, "selection", limit=60)
+    assert ended.status != 0
+    assert "the strategy cannot count" in ended.said
+    assert queries(tmp_path / "broken") == {}
+
+
+def test_waiting_for_people_ends_all_ranks_with_status_0(tmp_path):
+    ended = launch("failing.py", tmp_path, "waiting", limit=60)
+    assert ended.status == 0, ended.said[-4000:]
+    assert (tmp_path / "people" / "query_0.csv").exists()
+    assert "12 samples wait for their labels" in ended.said
+    assert "Traceback" not in ended.said

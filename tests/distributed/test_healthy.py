@@ -1,0 +1,103 @@
+"""Two and three processes: the same queries, every sample scored once, the same state on all."""
+
+import pytest
+from integration.small import queries
+
+from distributed.launch import launch
+from distributed.scenes import STRATEGIES, frozen_queries, rounds, truth
+from lightning_al import Ledger
+
+pytestmark = pytest.mark.distributed
+TIMES = ("train_s", "score_s", "select_s")
+
+
+def untimed(rows):
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    ended = launch("healthy.py", tmp_path_factory.mktemp("two"), "2", "everything")
+    assert ended.status == 0, ended.said[-4000:]
+    return ended
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    ended = launch("healthy.py", tmp_path_factory.mktemp("three"), "3")
+    assert ended.status == 0, ended.said[-4000:]
+    return ended
+
+
+@pytest.fixture(scope="module")
+def anew(tmp_path_factory):
+    ended = launch("anew.py", tmp_path_factory.mktemp("anew"))
+    assert ended.status == 0, ended.said[-4000:]
+    return ended
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return frozen_queries(tmp_path_factory.mktemp("one"))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_same_weights_ask_the_same_on_1_2_and_3_processes(one, two, three, strategy):
+    assert len(one[strategy]) == 20
+    for ended, ranks in ((two, 2), (three, 3)):
+        assert ended.notes(0)["world_size"] == ranks
+        for rank in range(ranks):
+            assert ended.notes(rank)["frozen"][strategy] == one[strategy]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 101])
+def test_every_sample_is_scored_once_and_batch_norm_does_not_hang(two, size):
+    ranks = [two.notes(rank)["scored"][str(size)] for rank in (0, 1)]
+    assert sorted(ranks[0]["seen"] + ranks[1]["seen"]) == list(range(12, 12 + size))
+    assert ranks[0]["asked"] == ranks[1]["asked"]
+    assert len(ranks[0]["asked"]) == min(5, size)
+    assert ranks[0]["digest"] == ranks[1]["digest"]
+    if size == 101:
+        assert min(len(r["seen"]) for r in ranks) > 40
+
+
+def test_wrong_targets_of_an_unlabeled_set_train_on_the_ledgers(two):
+    seen = {int(i): y for rank in (0, 1) for i, y in two.notes(rank)["seen"].items()}
+    assert len(seen) == 28
+    assert list(seen.values()) == truth(list(seen))
+    assert two.notes(0)["wrong_digest"] == two.notes(1)["wrong_digest"]
+    assert len(two.notes(1)["seen"]) < 28
+
+
+def test_rounds_have_one_history_and_a_finished_run_asks_nothing_new(two):
+    first, second = two.notes(0), two.notes(1)
+    assert [row["labeled"] for row in first["rounds"]] == [12, 20, 28]
+    assert untimed(first["rounds"]) == untimed(second["rounds"])
+    assert first["again"] == first["rounds"]
+    assert first["more"] == second["more"] == 4
+    assert {r: len(q) for r, q in queries(two.folder / "rounds").items()} == {1: 8, 2: 8, 3: 8}
+
+
+def test_an_oracle_that_answers_between_rounds_is_heard_by_all_ranks(two):
+    assert two.notes(0)["sometimes"] == two.notes(1)["sometimes"] == [60, 68, 76]
+
+
+def test_ledgers_verify(two):
+    ledgers = list(two.folder.rglob("ledger.sqlite3"))
+    assert len(ledgers) == len(STRATEGIES) + 5 + 3
+    assert all(Ledger(path).verify() > 0 for path in ledgers)
+
+
+@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn"])
+def test_strategies_that_start_processes_anew_ask_as_ddp_does(two, anew, strategy):
+    ddp = queries(two.folder / "rounds")
+    assert queries(anew.folder / strategy) == {1: ddp[1], 2: ddp[2]}
+    rows = anew.notes(0)[strategy]
+    assert [row["labeled"] for row in rows] == [12, 20, 28]
+    assert [row["asked"] for row in rows] == [8, 8, 0]
+    assert [row["score_s"] > 0 for row in rows] == [True, True, False]
+
+
+def test_one_process_trains_and_asks_for_as_many(tmp_path, two):
+    rows = rounds(tmp_path, test=True)
+    assert [row["labeled"] for row in rows] == [row["labeled"] for row in two.notes(0)["rounds"]]
