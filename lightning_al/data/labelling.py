@@ -296,7 +296,7 @@ class Labelling:
         return str(self._awaiting())
 
     def _awaiting(self) -> AwaitingLabels:
-        place = "give the oracle time, it returned None for them"
+        place = "the oracle returned None for them; give it time"
         if self.oracle == "people":
             place = f"fill in the column `label` of {query_path(self.book)}"
         return AwaitingLabels(len(self.asked_indices), place, len(self.labeled_indices))
