@@ -118,6 +118,7 @@ class ActiveLearning(L.Callback):
         if stage != "fit":
             return
         data = _data_of(trainer)
+        data.check_oracle()
         self._check_trainer(trainer)
         if not self._driven:
             self._rearm(trainer, pl_module)

@@ -48,7 +48,8 @@ def query_path(book: LabelBook) -> Path:
 def write_query(book: LabelBook, path: Path, describe: Describe | None = None) -> Path:
     """Write the waiting samples, whole or not at all; a file that was there is kept beside it."""
     described = [row | _description(row["index"], describe) for row in _rows(book)]
-    columns = [*dict.fromkeys(key for row in described for key in row), "label", "skip"]
+    fixed = ["index", *([] if book.samples.ids is None else ["id"]), "round", "rank", "score"]
+    columns = [*dict.fromkeys([*fixed, *(key for row in described for key in row)]), "label", "skip"]
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     with part.open("w", newline="", encoding="utf-8") as file:

@@ -169,6 +169,7 @@ class Labelling:
         Returns:
             The round that the query belongs to.
         """
+        self.check_oracle()
 
         def record() -> tuple[int, PoolState]:
             number = self.book.ask(indices, strategy=strategy, scores=scores, round_row=round_row)
@@ -177,6 +178,15 @@ class Labelling:
 
         number, self.book.state = agree(record)
         return number
+
+    def check_oracle(self) -> None:
+        """Refuse to ask a data set that has no labels to give.
+
+        Raises:
+            ValueError: If the unlabelled samples have none, and the oracle is the data set.
+        """
+        if self.oracle == "dataset":
+            self.samples.check_own_labels()
 
     def record_round(self, row: dict[str, Any]) -> None:
         """Write a round's measurements, those that were there before and are not in `row` kept."""

@@ -13,8 +13,9 @@ from torch.utils.data import ConcatDataset
 from lightning_al.data.fingerprint import fingerprint, is_stochastic
 from lightning_al.data.initial import class_of_every_sample, initial_indices
 from lightning_al.data.state import Indices
-from lightning_al.data.targets import MISSING, TargetPlace, is_missing, parse_label
+from lightning_al.data.targets import MISSING, TargetPlace, is_class, is_missing, parse_label
 from lightning_al.data.views import fetch
+from lightning_al.randomness import preserved_rng
 
 __all__ = ["Samples"]
 
@@ -45,7 +46,8 @@ class Samples:
         self.train_set, self.unlabeled_set = train_set, unlabeled_set
         self.all = _joined(train_set, unlabeled_set)
         self.query = self._without_augmentation(query_view)
-        example = train_set[0]
+        with preserved_rng():
+            example = train_set[0]
         self.place = TargetPlace(target, example)
         own = self.place.get(example)
         self.template = None if own is MISSING else own
@@ -96,21 +98,43 @@ class Samples:
         Raises:
             ValueError: If it is missing or no class.
         """
-        if is_missing(value) and (self.class_names or not isinstance(value, int | np.integer)):
+        if self.class_names is not None and isinstance(value, str):
+            return parse_label(value, self.class_names, 0)
+        plain = value.item() if getattr(value, "ndim", 1) == 0 else value
+        classes = self.class_names is not None or is_class(self.template)
+        if is_missing(plain) and (classes or not isinstance(plain, int)):
             raise ValueError(
                 f"The target of sample {index} is {value}, which is no label. Leave the sample out until "
                 "its label is known, or `ignore` it."
             )
+        if classes and self.class_names is None and isinstance(plain, str | float):
+            raise ValueError(
+                f"The target of sample {index} is {value!r}, but the data set's targets are classes, whole "
+                "numbers from 0 on. Give the number of its class, or pass `class_names` and give its name."
+            )
         if self.class_names is None:
             return value
-        if isinstance(value, str):
-            return parse_label(value, self.class_names, 0)
         if isinstance(value, int | np.integer) and value >= len(self.class_names):
             raise ValueError(
                 f"The target of sample {index} is {value}, but there are {len(self.class_names)} "
                 f"`class_names`. Give a class from 0 to {len(self.class_names) - 1} or its name."
             )
         return value
+
+    def check_own_labels(self) -> None:
+        """Refuse to simulate with a set that has no labels to give.
+
+        Raises:
+            ValueError: If the first of the unlabelled samples has no target.
+        """
+        if self.unlabeled_set is not None and len(self.unlabeled_set):
+            with preserved_rng():
+                own = self.place.get(self.unlabeled_set[0])
+            if is_missing(own):
+                raise ValueError(
+                    f"`unlabeled_set` has no labels (its first is {own}), and the oracle is the data set: "
+                    'what is asked for could never be answered. Pass `oracle="people"` or a function.'
+                )
 
     def initial(self, initial: int | Sequence[int], seed: int, *, balanced: bool) -> Indices:
         """The samples of round 0."""

@@ -18,7 +18,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-__all__ = ["MISSING", "TargetPlace", "blank", "conform", "decode", "encode", "is_missing", "parse_label"]
+__all__ = [
+    "MISSING",
+    "TargetPlace",
+    "blank",
+    "conform",
+    "decode",
+    "encode",
+    "is_class",
+    "is_missing",
+    "parse_label",
+]
 
 _KEYS = ("label", "labels", "target", "targets", "y")
 
@@ -247,12 +257,12 @@ def parse_label(text: str, class_names: Sequence[str] | None, template: Any) -> 
         raise ValueError(f"{text!r} is no label; leave it empty, or write into `skip`")
     if numeric and isinstance(value, str | bool):
         raise ValueError(f"{text!r} is no number, as the data set's targets are")
-    if _is_class(template) and not (isinstance(value, int) and value >= 0):
+    if is_class(template) and not (isinstance(value, int) and value >= 0):
         raise ValueError(f"{text!r} is no class: the data set's targets are whole numbers from 0 on")
     return value
 
 
-def _is_class(template: Any) -> bool:
+def is_class(template: Any) -> bool:
     """Whether targets are single whole numbers, to which no label must be cut down."""
     if isinstance(template, Tensor):
         return template.ndim == 0 and not template.dtype.is_floating_point

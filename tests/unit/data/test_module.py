@@ -478,3 +478,32 @@ def test_a_checkpoint_is_held_against_the_ledger(make):
         data.book.compare(old | {"events": 99, "labeled": [0] * 5})
     with pytest.warns(UserWarning, match=r"belongs to run other.*its labels are not"):
         data.book.compare(old | {"run_id": "other"})
+
+
+def test_a_set_without_labels_cannot_be_its_own_oracle(make):
+    data = make(initial=0, unlabeled_set=Rows([(x,) for x in X]))
+    with pytest.raises(ValueError, match=r"`unlabeled_set` has no labels.*could never.*Pass `oracle="):
+        data.ask([SIZE])
+    assert not len(data.asked_indices)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "cat"])
+def test_a_label_that_is_no_class_is_refused_where_the_data_set_has_classes(make, value):
+    data = make()
+    with pytest.raises(ValueError, match="target of sample 5 is"):
+        data.label([5], [value])
+    assert 5 not in data.labeled_indices
+
+
+def test_making_it_leaves_the_random_streams_alone(make):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+
+    class Noisy(Rows):
+        def __getitem__(self, index):
+            torch.rand(1)
+            return super().__getitem__(index)
+
+    torch.manual_seed(3)
+    make(Noisy([(x, 0) for x in X]))
+    assert torch.equal(torch.rand(1), expected)
