@@ -289,7 +289,8 @@ def draw_balance(runs: list[Run], path: Path) -> None:
         for name, own in by_strategy(runs).items()
     }
     pool = np.mean([np.bincount(values, minlength=CLASSES) for values in targets.values()], axis=0)
-    class_balance(counts, pool=pool).savefig(path, bbox_inches="tight", pad_inches=0.15)
+    figure = class_balance(counts, pool=pool, heading="Handwritten digits: classes of the acquired labels")
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.15)
 
 
 # ---------------------------------------------------------------------- the command

@@ -1,0 +1,164 @@
+"""A metric against the number of labels, for every strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_al.plotting.saving import check_metric, check_saving, draw_saving
+from lightning_al.plotting.style import BASELINE, INK, calm, new_figure, percent_ticks, root_of, styles_of
+from lightning_al.rounds import History
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Histories = Mapping[str, History | Sequence[History]]
+
+
+def learning_curves(
+    histories: Histories,
+    metric: str,
+    *,
+    target: float | None = None,
+    saving: tuple[str, str] | None = None,
+    bands: Literal["quartiles", "range"] | None = "quartiles",
+    emphasize: Collection[str] | None = None,
+    baseline: str = "Random",
+    percent: bool | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """A metric against the number of labels: the median over seeds, and a band around it.
+
+    Args:
+        histories: Of every strategy, one history a seed, or a single one.
+        metric: Column of the histories, such as `"test_acc"`.
+        target: Draws a line at this value.
+        saving: Two names, a strategy and what it is measured against: marks on the line of `target` how
+            many labels fewer the first needed, by `labels_to_target` and the medians over seeds.
+        bands: Between the quartiles of the seeds, or between the lowest and highest; `None`: no band.
+        emphasize: Names whose bands are drawn; `None`: all. Many bands on one another hide all.
+        baseline: Name that is drawn in grey and dashed.
+        percent: Show values between 0 and 1 in percent; `None`: where the metric's name speaks of accuracy.
+        ax: Where to draw; `None`: a figure of its own.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is not installed.
+        ValueError: If there is no history, no round has the metric, or `saving` does not fit.
+
+    Example:
+        >>> runs = {name: [History([{"labeled": n, "test_acc": 1 - scale / n} for n in (10, 20, 40)])
+        ...                for scale in scales] for name, scales in (("Random", (5, 6)), ("Margin", (3, 4)))}
+        >>> figure = learning_curves(runs, "test_acc", target=0.8, saving=("Margin", "Random"))
+        >>> [line.get_label() for line in figure.axes[0].lines][:2]
+        ['Random', 'Margin']
+    """
+    grouped = _grouped(histories)
+    every = [history for runs in grouped.values() for history in runs]
+    check_metric(every, metric)
+    check_saving(saving, target, grouped)
+    ax = new_figure((7.2, 4.6)).subplots() if ax is None else ax
+    percent = "acc" in metric.lower() if percent is None else percent
+    styles = styles_of(grouped, baseline)
+    for name, runs in grouped.items():
+        shown = emphasize is None or name in emphasize
+        _draw_curve(ax, name, runs, metric, bands if shown else None, shown, styles[name])
+    _label_axes(ax, every, metric, percent)
+    if target is not None:
+        ax.axhline(target, color=INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1.5)
+    if saving is not None and target is not None:
+        draw_saving(ax, grouped, metric, target, saving)
+    _legend(ax, grouped, bands)
+    return root_of(ax.figure)
+
+
+def _draw_curve(
+    ax: Axes,
+    name: str,
+    runs: Sequence[History],
+    metric: str,
+    bands: str | None,
+    strong: bool,
+    style: tuple[str, str],
+) -> None:
+    x, values = _aligned(runs, metric)
+    color, marker = style
+    ax.plot(
+        x, np.nanmedian(values, axis=0), label=name, color=color, marker=marker, markersize=4.5,
+        linestyle="--" if color == BASELINE else "-", linewidth=2 if strong else 1.1,
+        alpha=1 if strong else 0.75, zorder=3 if strong else 2.5, markeredgewidth=0,
+    )  # fmt: skip
+    if bands is None or len(runs) < 2:
+        return
+    low, high = (0.25, 0.75) if bands == "quartiles" else (0.0, 1.0)
+    low, high = np.nanquantile(values, [low, high], axis=0)
+    ax.fill_between(x, low, high, color=color, alpha=0.17, linewidth=0, zorder=2)
+
+
+def _aligned(runs: Sequence[History], metric: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Label counts that any run has, and a row of values for every run, NaN where it has none."""
+    points = [
+        {
+            n: value
+            for n, value in zip(run.column("labeled"), run.column(metric), strict=True)
+            if value == value
+        }
+        for run in runs
+    ]
+    x = sorted({n for point in points for n in point})
+    return np.array(x), np.array([[point.get(n, np.nan) for n in x] for point in points])
+
+
+def _label_axes(ax: Axes, every: Sequence[History], metric: str, percent: bool) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    counts = sorted({n for history in every for n in history.column("labeled")})
+    # Every curve ends at its budget, so the axis shows that number too.
+    few = len(counts) <= 14
+    ticks = counts if few else MaxNLocator(10, integer=True).tick_values(counts[0], counts[-1])
+    ax.set_xticks([t for t in ticks if counts[0] <= t <= counts[-1]])
+    ax.set_xlabel("labels", color=INK)
+    ax.set_ylabel(_readable(metric), color=INK)
+    if percent:
+        ax.yaxis.set_major_formatter(percent_ticks())
+        ax.set_ylim(top=1)
+    calm(ax)
+
+
+def _legend(ax: Axes, grouped: Mapping[str, Sequence[History]], bands: str | None) -> None:
+    sizes = {len(runs) for runs in grouped.values()}
+    title = None
+    if max(sizes) > 1:
+        seeds = f"{min(sizes)} to {max(sizes)}" if len(sizes) > 1 else f"{max(sizes)}"
+        title = f"median of {seeds} seeds"
+        meaning = {"quartiles": "quartiles", "range": "lowest to highest"}
+        title += f"; band: {meaning[bands]}" if bands else ""
+    curves = [np.asarray(line.get_ydata()) for line in ax.get_lines() if line.get_label() in grouped]
+    rising = sum(float(y[-1] - y[0]) for y in curves) >= 0
+    legend = ax.legend(
+        loc="lower right" if rising else "upper right", frameon=False, title=title, fontsize=9.5,
+        title_fontsize=9, labelcolor=INK, alignment="left",
+    )  # fmt: skip
+    legend.get_title().set_color(INK)
+
+
+def _readable(metric: str) -> str:
+    words = metric.replace("/", " ").replace("_", " ")
+    return {"test acc": "test accuracy", "val acc": "validation accuracy"}.get(words, words)
+
+
+def _grouped(histories: Histories) -> dict[str, list[History]]:
+    grouped = {name: [runs] if isinstance(runs, History) else list(runs) for name, runs in histories.items()}
+    empty = [name for name, runs in grouped.items() if not runs]
+    if empty or not grouped:
+        raise ValueError(
+            f"`histories` has no run of {empty or 'any strategy'}; needed is a history or more of each. "
+            "`fit_rounds` returns one."
+        )
+    return grouped

@@ -1,0 +1,99 @@
+"""The images that a strategy asked for, with their scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_al.plotting.style import INK, new_figure, root_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
+
+def selected_samples(
+    images: Any,
+    scores: Sequence[float],
+    titles: Sequence[Any] | None = None,
+    *,
+    columns: int = 5,
+    decimals: int = 2,
+    heading: str | None = None,
+    figure: Figure | SubFigure | None = None,
+) -> Figure:
+    r"""The images that a strategy asked for, most wanted first, each with its score.
+
+    Args:
+        images: Grey `(H, W)` or `(1, H, W)`, or coloured `(H, W, 3)` or `(3, H, W)`: tensors or arrays.
+            Grey ones share one range from black to white.
+        scores: One each; NaN: shown without.
+        titles: A line above the score each, such as the label.
+        columns: Images in a row.
+        decimals: Of the scores.
+        heading: Above all.
+        figure: Where to draw; `None`: a figure of its own.
+
+    Returns:
+        The figure, one axes an image.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is not installed.
+        ValueError: If there is no image, an image has another shape, or the lengths differ.
+
+    Example:
+        >>> import torch
+        >>> figure = selected_samples(torch.rand(3, 1, 8, 8), [0.9, 0.8, 0.75], titles=["a 3", "a 5", "an 8"])
+        >>> figure.axes[0].get_title()
+        'a 3\n0.90'
+    """
+    pictures = [_picture(image) for image in images]
+    _check_lengths(pictures, scores=scores, titles=titles)
+    if columns < 1:
+        raise ValueError(f"`columns` is {columns}; needed is how many images stand in a row, 1 or more.")
+    columns = min(columns, len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    figure = new_figure((1.15 * columns + 0.2, 1.5 * rows + 0.5)) if figure is None else figure
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    grey = [picture for picture in pictures if picture.ndim == 2]
+    span = {"vmin": min(p.min() for p in grey), "vmax": max(p.max() for p in grey)} if grey else {}
+    for place, (ax, picture) in enumerate(zip(panels, pictures, strict=False)):
+        ax.imshow(picture, cmap="gray", interpolation="nearest", **(span if picture.ndim == 2 else {}))
+        score = "" if math.isnan(scores[place]) else f"{scores[place]:.{decimals}f}"
+        lines = [str(titles[place])] if titles is not None else []
+        ax.set_title("\n".join([*lines, score]).strip("\n"), fontsize=10, color=INK, pad=3)
+    for ax in panels:
+        ax.set_axis_off()
+    for ax in panels[len(pictures) :]:
+        ax.remove()
+    if heading:
+        figure.suptitle(heading, fontsize=11, color=INK)
+    return root_of(figure)
+
+
+def _picture(image: Any) -> npt.NDArray[Any]:
+    picture = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    if picture.ndim == 3 and picture.shape[0] == 1:
+        picture = picture[0]
+    elif picture.ndim == 3 and picture.shape[-1] not in (1, 3, 4) and picture.shape[0] in (3, 4):
+        picture = np.moveaxis(picture, 0, -1)
+    elif picture.ndim == 3 and picture.shape[-1] == 1:
+        picture = picture[..., 0]
+    if picture.ndim != 2 and not (picture.ndim == 3 and picture.shape[-1] in (3, 4)):
+        raise ValueError(
+            f"An image has the shape {tuple(np.shape(image))}; needed is (H, W), (1, H, W), (3, H, W) or "
+            "(H, W, 3). Index or reduce it to one of these."
+        )
+    return picture
+
+
+def _check_lengths(pictures: Sequence[Any], **others: Sequence[Any] | None) -> None:
+    lengths = {name: len(values) for name, values in others.items() if values is not None}
+    if not pictures or any(length != len(pictures) for length in lengths.values()):
+        raise ValueError(
+            f"There are {len(pictures)} images, and {lengths}; needed is one image or more and one of each "
+            "for every image. Take them all by the same indices."
+        )

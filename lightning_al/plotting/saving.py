@@ -1,0 +1,112 @@
+"""How many labels a run needed until a metric stayed at a target, and what a strategy saved by that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from lightning_al.plotting.style import INK
+from lightning_al.rounds import History
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def labels_to_target(history: History, metric: str, target: float, *, rounds: int = 2) -> float:
+    """How many labels a run needed until a metric stayed at a target.
+
+    The target counts as reached at the first of `rounds` consecutive rounds at or above it: one lucky
+    round is not enough, and a last round that nothing confirms is not either.
+
+    Args:
+        history: Of one run.
+        metric: Column of the history; higher = better.
+        target: In the metric's own units.
+        rounds: How many rounds in a row.
+
+    Returns:
+        Labels that the model was trained on; infinity if the run never got there.
+
+    Raises:
+        ValueError: If no round has the metric, or `rounds` is not positive.
+
+    Example:
+        >>> history = History([{"round": r, "labeled": 20 + 10 * r, "test_acc": acc}
+        ...                    for r, acc in enumerate([0.6, 0.91, 0.88, 0.90, 0.93])])
+        >>> labels_to_target(history, "test_acc", 0.9), labels_to_target(history, "test_acc", 0.92)
+        (50.0, inf)
+    """
+    if rounds < 1:
+        raise ValueError(f"`rounds` is {rounds}; needed is how many rounds in a row, 1 or more.")
+    check_metric([history], metric)
+    labeled, in_a_row = history.column("labeled"), 0
+    for place, value in enumerate(history.column(metric)):
+        in_a_row = in_a_row + 1 if value >= target else 0
+        if in_a_row == rounds:
+            return float(labeled[place - rounds + 1])
+    return math.inf
+
+
+def draw_saving(
+    ax: Axes, grouped: Mapping[str, Sequence[History]], metric: str, target: float, saving: tuple[str, str]
+) -> None:
+    """A bracket on the target's line between the two medians, and what it means in words."""
+    name, other = saving
+    needed, base = (median(labels_to_target(run, metric, target) for run in grouped[n]) for n in saving)
+    counts = [n for runs in grouped.values() for run in runs for n in run.column("labeled")]
+    first, last = min(counts), max(counts)
+    left, right = sorted((min(needed, last), min(base, last)))
+    if left < right:
+        ends = {"arrowstyle": "|-|,widthA=0.4,widthB=0.4", "shrinkA": 0, "shrinkB": 0}
+        ax.annotate(
+            "", (left, target), (right, target), zorder=5,
+            arrowprops={**ends, "color": INK, "linewidth": 1.8},
+        )  # fmt: skip
+    # Before the curves reach the line nothing is above it; after, nothing is right below it.
+    late = left - first > 0.35 * (last - first)
+    where: dict[str, Any] = {"xy": (right, target), "xytext": (8, -4), "va": "top"}
+    if late:
+        where = {"xy": (0, target), "xycoords": ("axes fraction", "data"), "xytext": (6, 4), "va": "bottom"}
+    said = f"{_verdict(needed, base, last)}\n{name} {_count(needed, last)}, {other} {_count(base, last)}"
+    ax.annotate(
+        said, textcoords="offset points", fontsize=9.5, color=INK, linespacing=1.3, zorder=5, **where
+    )  # fmt: skip
+
+
+def _count(labels: float, last: float) -> str:
+    return f"> {last:g}" if math.isinf(labels) else f"{labels:g}"
+
+
+def _verdict(needed: float, base: float, last: float) -> str:
+    """In words: infinity is a median that never got there."""
+    if needed == base:
+        return "no labels saved"
+    saved = min(base, last) - min(needed, last)
+    more = "more than " if math.isinf(max(needed, base)) else ""
+    return f"{more}{saved:g} labels saved" if needed < base else f"{more}{-saved:g} labels more"
+
+
+def check_metric(every: Sequence[History], metric: str) -> None:
+    """An error if a history has no value of it."""
+    lacking = next((history for history in every if not _finite(history.column(metric))), None)
+    if lacking is not None:
+        raise ValueError(
+            f"No round of {lacking} has a value of {metric!r}. Name one of its columns; test metrics are "
+            "there if the data module has a test set and the module logs them in `test_step`."
+        )
+
+
+def check_saving(saving: tuple[str, str] | None, target: float | None, names: Collection[str]) -> None:
+    """An error if it names other strategies than there are, or has no target."""
+    if saving is None or (target is not None and len(saving) == 2 and set(saving) <= set(names)):
+        return
+    raise ValueError(
+        f"`saving` is {saving!r} and `target` {target!r}; needed are two of the names {sorted(names)} and a "
+        "target that both are measured at. Pass both, or leave out `saving`."
+    )
+
+
+def _finite(values: Sequence[Any]) -> list[float]:
+    return [value for value in values if isinstance(value, int | float) and math.isfinite(value)]

@@ -1,0 +1,59 @@
+"""How every figure looks: colours, calm axes, and a figure where none is given."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+#: Okabe & Ito's palette, which stays apart under every form of colour blindness; without its pale yellow.
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "D", "^", "v", "P", "X")
+BASELINE = "#7A7A7A"
+INK = "#333333"
+_FAINT = "#D9D9D9"
+
+
+def styles_of(names: Collection[str], baseline: str) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each, the same in every figure that shows the same names in order."""
+    others = cycle(zip(_PALETTE, _MARKERS, strict=True))
+    return {name: (BASELINE, "s") if name == baseline else next(others) for name in names}
+
+
+def calm(ax: Axes) -> None:
+    """Keep axes in the background: no frame, faint lines across."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(_FAINT)
+    ax.tick_params(colors=INK, length=0, labelsize=9.5)
+    ax.grid(axis="y", color=_FAINT, linewidth=0.6)
+    ax.set_axisbelow(True)
+
+
+def percent_ticks() -> Any:
+    """Formatter of an axis whose values lie between 0 and 1."""
+    from matplotlib.ticker import PercentFormatter
+
+    return PercentFormatter(xmax=1, decimals=0, symbol=" %")
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    """With a layout that keeps labels apart; without `pyplot`, so nothing of it stays in memory."""
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Drawing needs matplotlib, which is not installed. `pip install lightning-al[plot]`, or draw the "
+            "columns of `history.rows` with what you have."
+        ) from error
+    return Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1), dpi=150)
+
+
+def root_of(figure: Figure | SubFigure) -> Figure:
+    """The whole figure: what has `savefig`."""
+    root: Figure = figure.figure
+    return root

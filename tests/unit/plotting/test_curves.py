@@ -1,0 +1,97 @@
+"""Curves and bands show what was measured."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from lightning_al.plotting import learning_curves
+from unit.plotting.runs import SEEDS, history, lines_of
+
+
+def band_of(ax, number=0):
+    """Lowest and highest of the band at every x."""
+    corners = ax.collections[number].get_paths()[0].vertices
+    xs = sorted(set(corners[:, 0]))
+    return {x: (corners[corners[:, 0] == x, 1].min(), corners[corners[:, 0] == x, 1].max()) for x in xs}
+
+
+def test_curve_is_the_median_over_seeds_against_labels():
+    ax = learning_curves({"Random": SEEDS[:3], "Margin": SEEDS}, "test_acc").axes[0]
+    lines = lines_of(ax)
+    assert list(lines) == ["Random", "Margin"]
+    assert lines["Random"].get_xdata().tolist() == [10, 20, 30]
+    np.testing.assert_allclose(lines["Random"].get_ydata(), [0.2, 0.5, 0.7])
+    np.testing.assert_allclose(lines["Margin"].get_ydata(), [0.25, 0.5, 0.75])
+
+
+@pytest.mark.parametrize(("bands", "low", "high"), [("quartiles", 0.175, 0.325), ("range", 0.1, 0.4)])
+def test_band_holds_the_seeds_it_names(bands, low, high):
+    ax = learning_curves({"Margin": SEEDS}, "test_acc", bands=bands).axes[0]
+    np.testing.assert_allclose(band_of(ax)[10], (low, high))
+    title = ax.get_legend().get_title().get_text()
+    assert "4 seeds" in title
+    assert {"quartiles": "quartiles", "range": "lowest to highest"}[bands] in title
+
+
+def test_bands_are_left_out_for_one_seed_on_request_and_beside_the_emphasis():
+    assert not learning_curves({"Margin": SEEDS[0]}, "test_acc").axes[0].collections
+    assert not learning_curves({"Margin": SEEDS}, "test_acc", bands=None).axes[0].collections
+    both = learning_curves({"Random": SEEDS, "Margin": SEEDS}, "test_acc", emphasize=["Margin"]).axes[0]
+    assert len(both.collections) == 1
+    assert to_hex(both.collections[0].get_facecolor()) == to_hex(lines_of(both)["Margin"].get_color())
+
+
+def test_seeds_of_unequal_length_count_where_they_have_a_value():
+    runs = [history(0.1, 0.2), history(0.3, 0.4, 0.9), history(0.5, float("nan"))]
+    line = lines_of(learning_curves({"Margin": runs}, "test_acc").axes[0])["Margin"]
+    assert line.get_xdata().tolist() == [10, 20, 30]
+    np.testing.assert_allclose(line.get_ydata(), [0.3, 0.3, 0.9])
+
+
+def test_axes_are_labelled_and_end_at_the_budget():
+    ax = learning_curves({"Margin": SEEDS}, "test_acc").axes[0]
+    assert ax.get_xlabel() == "labels"
+    assert ax.get_ylabel() == "test accuracy"
+    assert ax.get_xticks().tolist() == [10, 20, 30]
+    assert ax.yaxis.get_major_formatter()(0.9, 0) == "90 %"
+    assert ax.get_ylim()[1] == 1
+
+
+def test_a_loss_is_not_shown_in_percent():
+    ax = learning_curves({"Margin": history(0.9, 0.4, metric="test_loss")}, "test_loss").axes[0]
+    assert ax.get_ylabel() == "test loss"
+    assert "%" not in ax.yaxis.get_major_formatter()(0.5, 0)
+
+
+def test_strategies_differ_in_colour_and_marker_and_the_baseline_is_grey():
+    names = ["Random", "A", "B", "C", "D", "E", "F"]
+    lines = lines_of(learning_curves(dict.fromkeys(names, SEEDS), "test_acc").axes[0])
+    assert len({line.get_color() for line in lines.values()}) == len(names)
+    assert len({line.get_marker() for line in lines.values()}) == len(names)
+    red, green, blue = (int(lines["Random"].get_color()[i : i + 2], 16) for i in (1, 3, 5))
+    assert red == green == blue
+
+
+def test_given_axes_are_drawn_on_and_nothing_else():
+    figure = Figure()
+    inner, other = figure.subfigures(1, 2)
+    ax = inner.subplots()
+    assert learning_curves({"Margin": SEEDS}, "test_acc", ax=ax) is figure
+    assert lines_of(ax)
+    assert not other.axes
+
+
+def test_wrong_histories_are_named():
+    with pytest.raises(ValueError, match="no run of \\['Margin'\\]"):
+        learning_curves({"Random": SEEDS, "Margin": []}, "test_acc")
+    with pytest.raises(ValueError, match="no run of any strategy"):
+        learning_curves({}, "test_acc")
+    with pytest.raises(ValueError, match="'val_acc'"):
+        learning_curves({"Random": SEEDS}, "val_acc")
+    for options in (
+        {"saving": ("Margin", "Random"), "target": 0.9},
+        {"saving": ("Random", "Random")},
+    ):
+        with pytest.raises(ValueError, match="`saving` is"):
+            learning_curves({"Random": SEEDS}, "test_acc", **options)

@@ -1,0 +1,47 @@
+"""Images stand in the order of choice."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_al.plotting import selected_samples
+
+
+def test_images_stand_in_the_order_of_choice_with_title_and_score():
+    images = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 1, 4, 4)
+    figure = selected_samples(
+        images, [0.9, 0.8, 0.7, 0.6, 0.5, math.nan], list("abcdef"), columns=4, decimals=1
+    )
+    assert len(figure.axes) == 6
+    assert [float(ax.images[0].get_array().max()) for ax in figure.axes] == [0, 1, 2, 3, 4, 5]
+    assert [ax.get_title() for ax in figure.axes] == ["a\n0.9", "b\n0.8", "c\n0.7", "d\n0.6", "e\n0.5", "f"]
+    assert {ax.images[0].get_clim() for ax in figure.axes} == {(0, 5)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "shown"),
+    [
+        ((4, 5), (4, 5)),
+        ((1, 4, 5), (4, 5)),
+        ((4, 5, 1), (4, 5)),
+        ((3, 4, 5), (4, 5, 3)),
+        ((4, 5, 3), (4, 5, 3)),
+    ],
+)
+@pytest.mark.parametrize("make", [np.ones, torch.ones])
+def test_grey_and_coloured_images_of_either_order_are_shown(shape, shown, make):
+    figure = selected_samples([make(shape)], [0.5])
+    assert figure.axes[0].images[0].get_array().shape == shown
+
+
+def test_wrong_images_are_named():
+    with pytest.raises(ValueError, match=r"shape \(2, 8, 9\)"):
+        selected_samples(torch.ones(1, 2, 8, 9), [0.5])
+    with pytest.raises(ValueError, match=r"2 images, and \{'scores': 1, 'titles': 3\}"):
+        selected_samples(torch.ones(2, 8, 9), [0.5], ["a", "b", "c"])
+    with pytest.raises(ValueError, match="0 images"):
+        selected_samples([], [])
+    with pytest.raises(ValueError, match="`columns` is 0"):
+        selected_samples(torch.ones(2, 8, 9), [0.5, 0.5], columns=0)

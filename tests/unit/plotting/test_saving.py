@@ -1,0 +1,69 @@
+"""Labels to a target are counted by the rule, and a saving is marked as measured."""
+
+import math
+
+import pytest
+
+from lightning_al.plotting import labels_to_target, learning_curves
+from unit.plotting.runs import history
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ((0.5, 0.9, 0.9, 0.9), 20),  # the first of two, not the second
+        ((0.9, 0.9), 10),
+        ((0.5, 0.95, 0.8, 0.9, 0.91), 40),  # one lucky round does not count
+        ((0.5, 0.6, 0.7, 0.95), math.inf),  # nothing confirms the last round
+        ((0.9, 0.8, 0.9, 0.8), math.inf),
+        ((0.9, float("nan"), 0.9, 0.9), 30),  # a round without a value breaks the row
+        ((0.5, 0.92, 0.93, 0.1), 20),  # what comes later does not undo it
+        ((0.9,), math.inf),
+    ],
+)
+def test_target_is_reached_at_the_first_of_two_rounds_in_a_row(values, labels):
+    assert labels_to_target(history(*values), "test_acc", 0.9) == labels
+
+
+def test_number_of_rounds_in_a_row_can_be_chosen():
+    run = history(0.9, 0.5, 0.9, 0.9, 0.9)
+    assert [labels_to_target(run, "test_acc", 0.9, rounds=n) for n in (1, 2, 3, 4)] == [10, 30, 30, math.inf]
+
+
+def test_labels_are_those_of_the_history_not_counted_rounds():
+    assert labels_to_target(history(0.1, 0.9, 0.9, first=7, step=13), "test_acc", 0.9) == 20
+
+
+def test_wrong_arguments_of_the_rule_are_named():
+    with pytest.raises(ValueError, match=r"'test_f1'.*Name one of its columns"):
+        labels_to_target(history(0.9), "test_f1", 0.9)
+    with pytest.raises(ValueError, match="`rounds` is 0"):
+        labels_to_target(history(0.9), "test_acc", 0.9, rounds=0)
+
+
+@pytest.mark.parametrize(
+    ("margin", "random", "said", "ends"),
+    [
+        ((0.5, 0.9, 0.9, 0.9, 0.9), (0.5, 0.6, 0.7, 0.9, 0.9), "20 labels saved\nM 20, R 40", (20, 40)),
+        ((0.5, 0.6, 0.7, 0.9, 0.9), (0.5, 0.9, 0.9, 0.9, 0.9), "20 labels more\nM 40, R 20", (20, 40)),
+        ((0.5, 0.9, 0.9, 0.9, 0.9), (0.5,) * 5, "more than 30 labels saved\nM 20, R > 50", (20, 50)),
+        ((0.5,) * 5, (0.9,) * 5, "more than 40 labels more\nM > 50, R 10", (10, 50)),
+        ((0.9,) * 5, (0.9,) * 5, "no labels saved\nM 10, R 10", None),
+        ((0.5,) * 5, (0.5,) * 5, "no labels saved\nM > 50, R > 50", None),
+    ],
+)
+def test_saving_is_marked_as_measured_good_or_bad(margin, random, said, ends):
+    runs = {"R": history(*random), "M": history(*margin)}
+    ax = learning_curves(runs, "test_acc", target=0.9, saving=("M", "R"), baseline="R").axes[0]
+    texts = [text for text in ax.texts if text.get_text()]
+    assert [text.get_text() for text in texts] == [said]
+    brackets = [text for text in ax.texts if not text.get_text()]
+    assert [(b.xy[0], b.xyann[0]) for b in brackets] == ([] if ends is None else [ends])
+    assert all(b.xy[1] == b.xyann[1] == 0.9 for b in brackets)
+
+
+def test_saving_takes_the_median_of_the_seeds_with_misses_as_infinity():
+    reached, missed = history(0.5, 0.9, 0.9, 0.9), history(0.5, 0.5, 0.5, 0.5)
+    runs = {"Random": [missed, missed, reached], "Margin": [reached, reached, missed]}
+    ax = learning_curves(runs, "test_acc", target=0.9, saving=("Margin", "Random")).axes[0]
+    assert "more than 20 labels saved\nMargin 20, Random > 40" in [text.get_text() for text in ax.texts]
