@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 import torch.distributed as dist
-from integration.small import blobs, margin, pool, quiet
+from integration.small import Net, blobs, margin, pool, quiet, weights
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from distributed.launch import note
 from distributed.scenes import (
@@ -33,6 +34,33 @@ def everything(options):
     )
     history = fit_rounds(seeded, lambda r: quiet(**options), sometimes, margin(), rounds=2)
     note("sometimes", history.column("labeled"))
+    people = ActiveDataModule(
+        blobs(), unlabeled_set=blobs(30, 5), oracle="people", batch_size=4, state_dir="people"
+    )
+    note("people", len(fit_rounds(seeded, lambda r: quiet(**options), people, margin(), rounds=2)))
+    note("best", best(pool(Path("best")), options))
+
+
+def best(data, options):
+    """The weights that were scored, and those that training ended with and were put back."""
+    module = BestIsFirst()
+    checkpoint = ModelCheckpoint(monitor="worse")
+    options = {**options, "max_epochs": 3, "enable_checkpointing": True}
+    trainer = quiet(callbacks=[checkpoint, margin(score_with="best")], **options)
+    trainer.fit(module, datamodule=data)
+    return [weights(module).tolist(), module.ended, module.scored, data.state.digest()]
+
+
+class BestIsFirst(Net):
+    """Its metric is best after the first epoch."""
+
+    def on_train_epoch_end(self):
+        self.log("worse", float(self.current_epoch), sync_dist=True)
+        self.ended = weights(self).tolist()
+
+    def active_step(self, batch, batch_idx):
+        self.scored = weights(self).tolist()
+        return self(batch[0])
 
 
 if __name__ == "__main__":

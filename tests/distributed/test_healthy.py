@@ -82,9 +82,22 @@ def test_an_oracle_that_answers_between_rounds_is_heard_by_all_ranks(two):
     assert two.notes(0)["sometimes"] == two.notes(1)["sometimes"] == [60, 68, 76]
 
 
+def test_waiting_for_people_ends_the_rounds_of_all_ranks(two):
+    assert [two.notes(rank)["people"] for rank in (0, 1)] == [1, 1]
+    assert len((two.folder / "people" / "query_1.csv").read_text().splitlines()) == 1 + 8
+
+
+def test_the_best_checkpoint_is_scored_on_all_ranks_and_the_last_weights_put_back(two):
+    first, second = (two.notes(rank)["best"] for rank in (0, 1))
+    assert first == second
+    now, ended, scored, _ = first
+    assert now == ended
+    assert scored != ended
+
+
 def test_ledgers_verify(two):
     ledgers = list(two.folder.rglob("ledger.sqlite3"))
-    assert len(ledgers) == len(STRATEGIES) + 5 + 3
+    assert len(ledgers) == len(STRATEGIES) + 5 + 5
     assert all(Ledger(path).verify() > 0 for path in ledgers)
 
 
