@@ -9,7 +9,7 @@ One round, and where it happens:
     5 LABELLING   data/         the query is on disk first, then its labels; only then training goes on
 
 `callbacks/` (the query at the end of fit), `rounds.py` (a fresh Trainer a round) and `querying.py` (no fit at
-all) join them.
+all) join them. `plotting/` draws what came of it.
 """
 
 from lightning_al import acquisition, functional

@@ -3,7 +3,8 @@
 module.py    ActiveDataModule: loaders and hooks for Lightning
 labelling.py its other half: ask, label, correct, export and import
 book.py      every change: the ledger first, then the state in memory
-ledger.py    the SQLite file; schema.py its tables
+ledger.py    the SQLite file; schema.py its tables; owner.py who may write
+identity.py  what a run is known by; fingerprint.py what a data set is known by
 state.py     what the events amount to
 samples.py   the data set behind one index; targets.py where labels sit in an item
 exchange.py  queries out and answers in, as CSV

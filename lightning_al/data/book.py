@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from lightning_al.data.identity import Identity
 from lightning_al.data.initial import as_indices
 from lightning_al.data.ledger import Ledger, LedgerError
 from lightning_al.data.samples import Samples
@@ -62,13 +63,10 @@ class LabelBook:
         on_existing: str,
     ) -> None:
         self.samples, self.seed = samples, int(seed)
-        self.initial = (
-            int(initial)
-            if isinstance(initial, int | np.integer)
-            else as_indices(initial, len(samples), "initial").tolist()
-        )
-        self.balanced, self.starts_labeled, self.on_existing = balanced, starts_labeled, on_existing
-        self.state_dir = None if state_dir is None else Path(state_dir)
+        self.identity = Identity(samples, self.seed, initial, balanced=balanced)
+        self.starts_labeled, self.on_existing = starts_labeled, on_existing
+        # A script may change its working directory between rounds.
+        self.state_dir = None if state_dir is None else Path(state_dir).absolute()
         self.token = uuid.uuid4().hex
         self.attached = False
         self._state: PoolState | None = None
@@ -105,7 +103,7 @@ class LabelBook:
         return state
 
     def _first_events(self) -> list[Event]:
-        chosen = self.samples.initial(self.initial, self.seed, balanced=self.balanced)
+        chosen = self.identity.initial_indices()
         if not self.starts_labeled:
             return [
                 self.event("asked", i, round=0, rank=rank, seed=self.seed, strategy="initial")
@@ -117,23 +115,12 @@ class LabelBook:
             for rank, (i, text) in enumerate(zip(chosen.tolist(), texts, strict=True))
         ]
 
-    def _identity(self, length: int) -> dict[str, Any]:
-        """What a run is known by; of a data set that has grown, its beginning."""
-        samples = self.samples
-        return {
-            "seed": self.seed,
-            "initial": self.initial,
-            "initial_balanced": self.balanced,
-            "labeled_part": None if samples.unlabeled_set is None else len(samples.train_set),
-            "fingerprint": samples.fingerprint(length),
-        }
-
     def _read(self) -> PoolState:
         meta = self.ledger.meta()
         state = PoolState(len(self.samples))
         state.run_id = meta["run_id"]
-        self._check_identity(meta)
-        state.apply(self.ledger.events(), self._places(meta))
+        self.identity.check(meta, self.state_dir)
+        state.apply(self.ledger.events(), self.identity.places(meta, self.state_dir))
         return state
 
     # ------------------------------------------------------------------ beginning and resuming
@@ -166,7 +153,7 @@ class LabelBook:
         state = self.state
         ledger = self.ledger
         if ledger.last()[0] != state.seq:
-            state.apply(ledger.events(after=state.seq), self._places(ledger.meta()))
+            state.apply(ledger.events(after=state.seq), self.identity.places(ledger.meta(), self.state_dir))
 
     def _create(self) -> None:
         if self.state_dir is None:
@@ -176,56 +163,8 @@ class LabelBook:
                 "`state_dir` to resume."
             )
         self.samples.warn_if_stochastic()
-        meta = {"size": len(self.samples), **self._identity(len(self.samples))}
-        self.ledger.create(meta, self._first_events())
+        self.ledger.create(self.identity.record(), self._first_events())
         self._state = None  # read it back: what is on disk is what is true
-
-    def _check_identity(self, meta: dict[str, Any]) -> None:
-        recorded = int(meta["size"])
-        if len(self.samples) < recorded:
-            raise LedgerError(
-                f"{self.state_dir} was made for a data set of {recorded:,} samples, this one has "
-                f"{len(self.samples):,}. Use the whole data set, or another `state_dir`."
-            )
-        for key, now in self._identity(recorded).items():
-            then = meta.get(key)
-            if then == now or (key == "fingerprint" and self._same_samples(then, now)):
-                continue
-            raise LedgerError(
-                f"{self.state_dir} was made with {key} {then}, this run has {now}. Labels would go to "
-                "other samples or the run would not be the same. Set it as it was, or use another "
-                "`state_dir`."
-            )
-
-    def _same_samples(self, then: Any, now: Any) -> bool:
-        """Augmented items and moved ids cannot be compared by content; ids are looked up instead."""
-        return "length" in (then, now) or (then.startswith("ids:") and now.startswith("ids:"))
-
-    def _places(self, meta: dict[str, Any]) -> Callable[[Event], int]:
-        """Where the ledger's samples are now: labels follow ids, should the order have changed."""
-        if self.samples.ids is None:
-            return self._same_place
-        if meta["fingerprint"] == self.samples.fingerprint(int(meta["size"])):
-            return self._same_place
-        where = self.samples.index_of
-
-        def index_of(event: Event) -> int:
-            if event.id not in where:
-                raise LedgerError(
-                    f"The ledger in {self.state_dir} knows sample {event.id!r}, which is not among "
-                    "this data set's `ids`. Use the data set it was made for, or another `state_dir`."
-                )
-            return where[event.id]
-
-        return index_of
-
-    def _same_place(self, event: Event) -> int:
-        if event.sample >= len(self.samples):  # a data set that had grown, without its end
-            raise LedgerError(
-                f"The ledger in {self.state_dir} knows sample {event.sample}, but this data set ends at "
-                f"{len(self.samples) - 1}. Use the whole data set, or another `state_dir`."
-            )
-        return event.sample
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -385,7 +324,7 @@ def _recorded(target: Any) -> str | None:
 
 
 def _fresh_folder() -> Path:
-    home = Path(_DEFAULT_HOME)
+    home = Path(_DEFAULT_HOME).absolute()
     number = 1
     while True:
         folder = home / f"run_{number:04d}"

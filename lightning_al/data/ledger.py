@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lightning_al.data.owner import may_live, this_process
 from lightning_al.data.schema import (
     COLUMNS,
     GENESIS,
@@ -207,7 +207,7 @@ class Ledger:
             db.execute("DELETE FROM owner")
             db.execute(
                 "INSERT INTO owner VALUES (1, ?, ?, ?, ?, ?, ?)",
-                (self.token, *_process(), datetime.now(UTC).isoformat(timespec="seconds")),
+                (self.token, *this_process(), datetime.now(UTC).isoformat(timespec="seconds")),
             )
 
     def release(self, *, force: bool = False) -> None:
@@ -218,7 +218,7 @@ class Ledger:
 
     def _check_owner(self, db: sqlite3.Connection) -> None:
         owner = db.execute("SELECT token, host, pid, started, job, since FROM owner").fetchone()
-        if owner is None or owner[0] == self.token or not _may_live(*owner[1:5]):
+        if owner is None or owner[0] == self.token or not may_live(*owner[1:5]):
             return
         _, host, pid, _, _, since = owner
         raise LedgerError(
@@ -362,30 +362,3 @@ def _is_nan(value: Any) -> bool:
 def _real(score: float | None) -> float | None:
     """SQLite stores NaN as NULL; write it so that the digest sees what will be read back."""
     return None if score is None or math.isnan(score) else float(score)
-
-
-def _process() -> tuple[str, int, str | None, str | None]:
-    pid = os.getpid()
-    return socket.gethostname(), pid, _started(pid), os.environ.get("SLURM_JOB_ID")
-
-
-def _started(pid: int) -> str | None:
-    """When the process began, where the system tells: a pid alone may have been given out again."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except OSError:
-        return None
-
-
-def _may_live(host: str, pid: int, started: str | None, job: str | None) -> bool:
-    if (host, pid, started) == _process()[:3]:
-        return False  # this very process, by another data module
-    if host != socket.gethostname():
-        return job is None or job != os.environ.get("SLURM_JOB_ID")  # a requeued job moved here
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return started is None or _started(pid) in (None, started)

@@ -12,6 +12,7 @@ import pytest
 
 from lightning_al.data import ledger as ledger_module
 from lightning_al.data.ledger import Ledger, LedgerError
+from lightning_al.data.owner import began
 from lightning_al.data.schema import GENESIS, SCHEMA_VERSION, Event
 
 
@@ -374,7 +375,7 @@ def test_a_live_run_keeps_others_out(ledger):
 
 def claim_for(ledger, pid, host=None, started=None, job=None):
     """As if another process had claimed it."""
-    started = ledger_module._started(pid) if started is None else started
+    started = began(pid) if started is None else started
     with closing(sqlite3.connect(ledger.path)) as db, db:
         db.execute("DELETE FROM owner")
         db.execute(

@@ -1,0 +1,107 @@
+"""IDENTITY: what a run is known by, so that no label lands on another run's samples.
+
+recorded when the ledger is made -> compared whenever it is opened again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightning_al.data.initial import as_indices
+from lightning_al.data.ledger import LedgerError
+from lightning_al.data.samples import Samples
+from lightning_al.data.schema import Event
+from lightning_al.data.state import Indices
+
+__all__ = ["Identity"]
+
+
+class Identity:
+    """Seed, initial set and data set of a run.
+
+    Args:
+        samples: The data set behind one index.
+        seed: Of the run.
+        initial: Size or indices of the first set.
+        balanced: It is drawn class by class.
+    """
+
+    def __init__(self, samples: Samples, seed: int, initial: int | Sequence[int], *, balanced: bool) -> None:
+        self.samples, self.seed, self.balanced = samples, seed, balanced
+        self.initial = (
+            int(initial)
+            if isinstance(initial, int | np.integer)
+            else as_indices(initial, len(samples), "initial").tolist()
+        )
+
+    def initial_indices(self) -> Indices:
+        """The samples of round 0."""
+        return self.samples.initial(self.initial, self.seed, balanced=self.balanced)
+
+    def record(self) -> dict[str, Any]:
+        """What goes into the ledger when it is made."""
+        return {"size": len(self.samples), **self._of_first(len(self.samples))}
+
+    def _of_first(self, length: int) -> dict[str, Any]:
+        """The same of the first `length` samples: a data set may have grown since."""
+        samples = self.samples
+        return {
+            "seed": self.seed,
+            "initial": self.initial,
+            "initial_balanced": self.balanced,
+            "labeled_part": None if samples.unlabeled_set is None else len(samples.train_set),
+            "fingerprint": samples.fingerprint(length),
+        }
+
+    def check(self, meta: dict[str, Any], where: Path | None) -> None:
+        """Refuse a ledger that was made for another data set, seed or initial set.
+
+        Args:
+            meta: What the ledger recorded.
+            where: Its folder, for the message.
+
+        Raises:
+            LedgerError: If it differs; the message shows both.
+        """
+        recorded = int(meta["size"])
+        if len(self.samples) < recorded:
+            raise LedgerError(
+                f"{where} was made for a data set of {recorded:,} samples, this one has "
+                f"{len(self.samples):,}. Use the whole data set, or another `state_dir`."
+            )
+        for key, now in self._of_first(recorded).items():
+            then = meta.get(key)
+            if then == now or (key == "fingerprint" and _may_be_same(then, now)):
+                continue
+            raise LedgerError(
+                f"{where} was made with {key} {then}, this run has {now}. Labels would go to other samples "
+                "or the run would not be the same. Set it as it was, or use another `state_dir`."
+            )
+
+    def places(self, meta: dict[str, Any], where: Path | None) -> Callable[[Event], int]:
+        """Where the ledger's samples are now: labels follow ids, should the order have changed."""
+        size, ids = len(self.samples), self.samples.ids
+        moved = ids is not None and meta["fingerprint"] != self.samples.fingerprint(int(meta["size"]))
+
+        def place(event: Event) -> int:
+            if not moved and event.sample < size:
+                return event.sample
+            if moved and event.id in self.samples.index_of:
+                return self.samples.index_of[event.id]
+            gone = (
+                f"{event.id!r}, which is not among this data set's `ids`. Use the data set it was made for"
+                if moved
+                else f"{event.sample}, but this data set ends at {size - 1}. Use the whole data set"
+            )
+            raise LedgerError(f"The ledger in {where} knows sample {gone}, or another `state_dir`.")
+
+        return place
+
+
+def _may_be_same(then: Any, now: Any) -> bool:
+    """Augmented items and moved ids cannot be compared by content; ids are looked up instead."""
+    return "length" in (then, now) or (then.startswith("ids:") and now.startswith("ids:"))

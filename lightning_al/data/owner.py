@@ -1,0 +1,39 @@
+"""OWNER: which process holds a ledger, and whether it may still live."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+__all__ = ["began", "may_live", "this_process"]
+
+
+def this_process() -> tuple[str, int, str | None, str | None]:
+    """Host, pid, when it began, and the cluster job it belongs to."""
+    pid = os.getpid()
+    return socket.gethostname(), pid, began(pid), os.environ.get("SLURM_JOB_ID")
+
+
+def began(pid: int) -> str | None:
+    """When the process began, where the system tells: a pid alone may have been given out again."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return "ended" if fields[0] in "ZX" else fields[19]
+
+
+def may_live(host: str, pid: int, started: str | None, job: str | None) -> bool:
+    """Whether a process, as `this_process` described it, is another one that may still write."""
+    if (host, pid, started) == this_process()[:3]:
+        return False  # this very process, by another data module
+    if host != socket.gethostname():
+        return job is None or job != os.environ.get("SLURM_JOB_ID")  # a requeued job moved here
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return started is None or began(pid) in (None, started)
