@@ -15,9 +15,10 @@ all) join them. `plotting/` draws what came of it.
 from lightning_al import acquisition, functional
 from lightning_al.callbacks import ActiveLearning
 from lightning_al.data import ActiveDataModule, AwaitingLabels, Ledger, LedgerError
+from lightning_al.history import History
 from lightning_al.inference import SinglePass
 from lightning_al.querying import Query, query
-from lightning_al.rounds import History, fit_rounds
+from lightning_al.rounds import fit_rounds
 
 __version__ = "0.1.0"
 

@@ -6,9 +6,7 @@ for every round: weights -> fit -> query (the callback) -> test -> a row of the 
 from __future__ import annotations
 
 import copy
-import csv
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,79 +22,11 @@ from lightning_al.data import ActiveDataModule
 from lightning_al.data.agreement import agree
 from lightning_al.data.book import is_writer
 from lightning_al.data.checks import check_positive
+from lightning_al.history import COLUMNS, History
 from lightning_al.querying import check_module
 from lightning_al.randomness import derive_seed
 
-__all__ = ["History", "fit_rounds"]
-
-COLUMNS = ("round", "labeled", "asked", "train_s", "score_s", "select_s", "label_entropy")
-
-
-class History:
-    """One row a round: what it was trained on, what it asked for, how long it took, how it tested.
-
-    Args:
-        rows: Mappings with the keys `COLUMNS`, then the test metrics.
-        waiting: Samples that were asked for and wait for their labels: the run goes on when it is called
-            again and they are there.
-
-    Example:
-        >>> history = History([{"round": 0, "labeled": 20, "test_acc": 0.5}])
-        >>> len(history), history.column("test_acc")
-        (1, [0.5])
-    """
-
-    def __init__(self, rows: list[dict[str, Any]], *, waiting: int = 0) -> None:
-        self.waiting = waiting
-        self.rows = [{key: value for key, value in row.items() if key != "tested"} for row in rows]
-
-    @classmethod
-    def of(cls, data: ActiveDataModule) -> History:
-        """What the ledger knows of the rounds so far, however they were looped."""
-        return cls(data.ledger.rounds(), waiting=len(data.asked_indices))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self.rows)
-
-    @property
-    def columns(self) -> list[str]:
-        """The fixed columns, then the test metrics."""
-        return list(dict.fromkeys([*COLUMNS, *(key for row in self.rows for key in row)]))
-
-    def column(self, name: str) -> list[Any]:
-        """One value a round; NaN where a round has none."""
-        return [row.get(name, float("nan")) for row in self.rows]
-
-    def to_frame(self) -> Any:
-        """As a pandas `DataFrame`.
-
-        Raises:
-            ModuleNotFoundError: If pandas is not installed.
-        """
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "`to_frame` needs pandas, which is not installed. `pip install lightning-al[frame]`, or use "
-                "`history.rows`."
-            ) from error
-        return pd.DataFrame(self.rows, columns=self.columns)
-
-    def write_csv(self, path: Path) -> None:
-        """Write the rows, whole or not at all."""
-        part = path.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(part, path)
-
-    def __repr__(self) -> str:
-        waiting = f", {self.waiting} samples wait for labels" if self.waiting else ""
-        return f"History({len(self)} rounds, columns {self.columns}{waiting})"
+__all__ = ["fit_rounds"]
 
 
 def fit_rounds(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from lightning_al.history import History
 from lightning_al.plotting.saving import check_metric, check_saving, draw_saving
 from lightning_al.plotting.style import BASELINE, INK, calm, new_figure, percent_ticks, root_of, styles_of
-from lightning_al.rounds import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

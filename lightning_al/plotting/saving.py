@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from lightning_al.history import History
 from lightning_al.plotting.style import INK
-from lightning_al.rounds import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
