@@ -40,6 +40,8 @@ def processes():
         if process.is_alive():
             process.kill()
         process.join()
+        for pid in in_session(process.pid):
+            os.kill(pid, signal.SIGKILL)
     os.environ.pop("PYTHONPATH")
     if before is not None:
         os.environ["PYTHONPATH"] = before
