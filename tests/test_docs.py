@@ -13,6 +13,7 @@ import lightning as L
 import pytest
 
 import lightning_al
+import lightning_al.plotting
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -92,7 +93,12 @@ def public(package):
     }
 
 
-PUBLIC = public(lightning_al) | public(lightning_al.acquisition) | public(lightning_al.functional)
+PUBLIC = (
+    public(lightning_al)
+    | public(lightning_al.acquisition)
+    | public(lightning_al.functional)
+    | public(lightning_al.plotting)
+)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
