@@ -23,7 +23,7 @@ demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
@@ -38,7 +38,7 @@ docs: $(VENV)/installed
 check: lint types test docs
 
 test-min:
-	$(MAKE) test VENV=.venv-min INSTALL='-q -c constraints-min.txt -e ".[test]"'
+	$(MAKE) test VENV=.venv-min INSTALL='-q -c constraints-min.txt -e ".[test]"' PYTEST_FLAGS='-W default'
 
 bench: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/loader.py
