@@ -56,6 +56,7 @@ class Rearm:
             ]
             return
         _reset_progress(trainer)
+        trainer.should_stop = False  # early stopping set it; not every version of Lightning takes it back
         for callback, state in self._states:
             vars(callback).clear()
             vars(callback).update(copy.deepcopy(state))

@@ -128,9 +128,9 @@ def test_a_pytorch_lightning_trainer_with_our_data_module(tmp_path):
 
 
 def test_a_pytorch_lightning_trainer_with_our_callback_trains_nothing(tmp_path):
-    trainer = pl.Trainer(**OTHER, callbacks=[margin()])
-    with pytest.raises(Exception, match="import lightning as L"):
-        trainer.fit(OtherNet(), train_dataloaders=DataLoader(blobs(), 4))
+    # Older versions of that package refuse it in a way of their own, before we are asked.
+    with pytest.raises(Exception, match="import lightning as L|Expected a parent"):
+        pl.Trainer(**OTHER, callbacks=[margin()]).fit(OtherNet(), train_dataloaders=DataLoader(blobs(), 4))
 
 
 def test_a_pytorch_lightning_module(tmp_path):
