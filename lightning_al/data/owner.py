@@ -30,6 +30,8 @@ def may_live(host: str, pid: int, started: str | None, job: str | None) -> bool:
         return False  # this very process, by another data module
     if host != socket.gethostname():
         return job is None or job != os.environ.get("SLURM_JOB_ID")  # a requeued job moved here
+    if os.name == "nt":
+        return True  # no way to ask: on Windows signal 0 is Ctrl+C
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
