@@ -89,7 +89,9 @@ class Acquisition(ABC):
         """
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={_shown(value)}" for name, value in sorted(vars(self).items()))
+        # What begins with an underscore is no setting, and may change from round to round.
+        settings = sorted((name, value) for name, value in vars(self).items() if not name.startswith("_"))
+        values = ", ".join(f"{name}={_shown(value)}" for name, value in settings)
         return f"{type(self).__name__}({values})"
 
 

@@ -37,7 +37,8 @@ class Posterior(ABC):
         """
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
+        settings = {key: value for key, value in vars(self).items() if not key.startswith("_")}
+        values = ", ".join(f"{key}={value!r}" for key, value in settings.items())
         return f"{type(self).__name__}({values})"
 
 

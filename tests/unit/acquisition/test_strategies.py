@@ -7,7 +7,7 @@ import torch
 from lightning_al import acquisition as acq
 from lightning_al import functional as F
 from lightning_al.functional import Shard
-from lightning_al.inference import Outputs, Summary
+from lightning_al.inference import Outputs, SinglePass, Summary
 from lightning_al.inference.outputs import probabilities
 from lightning_al.querying import check_acquisition
 
@@ -144,3 +144,23 @@ def test_power_sampling_draws_by_the_score_of_its_base():
     drawn = strategy.draw(scores, 2, shard=Shard.whole(4), generator=torch.Generator().manual_seed(0))
     assert sorted(drawn[0].tolist()) == [1, 3]
     assert drawn[1].tolist() == [1, 1]
+
+
+def test_what_a_strategy_remembers_is_no_setting_of_it():
+    """The ledger keeps its `repr`, and refuses another one in the next round."""
+
+    class Counting(acq.Margin):
+        def __init__(self, weight):
+            super().__init__(posterior=Averaging())
+            self.weight, self._calls = weight, 0
+
+    class Averaging(SinglePass):
+        def __init__(self):
+            self.passes, self._calls = 3, 0
+
+    strategy = Counting(0.5)
+    before = repr(strategy)
+    strategy._calls = strategy.posterior._calls = 1
+    assert repr(strategy) == before
+    assert "weight=0.5" in before
+    assert "Averaging(passes=3)" in before
