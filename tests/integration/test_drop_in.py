@@ -1,6 +1,7 @@
 """One Trainer, one fit a round."""
 
 import csv
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, LambdaCallback,
 from lightning.pytorch.loggers import CSVLogger
 
 from integration.small import Net, Validated, blobs, margin, pool, queries, quiet
-from lightning_al import History
+from lightning_al import ActiveLearning, History, Ledger, LedgerError, query
+from lightning_al import acquisition as acq
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists:UserWarning")
 
@@ -133,6 +135,45 @@ def test_max_steps_and_accumulation_mean_one_round_each(tmp_path):
     assert module.promised == [5, 5, 5]
 
 
+class Manual(Net):
+    """Steps its optimizer itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
+
+
+def test_manual_optimization_has_its_steps_anew_in_every_round(tmp_path):
+    logger, steps = CSVLogger(tmp_path, flush_logs_every_n_steps=1), []
+    trainer = quiet(max_epochs=-1, max_steps=5, callbacks=[margin()], logger=logger, log_every_n_steps=1)
+    data = pool(tmp_path / "state", steps_per_epoch=4)
+    for _ in range(3):
+        trainer.fit(Manual(), datamodule=data)
+        steps.append(trainer.global_step)
+    assert steps == [5, 5, 5]
+    assert [int(row["step"]) for row in logged(logger) if row["train_loss"]] == list(range(15))
+
+
+@pytest.mark.parametrize("kind", [OneCycle, Manual])
+def test_a_checkpoint_counts_its_own_round_only(tmp_path, kind):
+    trainer = quiet(callbacks=[margin()], max_epochs=2)
+    data, loops = pool(tmp_path / "state", steps_per_epoch=4), []
+    for number in range(3):
+        trainer.fit(kind(), datamodule=data)
+        trainer.save_checkpoint(tmp_path / f"{number}.ckpt")
+        saved = torch.load(tmp_path / f"{number}.ckpt", weights_only=False)
+        loops.append(saved["loops"]["fit_loop"] | {"step": saved["global_step"]})
+        # The one thing that goes on: the step that loggers see.
+        assert loops[-1]["epoch_loop.state_dict"].pop("_batches_that_stepped") == 8 * (number + 1)
+    assert loops[0] == loops[1] == loops[2]
+
+
 def test_a_timer_has_its_whole_time_in_every_round(tmp_path):
     timer, elapsed = Timer(duration={"hours": 1}), []
     trainer = quiet(callbacks=[timer, margin()])
@@ -149,7 +190,7 @@ class Lengths(Callback):
         self.seen = []
 
     def on_train_start(self, trainer, pl_module):
-        self.seen.append(len(trainer.datamodule.train_indices))
+        self.seen.append(len(trainer.datamodule.training.indices))
 
 
 def test_the_budget_is_met_when_the_query_size_does_not_divide_it(tmp_path):
@@ -237,6 +278,89 @@ def test_augmentation_in_a_transfer_hook_is_off_while_scoring(tmp_path):
     module.largest = 0.0
     three_fits(module, pool(tmp_path), quiet(callbacks=[margin()]))
     assert 0 < module.largest < 50
+
+
+class Inputs(Net):
+    """Notes what each epoch trains on."""
+
+    def __init__(self):
+        super().__init__()
+        self.epochs = {}
+
+    def training_step(self, batch, batch_idx):
+        self.epochs.setdefault(self.trainer.current_epoch, []).append(batch[0].tolist())
+        return super().training_step(batch, batch_idx)
+
+
+def test_overfitting_sees_the_same_first_batches_in_every_epoch(tmp_path):
+    module, data = Inputs(), pool(tmp_path)
+    first = data.labeled_indices[:8]
+    quiet(max_epochs=3, overfit_batches=2, callbacks=[margin()]).fit(module, datamodule=data)
+    expected = blobs().tensors[0][first].split(4)
+    assert list(module.epochs.values()) == [[rows.tolist() for rows in expected]] * 3
+    assert len(data.labeled_indices) == 20
+
+
+class Slow(acq.ScoreAcquisition):
+    """Takes its time in one of the two stages."""
+
+    needs = ("logits",)
+
+    def __init__(self, stage):
+        self.stage = stage
+
+    def pause(self, stage):
+        if stage == self.stage:
+            time.sleep(0.3)
+
+    def score(self, outputs):
+        self.pause("score_s")
+        return outputs.logits[:, 0]
+
+    def select(self, pool, query_size, *, labeled, generator):
+        self.pause("select_s")
+        return super().select(pool, query_size, labeled=labeled, generator=generator)
+
+
+@pytest.mark.parametrize("stage", ["score_s", "select_s"])
+def test_time_is_booked_where_it_was_spent(tmp_path, stage):
+    data = pool(tmp_path, pool_batch_size=48)
+    active = ActiveLearning(Slow(stage), query_size=8)
+    quiet(callbacks=[active]).fit(Net(), datamodule=data)
+    (row,) = History.of(data)
+    assert row[stage] >= 0.3
+    assert getattr(active.last_query, stage) >= 0.3
+    assert getattr(query(Net(), data, Slow(stage), 3, trainer=quiet()), stage) >= 0.3
+
+
+def test_the_ledger_is_backed_up_before_every_training(tmp_path):
+    found, data = [], pool(tmp_path)
+
+    def look(trainer, pl_module):
+        newest = max((tmp_path / "backups").glob("*.sqlite3"), key=lambda path: path.stat().st_mtime)
+        found.append((newest.stem, Ledger(newest).last() == data.ledger.last(), Ledger(newest).verify()))
+
+    three_fits(Net(), data, quiet(max_epochs=1, callbacks=[margin(), LambdaCallback(on_train_start=look)]))
+    # 12 labels, then 8 questions and 8 answers a round.
+    assert found == [("round_0", True, 12), ("round_1", True, 28), ("round_2", True, 44)]
+
+
+def test_a_fit_that_fails_lets_other_runs_in(tmp_path, monkeypatch):
+    # As from another process: the own one is never kept out.
+    monkeypatch.setattr("lightning_al.data.ledger.may_live", lambda *_: True)
+
+    class Failing(Net):
+        def training_step(self, batch, batch_idx):
+            with pytest.raises(LedgerError, match=r"in use by process"):
+                pool(tmp_path).label(free)
+            raise ZeroDivisionError
+
+    data = pool(tmp_path)
+    free = data.pool_indices[:1]
+    with pytest.raises(ZeroDivisionError):
+        quiet(callbacks=[margin()]).fit(Failing(), datamodule=data)
+    pool(tmp_path).label(free)
+    assert pool(tmp_path).labeled_indices[12:].tolist() == free.tolist()
 
 
 def test_each_rounds_line_says_what_was_asked(tmp_path, caplog):

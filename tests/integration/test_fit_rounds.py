@@ -1,13 +1,15 @@
 """A fresh Trainer a round: history, files, logger, going on."""
 
 import csv
+import random
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from integration.small import Net, Validated, blobs, margin, pool, queries, quiet
+from integration.small import Net, Validated, blobs, margin, pool, queries, quiet, weights
 from lightning_al import History, fit_rounds
 
 TIMES = ("train_s", "score_s", "select_s")
@@ -150,3 +152,34 @@ def test_the_last_query_is_at_hand(tmp_path):
     active, data = margin(), pool(tmp_path)
     fit_rounds(seeded, lambda r: quiet(), data, active, rounds=1)
     assert queries(tmp_path)[1] == data.labeled_indices[12:].tolist()
+
+
+class Drawing(Net):
+    """Notes what augmentation would draw, from each generator, and trains with dropout."""
+
+    def __init__(self):
+        super().__init__(dropout=0.5)
+        self.drawn = {}
+
+    def training_step(self, batch, batch_idx):
+        draws = (torch.rand(1).item(), np.random.rand(), random.random())  # noqa: NPY002
+        self.drawn.setdefault(self.trainer.datamodule.state.last_round, []).append(draws)
+        return super().training_step(batch, batch_idx)
+
+
+def test_rounds_draw_differently_and_a_repeated_run_draws_the_same(tmp_path):
+    torch.manual_seed(0)
+    begin, runs, ends = Drawing().state_dict(), [], []
+    for name in ("a", "b"):
+        module = Drawing()  # draws: the second run begins with other generators
+        module.load_state_dict(begin)
+        np.random.rand(), random.random()  # noqa: NPY002
+        fit_rounds(module, lambda r: quiet(), pool(tmp_path / name), margin(), rounds=2)
+        runs.append(module.drawn)
+        ends.append(weights(module))
+    assert runs[0] == runs[1]
+    assert torch.equal(*ends)
+    assert queries(tmp_path / "a") == queries(tmp_path / "b")
+    for stream in range(3):
+        firsts = [runs[0][number][0][stream] for number in range(3)]
+        assert len(set(firsts)) == 3

@@ -411,6 +411,14 @@ def test_processes_of_one_run_share_it(ledger):
         assert db.execute("SELECT count(*) FROM owner").fetchone() == (0,)
 
 
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_every_transaction_waits_for_the_disk_and_keeps_a_rollback_journal(ledger, mode):
+    change(ledger, f"PRAGMA journal_mode = {mode}")
+    with ledger._writing() as db:
+        assert db.execute("PRAGMA synchronous").fetchone() == (3,)  # EXTRA: the journal's removal too
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
 # ---------------------------------------------------------------- backups
 
 
