@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,9 @@ class StoredWeights:
             number: The round.
             seed: Of new random weights.
             drawn: The module is fresh from a factory: with `"redraw"` it stays as it is.
+
+        Raises:
+            RuntimeError: If the weights do not fit the module, or those of the last round were not kept.
         """
         initial = agree(lambda: _load(self._initial))
         if initial is None:
@@ -58,17 +62,26 @@ class StoredWeights:
         if self.restart == "redraw":
             redraw(module, seed)
             return
-        last = agree(lambda: _load(self._after(number - 1)))
-        if last is not None:
-            _put(module, last, self._after(number - 1))
+        last = agree(lambda: self._last(number))
+        _put(module, agree(lambda: _read(last)), last)
         if self.restart == "shrink_perturb":
             _shrink_perturb(module, seed)
 
+    def remember(self, module: nn.Module) -> None:
+        """Keep the weights as those that the run began with, unless there are such already."""
+        if is_writer() and not self._initial.exists():
+            _save(module.state_dict(), self._initial)
+
     def end(self, module: nn.Module, number: int) -> None:
         """Keep what the next round begins with, if it begins with this one's weights."""
-        if self.restart in ("warm", "shrink_perturb") and is_writer():
+        if not is_writer():
+            return
+        keeps = self.restart in ("warm", "shrink_perturb")
+        if keeps:
             _save(module.state_dict(), self._after(number))
-            self._after(number - 2).unlink(missing_ok=True)
+        for other, file in self._kept().items():
+            if not keeps or other < number - 1:  # else they would one day pass for the last round's
+                file.unlink(missing_ok=True)
 
     @property
     def _initial(self) -> Path:
@@ -76,6 +89,21 @@ class StoredWeights:
 
     def _after(self, number: int) -> Path:
         return self.folder / f"weights_{number}.pt"
+
+    def _kept(self) -> dict[int, Path]:
+        return {int(file.stem.split("_")[1]): file for file in self.folder.glob("weights_*.pt")}
+
+    def _last(self, number: int) -> Path:
+        """Of the newest round before this one; a round may have been asked for without any fit."""
+        kept = self._kept()
+        before = [other for other in kept if other < number]
+        if not before:
+            raise RuntimeError(
+                f"`restart={self.restart!r}` begins round {number} with the last round's weights, but there "
+                f"are none in {self.folder}: that round was trained with another `restart`, that keeps none, "
+                'or did not end. Use `restart="initial"` or "redraw", or another `state_dir`.'
+            )
+        return kept[max(before)]
 
 
 def redraw(module: nn.Module, seed: int) -> None:
@@ -118,32 +146,52 @@ def best_weights(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None
             '`score_with="best"` found no best checkpoint: none was saved in this fit. Let its monitored '
             'metric be logged at least once, or use `score_with="last"`.'
         )
-    now = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    now = _copy(module.state_dict())
     best = agree(lambda: torch.load(path, map_location="cpu", weights_only=False)["state_dict"])
     try:
-        module.load_state_dict(best)
+        _set(module, best)
         yield
     finally:
-        module.load_state_dict(now)
+        _set(module, now)
 
 
-def _load(path: Path) -> dict[str, Tensor] | None:
-    if not path.exists():
-        return None
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+def _load(path: Path) -> dict[str, Any] | None:
+    return _read(path) if path.exists() else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    # A layer's extra state may be any object, as in a checkpoint.
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
     return state
+
+
+def _copy(state: dict[str, Any]) -> dict[str, Any]:
+    """Tensors and extra state, apart from the module's."""
+    return {
+        name: value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
+        for name, value in state.items()
+    }
+
+
+def _set(module: nn.Module, state: dict[str, Any]) -> None:
+    """As the Trainer does: a module may say that its state is not whole."""
+    module.load_state_dict(state, strict=bool(getattr(module, "strict_loading", True)))
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
     """Whole or not at all."""
     part = path.with_suffix(".part")
-    torch.save({name: value.detach().cpu().clone() for name, value in state.items()}, part)
+    whole = {
+        name: value.detach().cpu().clone() if isinstance(value, Tensor) else value
+        for name, value in state.items()
+    }
+    torch.save(whole, part)
     os.replace(part, path)
 
 
-def _put(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+def _put(module: nn.Module, state: dict[str, Any], path: Path) -> None:
     try:
-        module.load_state_dict(state)
+        _set(module, state)
     except RuntimeError as error:
         raise RuntimeError(
             f"The model does not fit the weights in {path}, with which this run began ({error}). Use the "

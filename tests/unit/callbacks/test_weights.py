@@ -153,3 +153,77 @@ def test_no_best_checkpoint_says_so():
         best_weights(Trainer(""), net()),
     ):
         pass
+
+
+class Partial(nn.Module):
+    """Keeps its head alone, with something that is no tensor; the rest is loaded from elsewhere."""
+
+    strict_loading = False
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(2, 3), nn.Linear(3, 2)
+        self.words = ["a"]
+
+    def state_dict(self, *args, **kwargs):
+        state = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in state.items() if not name.startswith("body")}
+
+    def get_extra_state(self):
+        return {"words": self.words, "kind": Bare}
+
+    def set_extra_state(self, state):
+        self.words = state["words"]
+
+
+@pytest.mark.parametrize("restart", ["initial", "warm"])
+def test_a_state_that_is_not_whole_and_holds_more_than_tensors(tmp_path, restart):
+    module, stored = Partial(), StoredWeights(tmp_path, restart)
+    stored.begin(module, 0, seed=0)
+    begun = module.head.weight.clone()
+    with torch.no_grad():
+        module.head.weight.add_(1)
+    module.words = ["b"]
+    stored.end(module, 0)
+    with torch.no_grad():
+        module.head.weight.add_(1)
+    module.words = ["c"]
+    stored.begin(module, 1, seed=1)
+    assert torch.equal(module.head.weight, begun + (restart == "warm"))
+    assert module.words == (["b"] if restart == "warm" else ["a"])
+
+
+def test_the_best_of_a_state_that_is_not_whole(tmp_path):
+    best, module = Partial(), Partial()
+    best.words = ["best"]
+    torch.save({"state_dict": best.state_dict()}, tmp_path / "best.ckpt")
+    last = module.head.weight.clone()
+    with best_weights(Trainer(tmp_path / "best.ckpt"), module):
+        assert torch.equal(module.head.weight, best.head.weight)
+        assert module.words == ["best"]
+        module.words.append("changed while scoring")
+    assert torch.equal(module.head.weight, last)
+    assert module.words == ["a"]
+
+
+@pytest.mark.parametrize("restart", ["warm", "shrink_perturb"])
+def test_a_round_that_kept_no_weights_is_not_gone_on_from(tmp_path, restart):
+    """Nor are those of the round before it, which are not the last round's."""
+    module = net()
+    StoredWeights(tmp_path, restart).begin(module, 0, seed=0)
+    StoredWeights(tmp_path, restart).end(module, 0)
+    StoredWeights(tmp_path, "initial").end(module, 1)
+    with pytest.raises(RuntimeError, match=rf"{restart}.* begins round 2 .*none in .*that keeps none.*Use"):
+        StoredWeights(tmp_path, restart).begin(module, 2, seed=0)
+
+
+def test_warm_goes_on_with_the_newest_round_that_was_trained(tmp_path):
+    """Round 1 may have been asked for by `query`, without a fit."""
+    stored, module = StoredWeights(tmp_path, "warm"), net()
+    stored.begin(module, 0, seed=0)
+    train(module)
+    last = copy_of(module)
+    stored.end(module, 0)
+    train(module)
+    stored.begin(module, 2, seed=0)
+    assert equal(copy_of(module), last)
