@@ -12,6 +12,9 @@ from lightning_al.data import ActiveDataModule
 
 __all__ = ["COLUMNS", "History"]
 
+#: What only `fit_rounds` needs to know, to see what is left to do.
+_INNER = ("tested", "trained")
+
 #: What every row has; the test metrics follow.
 COLUMNS = ("round", "labeled", "asked", "train_s", "score_s", "select_s", "label_entropy")
 
@@ -32,7 +35,7 @@ class History:
 
     def __init__(self, rows: list[dict[str, Any]], *, waiting: int = 0) -> None:
         self.waiting = waiting
-        self.rows = [{key: value for key, value in row.items() if key != "tested"} for row in rows]
+        self.rows = [{key: value for key, value in row.items() if key not in _INNER} for row in rows]
 
     @classmethod
     def of(cls, data: ActiveDataModule) -> History:

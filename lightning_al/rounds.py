@@ -5,7 +5,6 @@ for every round: weights -> fit -> query (the callback) -> test -> a row of the 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -92,13 +91,8 @@ def fit_rounds(
     check_positive(rounds=rounds)
     if resume not in ("restart", "checkpoint"):
         raise ValueError(f'`resume` is {resume!r}; needed is "restart" or "checkpoint".')
-    driver = _Driver(model, make_trainer, data, active, rounds, resume)
-    data.held_by_driver = True
-    try:
-        return driver.run()
-    finally:
-        data.held_by_driver, data.train_up_to = False, None
-        data.release()
+    with data.held():
+        return _Driver(model, make_trainer, data, active, rounds, resume).run()
 
 
 class _Driver:
@@ -114,6 +108,7 @@ class _Driver:
         self.model, self.make_trainer, self.data, self.active = model, make_trainer, data, active
         self.rounds, self.resume = rounds, resume
         self.rows: dict[int, dict[str, Any]] = {}
+        self.done: set[int] = set()
         self.loggers: list[Any] | None = None
         self.steps = 0
         self.last_trainer: L.Trainer | None = None
@@ -130,8 +125,12 @@ class _Driver:
             number = self._next_round()
             if number is None:
                 break
-            self._run_round(number)
+            with data.as_of(number):
+                trainer = self._run_round(number)
             data.open()
+            if trainer.fast_dev_run:  # type: ignore[attr-defined]
+                rank_zero_info("fast_dev_run: one round was tried, nothing of it was recorded")
+                break
         return History([self.rows[n] for n in sorted(self.rows)], waiting=len(data.asked_indices))
 
     def _next_round(self) -> int | None:
@@ -142,46 +141,50 @@ class _Driver:
             tested = row is not None and (row.get("tested") or not self.data.has_test_data())
             if not tested:
                 return number
-        stale = self.rows[last]["labeled"] != len(self.data.train_indices)  # labelled or corrected since
+        # Labels given or corrected since, by whomever, are to be trained on too.
+        stale = last not in self.done and self.rows[last].get("trained") != self.data.training_set().digest
         return last if stale or self._can_ask(last) else None
 
     def _can_ask(self, number: int) -> bool:
         return number < self.rounds and self.active.num_to_ask(self.data) > 0
 
-    def _run_round(self, number: int) -> None:
+    def _run_round(self, number: int) -> L.Trainer:
+        """An older round, which lacks its test, is trained again on the labels that it had."""
         data = self.data
-        newest = number == data.state.last_round
-        # An older round lacks its test: train it again, on the labels that it had.
-        data.train_up_to = None if newest else number
         seed = derive_seed(data.seed, "round", number)
         L.seed_everything(seed, workers=True, verbose=False)
         trainer = self._trainer(number)
-        callback = copy.copy(self.active)
-        callback._driven, callback._asks = True, newest and self._can_ask(number)
+        callback = self.active.for_round(
+            asks=not data.repeats_round and self._can_ask(number),
+            drawn=self.active.restart == "redraw" and not isinstance(self.model, L.LightningModule),
+        )
         trainer.callbacks.append(callback)  # type: ignore[attr-defined]
-        module = self._module(number, callback)
+        module = self._module(number)
         trainer.fit(module, datamodule=data, ckpt_path=agree(lambda: self._checkpoint(trainer, number)))
         self.active.last_query = callback.last_query
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return trainer
         data.open()
         row = self._row(number, callback)
         if data.has_test_data():
             row |= self._test(trainer, module)
         row["tested"] = True
-        self.rows[number] = row
+        self.rows[number] = self.active.row = row
+        self.done.add(number)
         data.record_round(row)
         if is_writer():
             assert data.state_dir is not None
             History([self.rows[n] for n in sorted(self.rows)]).write_csv(data.state_dir / "history.csv")
         self._keep_loggers(trainer, row)
+        return trainer
 
-    def _module(self, number: int, callback: ActiveLearning) -> L.LightningModule:
+    def _module(self, number: int) -> L.LightningModule:
         if isinstance(self.model, L.LightningModule):
             return self.model
         if isinstance(self.model, torch.nn.Module):
             check_module(self.model)
-        fresh = self.active.restart == "redraw"
-        callback._drawn = fresh
-        module = self.model(derive_seed(self.data.seed, "weights", number if fresh else 0))
+        drawn = number if self.active.restart == "redraw" else 0
+        module = self.model(derive_seed(self.data.seed, "weights", drawn))
         check_module(module)
         return module
 
@@ -234,9 +237,8 @@ class _Driver:
         metrics = {
             f"active/{key}": float(value)
             for key, value in row.items()
-            if key not in COLUMNS and isinstance(value, int | float)
+            if key not in (*COLUMNS, "tested") and isinstance(value, int | float)
         }
-        metrics.pop("active/tested", None)
         for logger in trainer.loggers if metrics else []:
             logger.log_metrics(metrics, step=row["labeled"])
             logger.save()

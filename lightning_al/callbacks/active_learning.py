@@ -5,6 +5,7 @@ end of training -> score the pool -> select -> ledger -> labels; the next fit tr
 
 from __future__ import annotations
 
+import copy
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -95,10 +96,7 @@ class ActiveLearning(L.Callback):
         self.last_query: Query | None = None
         #: Measurements of the last fit, as `fit_rounds` collects them.
         self.row: dict[str, Any] = {}
-        # Set by `fit_rounds`, whose Trainers are fresh.
-        self._driven = False
-        self._asks = True
-        self._drawn = False
+        self._driven, self._asks, self._drawn = False, True, False
         self._rearm = Rearm()
         self._begun = 0.0
         self._ended = False
@@ -110,6 +108,18 @@ class ActiveLearning(L.Callback):
         spent = len(data.labeled_indices) + len(data.asked_indices)
         left = self.query_size if self.budget is None else self.budget - spent
         return max(0, min(self.query_size, left, len(data.pool_indices)))
+
+    def for_round(self, *, asks: bool, drawn: bool) -> ActiveLearning:
+        """The callback of one round of a driver, whose Trainers are fresh.
+
+        Args:
+            asks: Whether the round is to ask for anything.
+            drawn: Whether the module is fresh from a factory.
+        """
+        one = copy.copy(self)
+        one._driven, one._asks, one._drawn = True, asks, drawn
+        one.row, one.last_query = {}, None
+        return one
 
     # ------------------------------------------------------------------ hooks, in order
 
@@ -130,26 +140,36 @@ class ActiveLearning(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._begun, self._ended, self.last_query = time.perf_counter(), False, None
-        if trainer.ckpt_path is None:  # else the weights are those of the checkpoint
-            data, number = _data_of(trainer), self._round(trainer)
-            self._weights(data).begin(
-                pl_module, number, derive_seed(data.seed, "weights", number), drawn=self._drawn
-            )
+        data = _data_of(trainer)
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        weights = self._weights(data)
+        if trainer.ckpt_path is not None:  # the weights are those of the checkpoint
+            weights.remember(pl_module)
+        else:
+            seed = derive_seed(data.seed, "weights", data.round)
+            weights.begin(pl_module, data.round, seed, drawn=self._drawn)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._ended = True
-        data, number = _data_of(trainer), self._round(trainer)
+        data = _data_of(trainer)
+        number = data.round
         if trainer.global_step == 0:
             raise _no_step(trainer)
-        trained_on = data.train_indices
+        assert data.training is not None
+        labeled = data.training.labeled
         self.row = {
             "round": number,
-            "labeled": len(trained_on),
+            "labeled": len(labeled),
+            "trained": data.training.digest,
             "train_s": time.perf_counter() - self._begun,
-            "label_entropy": data.state.label_entropy(trained_on),
+            "label_entropy": data.state.label_entropy(labeled),
         }
-        if data.train_up_to is None:  # a round trained again keeps what is known of its query
+        if not data.repeats_round:  # a round trained again keeps what is known of its query
             self.row |= {"asked": 0, "score_s": 0.0, "select_s": 0.0}
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._try(trainer, pl_module, data)
+            return
         self._weights(data).end(pl_module, number)
         count = self.num_to_ask(data) if self._asks else 0
         if count:
@@ -166,15 +186,27 @@ class ActiveLearning(L.Callback):
 
     # ------------------------------------------------------------------ helpers
 
-    def _ask(self, trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule, count: int) -> None:
+    def _choose(
+        self, trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule, count: int
+    ) -> Query:
         weights: AbstractContextManager[None] = nullcontext()
         if self.score_with == "best":
             weights = best_weights(trainer, module)
         with weights:
-            found = choose(
+            return choose(
                 self.acquisition, trainer, module, data, count,
                 candidates=self.candidates, embedding_layer=self.embedding_layer,
             )  # fmt: skip
+
+    def _try(self, trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule) -> None:
+        """`fast_dev_run`: everything is tried, nothing is asked for."""
+        count = self.num_to_ask(data)
+        if count and self._asks:
+            found = self._choose(trainer, module, data, count)
+            rank_zero_info(f"fast_dev_run: would ask for {len(found)} samples; nothing was recorded")
+
+    def _ask(self, trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule, count: int) -> None:
+        found = self._choose(trainer, module, data, count)
         self.row |= {"asked": len(found), "score_s": found.score_s, "select_s": found.select_s}
         data.ask(
             found.indices,
@@ -184,15 +216,16 @@ class ActiveLearning(L.Callback):
         )
         self.last_query = found
 
-    def _round(self, trainer: L.Trainer) -> int:
-        data = _data_of(trainer)
-        return data.state.last_round if data.train_up_to is None else data.train_up_to
-
     def _weights(self, data: ActiveDataModule) -> StoredWeights:
         assert data.state_dir is not None
         return StoredWeights(data.state_dir, self.restart)
 
     def _check_trainer(self, trainer: L.Trainer) -> None:
+        if sum(isinstance(c, ActiveLearning) for c in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+            raise MisconfigurationException(
+                "The Trainer has two `ActiveLearning` callbacks, which would both ask in one round. Keep "
+                "one; wrappers in `acquisition` combine strategies."
+            )
         checkpoint = trainer.checkpoint_callback
         if self.score_with == "best" and getattr(checkpoint, "monitor", None) is None:
             raise MisconfigurationException(
@@ -215,7 +248,7 @@ class ActiveLearning(L.Callback):
 
     def _log(self, trainer: L.Trainer) -> None:
         """Against the number of labels: the x axis of every curve of active learning."""
-        values = {f"active/{key}": float(value) for key, value in self.row.items()}
+        values = {f"active/{key}": float(value) for key, value in self.row.items() if key != "trained"}
         if self.last_query is not None and np.isfinite(self.last_query.scores).all():
             scores = self.last_query.scores
             values |= {"active/score_max": float(scores.max()), "active/score_min": float(scores.min())}

@@ -19,12 +19,12 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from lightning_al.data.identity import Identity
-from lightning_al.data.initial import as_indices
+from lightning_al.data.initial import as_indices, listed_targets
 from lightning_al.data.ledger import Ledger, LedgerError
 from lightning_al.data.samples import Samples
 from lightning_al.data.schema import Event
 from lightning_al.data.state import ASKED, IGNORED, LABELED, POOL, Indices, PoolState
-from lightning_al.data.targets import encode
+from lightning_al.data.targets import encode, is_missing
 
 __all__ = ["LabelBook", "is_writer"]
 
@@ -49,6 +49,7 @@ class LabelBook:
         balanced: Draw it class by class.
         starts_labeled: The data set holds the labels of the first set; else it is asked for.
         on_existing: `"resume"` or `"error"`, should the folder hold a ledger already.
+        accept_changes: Go on with a ledger whose data set, seed or initial set seem to be others.
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class LabelBook:
         balanced: bool,
         starts_labeled: bool,
         on_existing: str,
+        accept_changes: bool = False,
     ) -> None:
         self.samples, self.seed = samples, int(seed)
         self.identity = Identity(samples, self.seed, initial, balanced=balanced)
         self.starts_labeled, self.on_existing = starts_labeled, on_existing
+        self.accept_changes = accept_changes
         # A script may change its working directory between rounds.
         self.state_dir = None if state_dir is None else Path(state_dir).absolute()
         self.token = uuid.uuid4().hex
@@ -99,28 +102,38 @@ class LabelBook:
 
     def _planned(self) -> PoolState:
         state = PoolState(len(self.samples))
-        state.apply(enumerate(self._first_events(), start=1))
+        state.apply(enumerate(self._first_events(read=False), start=1))
         return state
 
-    def _first_events(self) -> list[Event]:
+    def _first_events(self, *, read: bool = True) -> list[Event]:
+        """The events of round 0; without `read` the data set is left alone, and targets are unknown."""
         chosen = self.identity.initial_indices()
         if not self.starts_labeled:
             return [
                 self.event("asked", i, round=0, rank=rank, seed=self.seed, strategy="initial")
                 for rank, i in enumerate(chosen.tolist())
             ]
-        texts = [_recorded(value) for value in self.samples.own_targets(chosen)]
+        texts = self._first_targets(chosen) if read else [None] * len(chosen)
         return [
             self.event("labeled", i, value=text, who="dataset", round=0, rank=rank, seed=self.seed)
             for rank, (i, text) in enumerate(zip(chosen.tolist(), texts, strict=True))
         ]
 
+    def _first_targets(self, chosen: Indices) -> list[str | None]:
+        """Targets of round 0: as the data set lists them, where it does, else item by item."""
+        known = listed_targets(self.samples.train_set, self.samples.place)
+        values = None if known is None else [known[index] for index in chosen.tolist()]
+        if values is None or any(is_missing(value) for value in values):
+            values = self.samples.own_targets(chosen)
+        return [_recorded(value) for value in values]
+
     def _read(self) -> PoolState:
         meta = self.ledger.meta()
         state = PoolState(len(self.samples))
         state.run_id = meta["run_id"]
-        self.identity.check(meta, self.state_dir)
-        state.apply(self.ledger.events(), self.identity.places(meta, self.state_dir))
+        if not self.accept_changes:
+            self.identity.check(meta, self.state_dir)
+        state.apply(self.ledger.events(), self.identity.places(self.state_dir))
         return state
 
     # ------------------------------------------------------------------ beginning and resuming
@@ -131,6 +144,11 @@ class LabelBook:
         Raises:
             LedgerError: If it is another data set's or seed's, or not to be resumed.
         """
+        if self.attached and not self._on_disk():
+            raise LedgerError(
+                f"{self.ledger.path} is gone since this run began; its labels would be lost if a new one "
+                f"were made. Put it back, or the newest copy from {self.ledger.path.parent / 'backups'}."
+            )
         if self._on_disk() and not self.attached:
             if self.on_existing == "error":
                 raise LedgerError(
@@ -143,17 +161,14 @@ class LabelBook:
                 f"{self.state_dir}: resuming round {self.state.last_round}, {count:,} labelled; "
                 "on_existing='error' refuses."
             )
+            if self.accept_changes:
+                self.ledger.set_meta(**self.identity.record())
         elif not self._on_disk():
             self._create()
         self.attached = True
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Read on: events that another process wrote since the last look."""
-        state = self.state
-        ledger = self.ledger
-        if ledger.last()[0] != state.seq:
-            state.apply(ledger.events(after=state.seq), self.identity.places(ledger.meta(), self.state_dir))
+        state, ledger = self.state, self.ledger
+        if ledger.last()[0] != state.seq:  # another process wrote since
+            state.apply(ledger.events(after=state.seq), self.identity.places(self.state_dir))
 
     def _create(self) -> None:
         if self.state_dir is None:
@@ -221,7 +236,7 @@ class LabelBook:
 
     def current(self) -> PoolState:
         """The state with all that other processes wrote until now: what a change is checked against."""
-        if is_writer() and self._on_disk():
+        if is_writer() and (self.attached or self._on_disk()):
             self.attach()
         return self.state
 

@@ -79,22 +79,22 @@ class Identity:
                 continue
             raise LedgerError(
                 f"{where} was made with {key} {then}, this run has {now}. Labels would go to other samples "
-                "or the run would not be the same. Set it as it was, or use another `state_dir`."
+                "or the run would not be the same. Set it as it was, or use another `state_dir`; if they are "
+                "the same samples in the same order all the same, pass `accept_changes=True`."
             )
 
-    def places(self, meta: dict[str, Any], where: Path | None) -> Callable[[Event], int]:
-        """Where the ledger's samples are now: labels follow ids, should the order have changed."""
-        size, ids = len(self.samples), self.samples.ids
-        moved = ids is not None and meta["fingerprint"] != self.samples.fingerprint(int(meta["size"]))
+    def places(self, where: Path | None) -> Callable[[Event], int]:
+        """Where the ledger's samples are now: labels follow ids, however often the order has changed."""
+        size, index_of = len(self.samples), self.samples.index_of
 
         def place(event: Event) -> int:
-            if not moved and event.sample < size:
-                return event.sample
-            if moved and event.id in self.samples.index_of:
-                return self.samples.index_of[event.id]
+            named = self.samples.ids is not None and event.id is not None
+            index = index_of.get(str(event.id), -1) if named else event.sample
+            if 0 <= index < size:
+                return index
             gone = (
                 f"{event.id!r}, which is not among this data set's `ids`. Use the data set it was made for"
-                if moved
+                if named
                 else f"{event.sample}, but this data set ends at {size - 1}. Use the whole data set"
             )
             raise LedgerError(f"The ledger in {where} knows sample {gone}, or another `state_dir`.")

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from lightning_al.data.state import Indices
 from lightning_al.data.targets import TargetPlace, is_missing
-from lightning_al.randomness import generator_for
+from lightning_al.randomness import generator_for, preserved_rng
 
-__all__ = ["as_indices", "class_of_every_sample", "initial_indices"]
+__all__ = ["as_indices", "class_of_every_sample", "initial_indices", "listed_targets"]
+
+_PROBES = 16
 
 
 def as_indices(indices: Any, size: int, name: str = "indices") -> Indices:
@@ -76,10 +78,10 @@ def class_of_every_sample(dataset: Any, place: TargetPlace) -> Indices:
     Raises:
         ValueError: If a sample has no class.
     """
-    known = next((getattr(dataset, n) for n in ("targets", "labels") if hasattr(dataset, n)), None)
-    if known is None or len(known) != len(dataset):
-        known = [place.get(dataset[index]) for index in range(len(dataset))]
-    values = [v.item() if hasattr(v, "item") and getattr(v, "ndim", 1) == 0 else v for v in known]
+    known = listed_targets(dataset, place)
+    if known is None:
+        known = [_plain(place.get(dataset[index])) for index in range(len(dataset))]
+    values = list(known)
     bad = [index for index, value in enumerate(values) if is_missing(value) or not _is_class(value)]
     if bad:
         raise ValueError(
@@ -87,6 +89,33 @@ def class_of_every_sample(dataset: Any, place: TargetPlace) -> Indices:
             f"{[values[i] for i in bad[:5]]}. Give the initial set as indices, or leave it random."
         )
     return np.unique(np.asarray(values), return_inverse=True)[1].astype(np.int64)
+
+
+def listed_targets(dataset: Any, place: TargetPlace) -> Sequence[Any] | None:
+    """The `targets` or `labels` that a data set keeps in a list, if its items say the same.
+
+    Reading every item to learn its label may take hours; a few items are compared, since a transform of
+    the target would make the list another thing.
+    """
+    listed = next((getattr(dataset, n) for n in ("targets", "labels") if hasattr(dataset, n)), None)
+    if listed is None or callable(listed) or len(listed) != len(dataset):
+        return None
+    values = listed.tolist() if hasattr(listed, "tolist") else [_plain(value) for value in listed]
+    probes = generator_for(0, "targets", len(dataset))
+    with preserved_rng():
+        for index in torch.randperm(len(dataset), generator=probes)[:_PROBES].tolist():
+            own = _plain(place.get(dataset[index]))
+            if (
+                isinstance(own, Tensor | np.ndarray)
+                or type(own) is not type(values[index])
+                or own != values[index]
+            ):
+                return None
+    return values
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
 def _is_class(value: Any) -> bool:

@@ -6,25 +6,50 @@ query -> [Labelling] -> the ledger first, then the oracle's answers
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
 
 from lightning_al.data.agreement import agree, same_on_every_rank, shared
 from lightning_al.data.book import LabelBook, is_writer
-from lightning_al.data.exchange import collect, query_path, write_query
+from lightning_al.data.exchange import (
+    Answers,
+    collect,
+    place_of_answers,
+    query_files,
+    query_path,
+    write_query,
+)
 from lightning_al.data.initial import as_indices
 from lightning_al.data.ledger import Ledger
 from lightning_al.data.samples import Samples
 from lightning_al.data.state import ASKED, IGNORED, LABELED, POOL, Indices, PoolState
 from lightning_al.data.waiting import AwaitingLabels
 
-__all__ = ["Labelling", "Oracle"]
+__all__ = ["Labelling", "Oracle", "TrainingSet"]
 
-Oracle = Literal["dataset", "people"] | Callable[[Indices], Sequence[Any]]
+Oracle = Literal["dataset", "people"] | Callable[[Indices], Sequence[Any] | Mapping[int, Any]]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What one training sees.
+
+    Args:
+        indices: Its samples, in order.
+        labeled: All labelled samples, of older rounds too: the labels spent until then.
+        digest: A hash of its samples and targets.
+    """
+
+    indices: Indices
+    labeled: Indices
+    digest: str
 
 
 class Labelling:
@@ -36,9 +61,7 @@ class Labelling:
         oracle: Who labels.
         describe: From an index to what an annotator sees.
         last_rounds: Train on the labels of the newest rounds only; `None`: on all.
-        train_up_to: Train on the labels of rounds up to this one; `None`: on all. A round that is trained
-            again sees the labels it had.
-        held_by_driver: A driver keeps the ledger between fits.
+        training: What the last training saw, or `None`.
     """
 
     samples: Samples
@@ -46,8 +69,9 @@ class Labelling:
     oracle: Oracle
     describe: Callable[[int], Any] | None
     last_rounds: int | None
-    train_up_to: int | None = None
-    held_by_driver: bool = False
+    training: TrainingSet | None = None
+    _repeated: int | None = None
+    _held: bool = False
     _holds_ledger: bool = False
 
     # ------------------------------------------------------------------ what is where
@@ -88,11 +112,21 @@ class Labelling:
         return self.state.indices(IGNORED)
 
     @property
-    def train_indices(self) -> Indices:
-        """The labelled samples that the next training sees."""
-        last = self.state.last_round if self.train_up_to is None else self.train_up_to
-        first = 0 if self.last_rounds is None else last - self.last_rounds + 1
-        return self.state.labeled_up_to(last, first)
+    def round(self) -> int:
+        """The round that is trained: the newest, or the one that is trained again."""
+        return self.state.last_round if self._repeated is None else self._repeated
+
+    @property
+    def repeats_round(self) -> bool:
+        """Whether an older round is trained again, see `as_of`."""
+        return self._repeated is not None
+
+    def training_set(self) -> TrainingSet:
+        """What the next training sees."""
+        first = 0 if self.last_rounds is None else self.round - self.last_rounds + 1
+        indices = self.state.labeled_up_to(self.round, first)
+        labeled = self.state.labeled_up_to(self.round)
+        return TrainingSet(indices, labeled, self.state.digest(indices))
 
     # ------------------------------------------------------------------ labels
 
@@ -122,15 +156,16 @@ class Labelling:
                 '`who="dataset"` means labels that the data set holds, but `targets` were given. Name who '
                 "gave them, or leave `targets` out."
             )
-        single = isinstance(targets, int | str | float | Mapping) or getattr(targets, "ndim", 1) == 0
+        single = isinstance(targets, str | Mapping) or not hasattr(targets, "__iter__")
+        single = single or getattr(targets, "ndim", 1) == 0
         values = [targets] if single else list(targets)
         if len(values) != len(found):
             raise ValueError(f"{len(found)} `indices` came with {len(values)} `targets`; needed is one each.")
-        checked = [
-            self.samples.checked_target(value, index)
-            for value, index in zip(values, found.tolist(), strict=True)
-        ]
-        self.book.label(found, checked, who=who or "user", overwrite=overwrite)
+        state, checked = self.book.current(), dict[int, Any]()
+        for value, index in zip(values, found.tolist(), strict=True):
+            template = self.samples.template_for(index, state, checked)
+            checked[index] = self.samples.checked_target(value, index, template)
+        self.book.label(found, list(checked.values()), who=who or "user", overwrite=overwrite)
 
     def unlabel(self, indices: Any, *, who: str | None = None) -> None:
         """Put labelled, asked or ignored samples back into the pool; the ledger keeps what was.
@@ -203,12 +238,7 @@ class Labelling:
         elif self.oracle == "dataset":
             self.label(asked)
         elif is_writer():
-            targets = list(self.oracle(asked))
-            if len(targets) != len(asked):
-                raise ValueError(
-                    f"The oracle was given {len(asked)} indices and returned {len(targets)} targets; "
-                    "needed is one each, None for those not known yet."
-                )
+            targets = _targets_of(self.oracle(asked), asked)
             known = [place for place, target in enumerate(targets) if target is not None]
             if known:
                 self.label(asked[known], [targets[place] for place in known], who="oracle")
@@ -252,25 +282,33 @@ class Labelling:
         source = query_path(self.book) if path is None else Path(path)
         self.book.current()
         answers = collect(self.book, source, overwrite=overwrite)
+        self._take(answers, who or source.name, overwrite=overwrite)
+        return len(answers)
+
+    def _take(self, answers: Answers, who: str, *, overwrite: bool = False) -> None:
         if answers:
             self.book.label(
                 np.array(list(answers.labels), np.int64), list(answers.labels.values()),
-                who=who or source.name, overwrite=overwrite, skipped=answers.skipped,
+                who=who, overwrite=overwrite, skipped=answers.skipped,
             )  # fmt: skip
-        return len(answers)
 
     def _exchange_with_people(self) -> None:
-        """Read what is answered in the file of the waiting query, or write that file."""
-        path = query_path(self.book)
-        if not path.exists():
-            self.export_query(path)
-        elif taken := self.import_labels(path):
-            rank_zero_info(f"{path}: {taken} answers read, {len(self.asked_indices)} still wait.")
+        """Read the files that waiting samples are in; write one if a sample that waits is in none."""
+        self.book.current()
+        files = query_files(self.book)
+        for path in files:
+            answers = collect(self.book, path, of_its_query=True)
+            self._take(answers, path.name)
+            if answers:
+                rank_zero_info(f"{path}: {len(answers)} answers read, {len(self.asked_indices)} still wait.")
+        if not set(self.asked_indices.tolist()) <= set[int]().union(*files.values()):
+            path = self.export_query()
+            rank_zero_info(f"{path}: {len(self.asked_indices)} samples wait for their labels.")
 
     # ------------------------------------------------------------------ all ranks
 
-    def synchronize(self) -> None:
-        """Rank 0 reads the ledger and asks the oracle; then every rank has its state."""
+    def open_for_fit(self) -> None:
+        """Open, make a backup, and see that every rank is to train on the same."""
         prints = self.samples.fingerprint(len(self.samples)) if shared() else None
         same_on_every_rank(
             (len(self.samples), prints),
@@ -308,12 +346,60 @@ class Labelling:
     def _awaiting(self) -> AwaitingLabels:
         place = "the oracle returned None for them; give it time"
         if self.oracle == "people":
-            place = f"fill in the column `label` of {query_path(self.book)}"
+            place = f"fill in the column `label` of {place_of_answers(self.book)}"
         return AwaitingLabels(len(self.asked_indices), place, len(self.labeled_indices))
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the ledger between fits, for the block."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            self.release()
+
+    @contextmanager
+    def as_of(self, number: int) -> Iterator[None]:
+        """Train round `number`, an older one as well, on the labels that it had; for the block."""
+        self._repeated = None if number == self.state.last_round else number
+        try:
+            yield
+        finally:
+            self._repeated = None
+
     def release(self) -> None:
-        """Give up the ledger, if this process holds it and no driver does."""
-        if self._holds_ledger and not self.held_by_driver:
+        """Let other runs write to the ledger, unless it is `held`."""
+        if self._holds_ledger and not self._held:
             self._holds_ledger = False
             if is_writer():
                 self.ledger.release()
+
+
+def _targets_of(answer: Any, asked: Indices) -> list[Any]:
+    """What an oracle returned, in the order of `asked`; None for what it does not know yet."""
+    if isinstance(answer, Mapping):
+        strange = [key for key in answer if not isinstance(key, int | np.integer)]
+        if strange:
+            raise ValueError(
+                f"The oracle returned a mapping with keys {strange[:5]}; needed are the indices it was "
+                "given. Return {index: target}, or a list with one target for each index."
+            )
+        return [answer.get(index) for index in asked.tolist()]
+    if isinstance(answer, np.ndarray | Tensor):
+        listed = answer.ndim > 0
+    else:  # a column of pandas has one dimension, a table is listed by its columns
+        listed = isinstance(answer, Sequence) or getattr(answer, "ndim", 0) == 1
+    if not listed or isinstance(answer, str | bytes):
+        raise TypeError(
+            f"The oracle returned a {type(answer).__name__}; needed is a list, array or tensor with one "
+            "target for each index it was given, or a mapping from these indices. Return None in the place "
+            "of a target that is not known yet."
+        )
+    targets = list(answer)
+    if len(targets) != len(asked):
+        raise ValueError(
+            f"The oracle was given {len(asked)} indices and returned {len(targets)} targets; "
+            "needed is one each, None for those not known yet."
+        )
+    return targets

@@ -249,7 +249,14 @@ class Ledger:
     @contextmanager
     def _writing(self, *, new: bool = False, check_owner: bool = True) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as db:
+            with closing(
+                sqlite3.connect(
+                    f"{self.path.absolute().as_uri()}?mode={'rwc' if new else 'rw'}",
+                    timeout=30,
+                    isolation_level=None,
+                    uri=True,
+                )
+            ) as db:
                 db.execute("PRAGMA journal_mode = DELETE")
                 db.execute("PRAGMA synchronous = EXTRA")
                 db.execute("BEGIN IMMEDIATE")

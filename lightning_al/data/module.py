@@ -73,6 +73,8 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         drop_last: Leave out a last smaller training batch.
         loader_options: Further arguments of every `DataLoader`.
         on_existing: `"resume"` or `"error"`, should `state_dir` hold a ledger.
+        accept_changes: Go on with a ledger whose data set, seed or initial set seem to be others: the same
+            samples in the same order, differently prepared.
 
     Raises:
         TypeError: If the data set is not map-style.
@@ -116,6 +118,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         drop_last: bool = False,
         loader_options: Mapping[str, Any] | None = None,
         on_existing: Literal["resume", "error"] = "resume",
+        accept_changes: bool = False,
     ) -> None:
         super().__init__()
         check_map_style(train_set=train_set, query_view=query_view, unlabeled_set=unlabeled_set)
@@ -128,7 +131,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
             len(self.samples), initial=initial, has_unlabeled_set=unlabeled_set is not None,
             oracle=oracle, ids=ids, on_existing=on_existing, initial_balanced=initial_balanced,
         )  # fmt: skip
-        self.val_set, self.test_set = val_set, test_set
+        self._val_set, self._test_set = val_set, test_set
         self.batch_size, self.seed = batch_size, seed
         self.oracle, self.describe, self.class_names = oracle, describe, class_names
         self.steps_per_epoch, self.last_rounds = steps_per_epoch, last_rounds
@@ -140,6 +143,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         self.book = LabelBook(
             self.samples, state_dir=state_dir, seed=seed, initial=initial, balanced=initial_balanced,
             starts_labeled=unlabeled_set is not None or oracle == "dataset", on_existing=on_existing,
+            accept_changes=accept_changes,
         )  # fmt: skip
         #: Further parts of the seed of the training order, such as a committee's member.
         self.order_seed: tuple[int | str, ...] = ()
@@ -209,12 +213,12 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
             self._source.setup(self, stage)
         if stage != "fit":
             return
-        self.synchronize()
-        if len(self.asked_indices) and self.train_up_to is None:
+        self.open_for_fit()
+        if len(self.asked_indices) and not self.repeats_round:
             rank_zero_info(self.waiting_message())
             raise self._awaiting()
         world = self.trainer.world_size if self.trainer else 1
-        check_trainable(len(self.train_indices), world)
+        check_trainable(len(self.training_set().indices), world)
 
     def teardown(self, stage: str | None = None) -> None:
         """After a fit: let other runs write to the ledger."""
@@ -226,7 +230,8 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Labelled samples; whole batches come from the sampler, see `TrainBatches`."""
-        state, indices = self.state, self.train_indices
+        self.training = self.training_set()
+        state, indices = self.state, self.training.indices
         view = TrainView(
             self.samples.all, indices, state.overrides(indices), self.samples.place, self.samples.template
         )
@@ -249,6 +254,26 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         )  # fmt: skip
         return DataLoader(view, batch_size=None, sampler=batches, collate_fn=collate, **self.loader_options)
 
+    @property
+    def val_set(self) -> Any:
+        """For validation, or `None`."""
+        return self._val_set
+
+    @val_set.setter
+    def val_set(self, dataset: Any) -> None:
+        self._val_set = dataset
+        self._show_loaders()
+
+    @property
+    def test_set(self) -> Any:
+        """For the test metrics of every round, or `None`."""
+        return self._test_set
+
+    @test_set.setter
+    def test_set(self, dataset: Any) -> None:
+        self._test_set = dataset
+        self._show_loaders()
+
     def _show_loaders(self) -> None:
         """Offer the Trainer only the loaders that there is data for: it warns of unused ones."""
         for name, there in (
@@ -256,7 +281,8 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
             ("test_dataloader", self.has_test_data()),
         ):
             vars(self).pop(name, None)
-            if not there:
+            own = getattr(type(self), name) is not getattr(ActiveDataModule, name)  # a subclass has its own
+            if not there and not own:
                 setattr(self, name, partial(getattr(L.LightningDataModule, name), self))
 
     def val_dataloader(self) -> Any:
@@ -315,8 +341,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         return self.trainer.world_size if self.trainer is not None else 1
 
     def _order(self) -> tuple[int | str, ...]:
-        last = self.state.last_round if self.train_up_to is None else self.train_up_to
-        return ("train", last, *self.order_seed)
+        return ("train", self.round, *self.order_seed)
 
     def _plain_loader(self, dataset: Any) -> Any:
         if dataset is None:

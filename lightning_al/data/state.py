@@ -9,6 +9,7 @@ the query, whenever their answers came in: training sees the same order after a 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -116,20 +117,21 @@ class PoolState:
         given = indices[~self.supplied[indices]]
         return {int(index): self.target(index) for index in given}
 
-    def digest(self) -> str:
-        """A hash of what training would see: the labelled samples in order, and their targets."""
-        labeled = self.indices(LABELED)
+    def digest(self, labeled: Indices | None = None) -> str:
+        """A hash of what training would see: labelled samples in order (all of them), and their targets."""
+        labeled = self.indices(LABELED) if labeled is None else labeled
         text = "\n".join(self.values.get(int(index), "") for index in labeled)
         return hashlib.sha256(labeled.tobytes() + text.encode()).hexdigest()
 
     def class_counts(self, indices: Indices) -> dict[Any, int] | None:
         """How often each class occurs among `indices`; `None` where targets are not classes."""
         counts: dict[Any, int] = {}
-        for index in indices:
-            value = self.target(index)
+        # A pool of a million has few classes: each is decoded once.
+        for text, count in Counter(map(self.values.get, indices.tolist())).items():
+            value = None if text is None else decode(text)
             if isinstance(value, bool) or not isinstance(value, int | str):
                 return None
-            counts[value] = counts.get(value, 0) + 1
+            counts[value] = counts.get(value, 0) + count
         return counts
 
     def label_entropy(self, indices: Indices) -> float:

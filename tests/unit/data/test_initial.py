@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from lightning_al import ActiveDataModule
 from lightning_al.data.fingerprint import fingerprint, is_stochastic
-from lightning_al.data.initial import class_of_every_sample, initial_indices
+from lightning_al.data.initial import class_of_every_sample, initial_indices, listed_targets
 from lightning_al.data.targets import TargetPlace
 
 
@@ -57,9 +57,41 @@ def test_classes_are_found_where_data_sets_keep_them(kind):
     values = ["b", "a", "b", "c"] if kind == "text" else [4, 2, 4, 9]
     data = Items([(0.0, v) for v in values])
     if kind in ("targets", "labels"):
-        data.items = [(0.0, None)] * 4
         setattr(data, kind, torch.tensor(values) if kind == "targets" else np.array(values))
     assert class_of_every_sample(data, TargetPlace(None, (0.0, 1))).tolist() == [1, 0, 1, 2]
+
+
+class Counted:
+    """Reading an item takes its time: how many were read?"""
+
+    def __init__(self, targets, change=lambda target: target):
+        self.targets, self.change, self.reads = targets, change, 0
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return 0.0, self.change(int(self.targets[index]))
+
+
+def test_a_list_of_targets_saves_reading_the_items(tmp_path):
+    samples = Counted(torch.arange(1000) % 3)
+    rows = ActiveDataModule(
+        samples, unlabeled_set=Items([(0.0, 1)] * 5), oracle="people", state_dir=tmp_path / "run"
+    )
+    assert len(rows.labeled_indices) == 1000
+    rows.ignore([1000])
+    assert rows.state.class_counts(rows.labeled_indices) == {0: 334, 1: 333, 2: 333}
+    assert samples.reads < 100
+
+
+def test_a_list_that_items_contradict_is_not_believed(tmp_path):
+    samples = Counted(torch.arange(30) % 3, change=lambda target: 2 - target)
+    assert listed_targets(samples, TargetPlace(None, (0.0, 1))) is None
+    rows = ActiveDataModule(samples, initial=[0, 1], state_dir=tmp_path / "run")
+    rows.ignore([5])
+    assert [rows.state.target(i) for i in (0, 1)] == [2, 1]
 
 
 @pytest.mark.parametrize("value", [None, -1, 0.5, [1, 0]])

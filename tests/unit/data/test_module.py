@@ -103,8 +103,9 @@ def test_indices_and_targets_may_be_of_any_kind(make, kind):
     data.label(np.int64(9), np.int64(2))
     data.label(torch.tensor(10), torch.tensor(2))
     assert [data.state.target(i) for i in (8, 9, 10)] == [2, 2, 2]
-    data.label(11, {"mask": [1, 2]})
-    assert data.state.target(11) == {"mask": [1, 2]}
+    masks = make(Rows([(x, {"mask": [0, 0]}) for x in X]), state_dir=data.state_dir / "masks")
+    masks.label(11, {"mask": [1, 2]})
+    assert masks.state.target(11) == {"mask": [1, 2]}
 
 
 @pytest.mark.parametrize("initial", [np.array([3, 0]), torch.tensor([3, 0]), (3, 0), range(2), np.int64(2)])
@@ -253,7 +254,7 @@ def test_more_devices_than_labels():
 
 
 @pytest.mark.parametrize("own", [None, float("nan"), -1, torch.tensor(-1)])
-def test_a_missing_target_names_people(make, own):
+def test_a_missing_target_names_people(make, tmp_path, own):
     items = [(x, own if i == 5 else 1) for i, x in enumerate(X)]
     data = make(Rows(items))
     data.ignore([11])
@@ -262,7 +263,8 @@ def test_a_missing_target_names_people(make, own):
         data.label([5, 6])
     assert data.ledger.last() == events
     with pytest.raises(ValueError, match=r"oracle=\"people\""):
-        _ = make(Rows(items), initial=[5], state_dir=None).labeled_indices
+        make(Rows(items), initial=[5], state_dir=tmp_path / "other").ignore([11])
+    assert not (tmp_path / "other" / "ledger.sqlite3").exists()
 
 
 def test_class_names_are_taken_and_checked(make):
@@ -375,10 +377,12 @@ def test_only_the_newest_rounds_are_trained_on(make):
     data = make(last_rounds=2)
     for indices in ([5], [6], [7]):
         data.ask(indices)
-    assert data.train_indices.tolist() == [6, 7]
-    data.train_up_to = 2
-    assert data.train_indices.tolist() == [5, 6]
-    assert make().train_indices.tolist() == [3, 0, 5, 6, 7]
+    assert data.training_set().indices.tolist() == [6, 7]
+    assert data.training_set().labeled.tolist() == [3, 0, 5, 6, 7]
+    with data.as_of(2):
+        assert data.training_set().indices.tolist() == [5, 6]
+        assert data.training_set().labeled.tolist() == [3, 0, 5, 6]
+    assert make().training_set().indices.tolist() == [3, 0, 5, 6, 7]
 
 
 def test_training_sees_augmented_and_scoring_plain_samples(make):
