@@ -7,23 +7,29 @@ read as a whole or not at all, and as often as one likes.
 from __future__ import annotations
 
 import csv
+import io
 import os
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_al.data.state import ASKED, LABELED, POOL
-from lightning_al.data.targets import encode, parse_label
+from lightning_al.data.targets import encode, parse_label, whole
 
 if TYPE_CHECKING:
     from lightning_al.data.book import LabelBook
     from lightning_al.data.samples import Samples
 
-__all__ = ["Answers", "collect", "query_path", "write_query"]
+__all__ = ["Answers", "collect", "place_of_answers", "query_files", "query_path", "write_query"]
 
 Describe = Callable[[int], Any]
+Row = dict[str, str]
 _SHOWN_PROBLEMS = 20
+_OURS = ("index", "id", "round", "rank", "score", "label", "skip")
 
 
 @dataclass
@@ -38,11 +44,48 @@ class Answers:
 
 
 def query_path(book: LabelBook) -> Path:
-    """Where the waiting query is exported to, and its answers looked for."""
+    """Where the waiting query is exported to."""
     state = book.state
     asked = state.indices(ASKED)
     number = int(state.round[asked[-1]]) if len(asked) else state.last_round
     return book.ledger.path.parent / f"query_{number}.csv"
+
+
+def query_files(book: LabelBook) -> dict[Path, set[int]]:
+    """Files of the state directory that hold samples which wait now, oldest first, and which these are.
+
+    Raises:
+        ValueError: If a file cannot be read: it may hold answers.
+    """
+    waiting = set(book.state.indices(ASKED).tolist())
+    folder = book.ledger.path.parent
+    paths = {
+        int(m[1]): p for p in folder.glob("query_*.csv") if (m := re.fullmatch(r"query_(\d+)\.csv", p.name))
+    }
+    held = {paths[number]: _held(book, paths[number]) & waiting for number in sorted(paths)}
+    return {path: indices for path, indices in held.items() if indices}
+
+
+def _held(book: LabelBook, path: Path) -> set[int]:
+    held = set()
+    for _, row in _table(path):
+        with suppress(ValueError):
+            index = _index_of(row, book.samples)
+            if _of_its_query(book, row, index):
+                held.add(index)
+    return held
+
+
+def _of_its_query(book: LabelBook, row: Row, index: int) -> bool:
+    """Whether the row is of the query that the sample is in: an answer taken back must not come again."""
+    return whole(row.get("round", "")) in ("", str(book.state.round[index]))
+
+
+def place_of_answers(book: LabelBook) -> str:
+    """The file that holds all waiting samples, the newest of them; if none does, those that hold some."""
+    files, count = query_files(book), len(book.state.indices(ASKED))
+    whole_ones = [path for path, held in files.items() if len(held) == count]
+    return ", ".join(str(path) for path in whole_ones[-1:] or files or [query_path(book)])
 
 
 def write_query(book: LabelBook, path: Path, describe: Describe | None = None) -> Path:
@@ -91,19 +134,43 @@ def _description(index: int, describe: Describe | None) -> dict[str, Any]:
         return {}
     shown = describe(index)
     shown = shown if isinstance(shown, Mapping) else {"sample": shown}
-    return {key: value for key, value in shown.items() if isinstance(value, str | int | float)}
+    return {
+        _free_name(str(key), shown): value
+        for key, value in shown.items()
+        if isinstance(value, str | int | float)
+    }
 
 
-def collect(book: LabelBook, path: Path, *, overwrite: bool = False) -> Answers:
+def _free_name(name: str, taken: Mapping[Any, Any]) -> str:
+    """A column beside ours: on a day of annotation nothing fails over a name."""
+    if name not in _OURS:
+        return name
+    name = f"sample_{name}"
+    while name in taken:
+        name += "_"
+    return name
+
+
+def collect(book: LabelBook, path: Path, *, overwrite: bool = False, of_its_query: bool = False) -> Answers:
     """The answers of a file, all of them or none; those already on record are passed over.
+
+    Args:
+        book: Ledger and state.
+        path: The file.
+        overwrite: Let a changed answer correct a label.
+        of_its_query: Pass over rows of another query than the one their sample is in now.
 
     Raises:
         ValueError: If a row is wrong; the message names every one.
     """
     answers, problems = Answers(), []
-    for line, row in _filled(path):
+    for line, row in _table(path):
+        if not row["label"].strip() and not row.get("skip", "").strip():
+            continue
         try:
-            _collect_row(book, row, answers, overwrite)
+            index = _index_of(row, book.samples)
+            if not of_its_query or _of_its_query(book, row, index):
+                _collect_row(book, index, row, answers, overwrite)
         except ValueError as error:
             problems.append(f"line {line}: {error}")
     if problems:
@@ -115,9 +182,8 @@ def collect(book: LabelBook, path: Path, *, overwrite: bool = False) -> Answers:
     return answers
 
 
-def _collect_row(book: LabelBook, row: dict[str, str], answers: Answers, overwrite: bool) -> None:
+def _collect_row(book: LabelBook, index: int, row: Row, answers: Answers, overwrite: bool) -> None:
     state, samples = book.state, book.samples
-    index = _index_of(row, samples)
     if index in answers.labels or index in answers.skipped:
         raise ValueError(f"sample {index} is there twice")
     text = row["label"].strip()
@@ -125,7 +191,7 @@ def _collect_row(book: LabelBook, row: dict[str, str], answers: Answers, overwri
         if state.status[index] in (POOL, ASKED):
             answers.skipped.append(index)
         return
-    value = parse_label(text, samples.class_names, samples.template)
+    value = parse_label(text, samples.class_names, samples.template_for(index, state, answers.labels))
     if state.status[index] == LABELED:
         if encode(value) == state.values.get(index):
             return
@@ -134,30 +200,40 @@ def _collect_row(book: LabelBook, row: dict[str, str], answers: Answers, overwri
     answers.labels[index] = value
 
 
-def _index_of(row: dict[str, str], samples: Samples) -> int:
-    name, text = row.get("id", "").strip(), row.get("index", "").strip()
-    if samples.ids is not None and name:
-        if name not in samples.index_of:
+def _index_of(row: Row, samples: Samples) -> int:
+    name, text = row.get("id", ""), whole(row.get("index", ""))
+    if samples.ids is not None and name.strip():
+        index = samples.find(name)
+        if index is None:
             raise ValueError(f"there is no sample with id {name!r}")
-        return samples.index_of[name]
+        return index
     if not text.isdecimal() or int(text) >= len(samples):
         raise ValueError(f"there is no sample {text!r}")
     return int(text)
 
 
-def _filled(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and columns of every row with a label or a skip."""
+def _table(path: Path) -> list[tuple[int, Row]]:
+    """Line number and columns of every row; columns are parted by comma, semicolon or tab."""
     try:
-        file = path.open(newline="", encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error}). Check the path.") from error
-    with file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        if "label" not in columns or not {"index", "id"} & set(columns):
-            raise ValueError(
-                f"{path} has columns {list(columns)}; needed are `label` and `index` or `id`. Fill in "
-                "the file that the query was exported to."
-            )
-        rows = [(reader.line_num, {k: v or "" for k, v in row.items() if k}) for row in reader]
-    return [(n, row) for n, row in rows if row["label"].strip() or row.get("skip", "").strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is in another encoding than UTF-8 ({error}); needed is UTF-8. Save it again as "
+            '"CSV UTF-8".'
+        ) from error
+    try:
+        for delimiter in ",;\t":
+            reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+            columns = [name.strip() for name in next(reader, [])]
+            if "label" in columns and {"index", "id"} & set(columns):
+                return [(reader.line_num, dict(zip_longest(columns, cells[: len(columns)], fillvalue="")))
+                        for cells in reader if cells]  # fmt: skip
+    except csv.Error as error:
+        raise ValueError(f"{path} is no CSV file ({error}). Export the query again.") from error
+    first = text.partition("\n")[0].strip()
+    raise ValueError(
+        f"{path} has columns [{first[:200]}]; needed are `label` and `index` or `id`, parted by comma, "
+        "semicolon or tab. Fill in the file that the query was exported to."
+    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,18 @@ from torch.utils.data import ConcatDataset
 
 from lightning_al.data.fingerprint import fingerprint, is_stochastic
 from lightning_al.data.initial import class_of_every_sample, initial_indices
-from lightning_al.data.state import Indices
-from lightning_al.data.targets import MISSING, TargetPlace, is_class, is_missing, parse_label
+from lightning_al.data.state import Indices, PoolState
+from lightning_al.data.targets import (
+    MISSING,
+    TargetPlace,
+    by_name,
+    check_label,
+    encode,
+    is_class,
+    is_missing,
+    kind_of,
+    whole,
+)
 from lightning_al.data.views import fetch
 from lightning_al.randomness import preserved_rng
 
@@ -60,6 +71,14 @@ class Samples:
         """From the user's name of a sample to its index."""
         return {name: index for index, name in enumerate(self.ids or [])}
 
+    def find(self, name: str) -> int | None:
+        """The index of a sample by the name in a file, in which outer spaces may have come or gone."""
+        return next((self._loose[f] for f in (name, name.strip(), whole(name)) if f in self._loose), None)
+
+    @cached_property
+    def _loose(self) -> dict[str, int]:
+        return by_name(self.ids or [])
+
     def __len__(self) -> int:
         return len(self.all)
 
@@ -80,9 +99,10 @@ class Samples:
             ValueError: If one is missing.
         """
         values: list[Any] = []
-        for start in range(0, len(indices), _CHUNK):
-            items = fetch(self.query, indices[start : start + _CHUNK].tolist())
-            values += [self.place.get(item) for item in items]
+        with preserved_rng():
+            for start in range(0, len(indices), _CHUNK):
+                items = fetch(self.all, indices[start : start + _CHUNK].tolist())
+                values += [self.place.get(item) for item in items]
         bad = [int(i) for i, value in zip(indices, values, strict=True) if is_missing(value)]
         if bad:
             raise ValueError(
@@ -92,34 +112,45 @@ class Samples:
             )
         return values
 
-    def checked_target(self, value: Any, index: int) -> Any:
-        """A target as it goes into the ledger; a class by name becomes its number.
+    def template_for(self, index: int, state: PoolState, fresh: Mapping[int, Any]) -> Any:
+        """What a label must be like: the data set's own targets, else the first label of another sample.
+
+        Args:
+            index: The sample to be labelled.
+            state: Labels on record.
+            fresh: Labels that come with it.
+        """
+        if self.template is not None or self.class_names is not None:
+            return self.template
+        known = chain((state.target(i) for i in state.values if i != index), fresh.values())
+        return kind_of(next(known, None))
+
+    def checked_target(self, value: Any, index: int, template: Any) -> Any:
+        """A target as it goes into the ledger, see `check_label`.
+
+        Args:
+            value: What was given.
+            index: The sample.
+            template: Of `template_for`.
 
         Raises:
-            ValueError: If it is missing or no class.
+            ValueError: If it is missing or not of the kind of the others.
         """
-        if self.class_names is not None and isinstance(value, str):
-            return parse_label(value, self.class_names, 0)
         plain = value.item() if getattr(value, "ndim", 1) == 0 else value
-        classes = self.class_names is not None or is_class(self.template)
+        classes = self.class_names is not None or is_class(template)
         if is_missing(plain) and (classes or not isinstance(plain, int)):
             raise ValueError(
                 f"The target of sample {index} is {value}, which is no label. Leave the sample out until "
                 "its label is known, or `ignore` it."
             )
-        if classes and self.class_names is None and isinstance(plain, str | float):
+        try:
+            return check_label(plain, self.class_names, template)
+        except ValueError as error:
+            encode(plain)  # what cannot be kept at all says so itself
             raise ValueError(
-                f"The target of sample {index} is {value!r}, but the data set's targets are classes, whole "
-                "numbers from 0 on. Give the number of its class, or pass `class_names` and give its name."
-            )
-        if self.class_names is None:
-            return value
-        if isinstance(value, int | np.integer) and value >= len(self.class_names):
-            raise ValueError(
-                f"The target of sample {index} is {value}, but there are {len(self.class_names)} "
-                f"`class_names`. Give a class from 0 to {len(self.class_names) - 1} or its name."
-            )
-        return value
+                f"The target of sample {index} is {plain!r}, but {error}. Give a target of that kind, or "
+                "leave the sample out; `class_names` lets classes be given by name."
+            ) from None
 
     def check_own_labels(self) -> None:
         """Refuse to simulate with a set that has no labels to give.
@@ -140,7 +171,8 @@ class Samples:
         """The samples of round 0."""
         if self.unlabeled_set is not None:
             return np.arange(len(self.train_set))
-        classes = class_of_every_sample(self.train_set, self.place) if balanced else None
+        with preserved_rng():
+            classes = class_of_every_sample(self.train_set, self.place) if balanced else None
         return initial_indices(initial, len(self.train_set), seed, classes)
 
     def fingerprint(self, length: int) -> str:

@@ -10,7 +10,9 @@ import base64
 import copy
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,15 +24,20 @@ __all__ = [
     "MISSING",
     "TargetPlace",
     "blank",
+    "by_name",
+    "check_label",
     "conform",
     "decode",
     "encode",
     "is_class",
     "is_missing",
+    "kind_of",
     "parse_label",
+    "whole",
 ]
 
 _KEYS = ("label", "labels", "target", "targets", "y")
+_INPUTS = (tuple, list, Mapping, Tensor, np.ndarray, np.generic, str, bytes, int, float)
 
 
 class _Missing:
@@ -74,16 +81,14 @@ class TargetPlace:
         """The item with `value` for a target: in the target's place, or in a new one if it has none."""
         if isinstance(item, Mapping):
             return _with_key(item, self.key, value)
-        if isinstance(item, tuple | list):
-            parts = list(item)
-            if len(parts) == self.length:
-                parts[int(self.key)] = value
-            else:
-                parts.insert(int(self.key), value)
-            if hasattr(item, "_fields") and len(parts) == len(item):
-                return type(item)(*parts)
-            return parts if isinstance(item, list) else tuple(parts)
-        return (item, value)
+        parts = _parts(item)
+        if len(parts) == self.length:
+            parts[int(self.key)] = value
+        else:
+            parts.insert(int(self.key), value)
+        if hasattr(item, "_fields") and len(parts) == len(item):
+            return type(item)(*parts)
+        return parts if isinstance(item, list) else tuple(parts)
 
     def collate_hidden(
         self, items: Sequence[Any], collate: Callable[[list[Any]], Any] | None, template: Any
@@ -100,17 +105,15 @@ class TargetPlace:
     def _collate_bare(self, items: Sequence[Any]) -> Any:
         if isinstance(items[0], Mapping):
             return default_collate([{k: v for k, v in x.items() if k != self.key} for x in items])
-        if isinstance(items[0], tuple | list):
-            bare = [self._without(item) for item in items]
-            batch = list(default_collate(bare))
-            batch.insert(int(self.key), None)
-            return batch
-        return [default_collate(list(items)), None]
+        batch = list(default_collate([self._without(item) for item in items]))
+        batch.insert(int(self.key), None)
+        return batch
 
-    def _without(self, item: Sequence[Any]) -> tuple[Any, ...]:
-        if len(item) != self.length:
-            return tuple(item)
-        return tuple(part for place, part in enumerate(item) if place != self.key)
+    def _without(self, item: Any) -> tuple[Any, ...]:
+        parts = _parts(item)
+        if len(parts) == self.length:
+            del parts[int(self.key)]
+        return tuple(parts)
 
     def _hide(self, batch: Any, item: Any) -> Any:
         if isinstance(batch, Mapping):
@@ -127,7 +130,19 @@ class TargetPlace:
         return batch
 
 
+def _parts(item: Any) -> list[Any]:
+    """The input alone is a tuple of one, wherever it stands beside tuples with a target."""
+    return list(item) if isinstance(item, tuple | list) else [item]
+
+
 def _resolve(target: int | str | None, example: Any) -> tuple[int | str, int]:
+    known = isinstance(example, _INPUTS) or callable(getattr(example, "tobytes", None))  # Pillow's images
+    if not known:
+        raise TypeError(
+            f"An item of the data set is a {type(example).__name__}, in which a target can be neither found "
+            "nor hidden; needed is a tuple with the target last, a mapping, or the input alone as a tensor, "
+            "array, number, text or image. Let `__getitem__` return a tuple, of one where there is no target."
+        )
     if isinstance(example, Mapping):
         if isinstance(target, int):
             raise TypeError(f"`target={target}` is a place in a tuple, but an item is a mapping with "
@@ -201,7 +216,7 @@ def conform(value: Any, like: Any) -> Any:
         array = np.asarray(value, dtype=like.dtype)
         array = array.reshape(like.shape) if array.ndim == 0 and like.size == 1 else array
         return array if isinstance(like, np.ndarray) else array[()]
-    return float(value) if isinstance(like, float) and isinstance(value, int) else value
+    return type(like)(value) if isinstance(like, float | bool) and isinstance(value, int) else value
 
 
 def is_missing(value: Any) -> bool:
@@ -244,22 +259,57 @@ def parse_label(text: str, class_names: Sequence[str] | None, template: Any) -> 
         >>> parse_label("cat", ["cat", "dog"], 0), parse_label("1.5", None, None)
         (0, 1.5)
     """
-    if class_names is not None:
-        return _class(text, class_names)
+    value: Any = text
+    if not isinstance(template, str) and not _names_apply(class_names, template):
+        with suppress(ValueError):
+            value = json.loads(text)
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            raise ValueError(f"{text!r} is no label; leave it empty, or write into `skip`")
+        if isinstance(value, bool) and _is_numeric(template):
+            raise ValueError(f"{text!r} is no number, as the other targets are")
+    return check_label(value, class_names, template)
+
+
+def check_label(value: Any, class_names: Sequence[str] | None, template: Any) -> Any:
+    """A target as it goes into the ledger: a class as its number, or its name where the others are text.
+
+    Args:
+        value: What was given.
+        class_names: Names of the classes, or `None`.
+        template: One of the targets it will share a batch with; `None`: none is known.
+
+    Raises:
+        ValueError: If it is not of their kind.
+
+    Example:
+        >>> check_label("cat", ["cat", "dog"], 0), check_label(1, ["cat", "dog"], "cat")
+        (0, 'dog')
+    """
+    plain = value.item() if getattr(value, "ndim", 1) == 0 else value
+    if class_names is not None and _names_apply(class_names, template):
+        place = _class(plain, class_names)
+        return class_names[place] if isinstance(template, str) else place
     if isinstance(template, str):
-        return text
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    numeric = isinstance(template, int | float | Tensor | np.ndarray | np.generic)
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{text!r} is no label; leave it empty, or write into `skip`")
-    if numeric and isinstance(value, str | bool):
-        raise ValueError(f"{text!r} is no number, as the data set's targets are")
-    if is_class(template) and not (isinstance(value, int) and value >= 0):
-        raise ValueError(f"{text!r} is no class: the data set's targets are whole numbers from 0 on")
-    return value
+        if not isinstance(plain, str):
+            raise ValueError(f"{plain!r} is no text, as the other targets are")
+    elif is_class(template):
+        number = _number(plain)
+        if number is None:
+            what = "number" if isinstance(plain, str) else "class"
+            raise ValueError(f"{plain!r} is no {what}: the other targets are whole numbers from 0 on")
+        return number
+    elif _is_numeric(template):
+        single = getattr(template, "ndim", 0) == 0
+        if isinstance(plain, str) or (single and not isinstance(plain, int | float)):
+            raise ValueError(f"{plain!r} is no number, as the other targets are")
+    return plain
+
+
+def kind_of(value: Any) -> Any:
+    """A template for labels that need only be text, or numbers, as `value` is."""
+    if isinstance(value, str):
+        return ""
+    return 0.0 if isinstance(value, int | float) else None
 
 
 def is_class(template: Any) -> bool:
@@ -271,12 +321,57 @@ def is_class(template: Any) -> bool:
     return isinstance(template, int)
 
 
-def _class(text: str, class_names: Sequence[str]) -> int:
-    if text in class_names:
-        return list(class_names).index(text)
-    if text.isdecimal() and int(text) < len(class_names):
-        return int(text)
-    raise ValueError(f"{text!r} is none of the classes {list(class_names)}")
+def whole(text: str) -> str:
+    """A whole number as it was before a spreadsheet gave it a decimal point.
+
+    Example:
+        >>> whole(" 7.0 "), whole("7.5"), whole("seven")
+        ('7', '7.5', 'seven')
+    """
+    text = text.strip()
+    digits, point, zeros = text.partition(".")
+    return digits if point and digits.isdecimal() and not zeros.strip("0") else text
+
+
+def by_name(names: Sequence[str]) -> dict[str, int]:
+    """The place of every name; outer spaces may be missing where that still means one name."""
+    bare = Counter(name.strip() for name in names)
+    loose = {name.strip(): place for place, name in enumerate(names) if bare[name.strip()] == 1}
+    return loose | {name: place for place, name in enumerate(names)}
+
+
+def _names_apply(class_names: Sequence[str] | None, template: Any) -> bool:
+    """Whether a target is one class: in a mask or a row of several, names tell only what its numbers mean."""
+    if isinstance(template, Tensor | np.ndarray | np.generic):
+        return class_names is not None and math.prod(template.shape) == 1
+    return class_names is not None and not isinstance(template, Mapping | tuple | list)
+
+
+def _is_numeric(template: Any) -> bool:
+    return isinstance(template, int | float | Tensor | np.ndarray | np.generic)
+
+
+def _class(value: Any, class_names: Sequence[str]) -> int:
+    if isinstance(value, str):
+        places = by_name([str(name) for name in class_names])
+        for form in (value, value.strip(), whole(value)):
+            if form in places:
+                return places[form]
+        value = int(whole(value)) if whole(value).isdecimal() else value
+    number = _number(value)
+    if number is None or number >= len(class_names):
+        raise ValueError(
+            f"{value!r} is none of the classes {list(class_names)}, the {len(class_names)} `class_names`; "
+            f"needed is a name, or a number from 0 to {len(class_names) - 1}"
+        )
+    return number
+
+
+def _number(value: Any) -> int | None:
+    """The class that a number means; 2.0 is 2."""
+    if not isinstance(value, int | float) or value < 0 or value != value // 1:
+        return None
+    return int(value)
 
 
 def _plain(value: Any) -> Any:

@@ -198,3 +198,210 @@ def test_answers_to_samples_that_another_process_labelled_meanwhile(data, make):
     make(class_names=["cat", "dog", "cow"]).label([7], ["dog"])
     with pytest.raises(ValueError, match="sample 7 is labelled 1 already, not cow"):
         data.import_labels(path)
+
+
+# ---------------------------------------------------------------- columns of the user's own
+
+
+def test_a_description_overwrites_no_column_of_ours(make):
+    def describe(i):
+        return {
+            "index": (i + 1) % SIZE,
+            "label": 2,
+            "id": "x",
+            "round": 9,
+            "score": 1,
+            "skip": "s",
+            7: "seven",
+        }
+
+    data = make(describe=describe, initial=[3, 0])
+    data.ignore([11])
+    data.answer()
+    path = data.state_dir / "query_0.csv"
+    assert [(r["index"], r["label"], r["skip"], r["round"], r["score"]) for r in read(path)] == [
+        ("3", "", "", "0", ""), ("0", "", "", "0", ""),
+    ]  # fmt: skip
+    assert [(r["sample_index"], r["sample_label"], r["7"]) for r in read(path)] == [
+        ("4", "2", "seven"), ("1", "2", "seven"),
+    ]  # fmt: skip
+    assert data.import_labels(path) == 0  # nobody has labelled anything
+    data.import_labels(fill(path, {3: "1"}))
+    assert data.labeled_indices.tolist() == [3]
+
+
+def test_a_description_with_both_names_keeps_both(make):
+    data = make(describe=lambda i: {"label": "mine", "sample_label": "too"})
+    data.ignore([11])
+    row = read(data.export_query())[0]
+    assert (row["label"], row["sample_label"], row["sample_label_"]) == ("", "too", "mine")
+
+
+# ---------------------------------------------------------------- which files are read
+
+
+def waits_in(data):
+    return str(data.waiting_message()).split("column `label` of ")[1].split(", then")[0]
+
+
+def test_a_query_that_is_made_again_with_other_samples_is_written_again(make):
+    data = make(initial=0)
+    data.ask([7, 5])
+    path = fill(data.state_dir / "query_0.csv", {7: "1", 5: "2"})
+    data.unlabel([7, 5])
+    assert data.ask([5, 9]) == 0
+    assert data.labeled_indices.tolist() == [5]  # asked again in the same round, and answered there
+    assert [r["index"] for r in read(path)] == ["9"]
+    assert 7 in data.pool_indices
+    fill(path, {9: "0"})
+    data.answer()
+    assert not len(data.asked_indices)
+
+
+def test_answers_in_the_file_of_an_older_query_are_read(make):
+    data = make(initial=0)
+    data.ask([1, 2])
+    data.ask([3, 4])
+    assert waits_in(data) == str(data.state_dir / "query_1.csv")  # which holds all four
+    fill(data.state_dir / "query_0.csv", {1: "0"})
+    fill(data.state_dir / "query_1.csv", {4: "1"})
+    data.answer()
+    assert data.labeled_indices.tolist() == [1, 4]
+    assert not list(data.state_dir.glob("*.old*"))
+
+
+def test_the_message_names_the_file_that_holds_what_waits(make):
+    data = make(initial=0)
+    data.ask([1, 2])
+    data.ask([3, 4])
+    (data.state_dir / "query_0.csv").unlink()
+    fill(data.state_dir / "query_1.csv", {3: "0", 4: "0"})
+    data.answer()
+    assert data.asked_indices.tolist() == [1, 2]
+    assert waits_in(data) == str(data.state_dir / "query_1.csv")
+    assert not (data.state_dir / "query_0.csv").exists()
+
+
+def test_a_waiting_sample_that_is_in_no_file_is_written_to_one(make):
+    data = make(initial=0)
+    data.ask([7, 5])
+    path = data.state_dir / "query_0.csv"
+    write(path, [{**row, "label": "1"} for row in read(path) if row["index"] == "7"])
+    data.answer()
+    assert data.labeled_indices.tolist() == [7]
+    assert [r["index"] for r in read(path)] == ["5"]
+    data.answer()
+    assert not (data.state_dir / "query_0.old2.csv").exists()  # once is enough
+
+
+def test_an_answer_that_was_taken_back_does_not_come_again(make):
+    data = make(initial=0)
+    data.ask([7, 5])
+    fill(data.state_dir / "query_0.csv", {7: "1"})
+    data.answer()
+    data.unlabel([7])
+    data.answer()  # the file still says 1
+    assert 7 in data.pool_indices
+    data.ask([7])
+    assert data.asked_indices.tolist() == [5, 7]
+
+
+def test_a_changed_answer_in_a_file_that_still_waits_is_refused(make):
+    data = make(initial=0)
+    data.ask([7, 5])
+    path = fill(data.state_dir / "query_0.csv", {7: "1"})
+    data.answer()
+    fill(path, {7: "2"})
+    with pytest.raises(ValueError, match="sample 7 is labelled 1 already, not 2"):
+        data.answer()
+
+
+def test_a_file_that_cannot_be_read_is_not_put_aside(make):
+    data = make(initial=0)
+    data.ask([7, 5])
+    path = data.state_dir / "query_0.csv"
+    path.write_text("number;answer\n7;1\n")
+    with pytest.raises(ValueError, match="needed are `label`"):
+        data.answer()
+    assert path.read_text() == "number;answer\n7;1\n"
+    assert [p.name for p in data.state_dir.glob("*.csv")] == ["query_0.csv"]
+
+
+# ---------------------------------------------------------------- what spreadsheets do
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_columns_may_be_parted_otherwise(data, tmp_path, delimiter):
+    path = tmp_path / "q.csv"
+    path.write_text(delimiter.join(["index", " label"]) + "\n" + delimiter.join(["7", "cow"]) + "\n")
+    assert data.import_labels(path) == 1
+    assert data.state.target(7) == 2
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_another_encoding_is_named(data, tmp_path, encoding):
+    path = tmp_path / "q.csv"
+    path.write_text("index,note,label\n7,fünf,cow\n", encoding=encoding)
+    with pytest.raises(ValueError, match=r"q.csv is in another encoding than UTF-8.*Save it again"):
+        data.import_labels(path)
+
+
+def test_a_field_that_never_ends_is_named(data, tmp_path):
+    path = tmp_path / "q.csv"
+    path.write_text('index,label\n7,"' + "x" * 200_000)
+    with pytest.raises(ValueError, match=r"q.csv is no CSV file.*Export the query again"):
+        data.import_labels(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"class_names": ["cat", "dog", "cow"]}])
+def test_whole_numbers_may_have_got_a_decimal_point(make, tmp_path, options):
+    data = make(**options)
+    path = tmp_path / "q.csv"
+    path.write_text("index,label\n7.0,1.0\n5,2.00\n")
+    assert data.import_labels(path) == 2
+    assert [data.state.values[i] for i in (7, 5)] == ["1", "2"]
+    path.write_text("index,label\n8,1.5\n")
+    with pytest.raises(ValueError, match=r"line 2: '?1\.5'? is no"):
+        data.import_labels(path)
+
+
+def test_outer_spaces_of_names_do_not_matter(make, tmp_path):
+    names = [f"s{i} " for i in range(SIZE)]
+    data = make(ids=names, class_names=["cat ", " dog", "cow"])
+    data.ask([7, 5])
+    path = fill(data.state_dir / "query_1.csv", {7: "dog", 5: "cat "})
+    assert data.import_labels(path) == 2
+    path = tmp_path / "stripped.csv"
+    path.write_text("id,label\ns3, cow\n s0 ,cat\n")
+    assert data.import_labels(path) == 2
+    assert [data.state.target(i) for i in (7, 5, 3, 0)] == [1, 0, 2, 0]
+
+
+def test_names_that_differ_by_outer_spaces_alone_stay_apart(make, tmp_path):
+    names = ["a ", " a", *(f"s{i}" for i in range(2, SIZE))]
+    data = make(ids=names, initial=0)
+    path = tmp_path / "q.csv"
+    path.write_text("id,label\n a,1\n")
+    data.import_labels(path)
+    assert data.labeled_indices.tolist() == [1]
+    path.write_text("id,label\na,1\n")
+    with pytest.raises(ValueError, match="there is no sample with id 'a'"):
+        data.import_labels(path)
+
+
+# ---------------------------------------------------------------- one kind of label
+
+
+def test_the_first_label_says_whether_labels_are_text_or_numbers(make, tmp_path):
+    bare = TensorDataset(DATA.tensors[0])
+    path = tmp_path / "q.csv"
+    numbers = make(train_set=bare)
+    path.write_text("index,label\n3,1\n0,x\n")
+    with pytest.raises(ValueError, match=r"line 3: 'x' is no number, as the other targets are"):
+        numbers.import_labels(path)
+    path.write_text("index,label\n3,1\n0,2.5\n")
+    assert numbers.import_labels(path) == 2
+    texts = make(train_set=bare, state_dir=tmp_path / "texts")
+    path.write_text("index,label\n3,cat\n0,7\n")
+    assert texts.import_labels(path) == 2
+    assert [texts.state.target(i) for i in (3, 0)] == ["cat", "7"]

@@ -1,5 +1,6 @@
 import math
 from collections import UserDict, namedtuple
+from dataclasses import dataclass
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -14,11 +16,13 @@ from lightning_al.data.targets import (
     MISSING,
     TargetPlace,
     blank,
+    check_label,
     conform,
     decode,
     encode,
     is_missing,
     parse_label,
+    whole,
 )
 
 Pair = namedtuple("Pair", ["image", "label"])
@@ -309,3 +313,54 @@ def test_what_a_person_meant(text, names, template, value):
 def test_what_nobody_can_have_meant(text, names, template, why):
     with pytest.raises(ValueError, match=why):
         parse_label(text, names, template)
+
+
+# ---------------------------------------------------------------- items of several kinds
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_input_alone_beside_pairs(order):
+    place = TargetPlace(0, (3, X))
+    assert same(place.put(X, 5), (5, X))
+    batch = place.collate_hidden([X, (3, X), (X,)][::order], None, 0)
+    assert batch[0] is None
+    assert batch[1].shape == (3, 2)
+
+
+@dataclass
+class Point:
+    x: Tensor
+    y: int
+
+
+@pytest.mark.parametrize("item", [Point(X, 3), object(), None])
+def test_an_item_in_which_no_target_can_be_found_is_refused(item):
+    words = (
+        r"is a \w+, in which a target can be neither found nor hidden; needed is a tuple.*Let `__getitem__`"
+    )
+    with pytest.raises(TypeError, match=words):
+        TargetPlace(None, item)
+    with pytest.raises(TypeError, match=words):
+        TargetPlace("y", item)
+    assert TargetPlace(None, (item,)).get((item,)) is MISSING
+
+
+@pytest.mark.parametrize(
+    "item", [X, X.numpy(), np.float32(1), 1.5, "text", b"bytes", Image.new("RGB", (2, 2)), Encoding(y=1)]
+)
+def test_items_that_are_plainly_inputs(item):
+    TargetPlace(None, item)
+
+
+def test_one_kind_of_truth():
+    assert conform(1, True) is True
+    assert check_label(True, None, 3) == 1
+    assert check_label(torch.tensor(2.0), None, torch.tensor(3)) == 2
+
+
+def test_whole_numbers_and_numbers_that_are_names():
+    assert [whole(text) for text in ("7", "7.0", "7.", "7.5", ".0", "7.0.0", "x.0")] == [
+        "7", "7", "7", "7.5", ".0", "7.0.0", "x.0",
+    ]  # fmt: skip
+    assert parse_label("1.0", ["10", "1"], 0) == 1  # the name that a spreadsheet wrote as a number
+    assert parse_label("0.0", ["10", "1"], 0) == 0
