@@ -12,18 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from lightning_al.data.targets import (
-    MISSING,
-    TargetPlace,
-    blank,
-    check_label,
-    conform,
-    decode,
-    encode,
-    is_missing,
-    parse_label,
-    whole,
-)
+from lightning_al.data.label_values import check_label, decode, encode, parse_label, whole
+from lightning_al.data.targets import MISSING, TargetPlace, blank, conform, is_missing
 
 Pair = namedtuple("Pair", ["image", "label"])
 Box = namedtuple("Box", ["corner", "name"])
@@ -364,3 +354,10 @@ def test_whole_numbers_and_numbers_that_are_names():
     ]  # fmt: skip
     assert parse_label("1.0", ["10", "1"], 0) == 1  # the name that a spreadsheet wrote as a number
     assert parse_label("0.0", ["10", "1"], 0) == 0
+
+
+def test_of_many_classes_a_message_shows_some():
+    with pytest.raises(
+        ValueError, match=r"'x' is none of the classes \['0', .*'9', \.\.\.\], the 1000 .*0 to 999"
+    ):
+        parse_label("x", [str(number) for number in range(1000)], 0)
