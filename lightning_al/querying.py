@@ -16,6 +16,7 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_al.acquisition.base import Acquisition, Selection
 from lightning_al.data import ActiveDataModule
@@ -74,7 +75,8 @@ def query(
         query_size: How many; with fewer in the pool, all of it.
         candidates: Score a seeded subset of this size only; `None`: the whole pool.
         embedding_layer: Layer whose output is the embedding; `None`: the input of the last linear layer.
-        trainer: For its device and precision; `None`: one device, chosen automatically, 32 bits.
+        trainer: For its device and precision; `None`: one device, chosen automatically, and the precision
+            that the model is in.
         commit: Also record the query and ask the oracle; without it nothing is written.
 
     Returns:
@@ -96,6 +98,7 @@ def query(
     """
     check_lightning(trainer)
     check_module(model)
+    model = getattr(model, "_orig_mod", model)
     check_acquisition(acquisition)
     check_positive(query_size=query_size, candidates=candidates)
     with _attached(model, data, trainer) as attached:
@@ -119,7 +122,7 @@ def choose(
     embedding_layer: str | None = None,
 ) -> Query:
     """Score the candidates and select among them; the same on every rank, and nothing is written."""
-    number = data.state.last_round + 1
+    number = data.state.next_round
     indices = _candidates(data.pool_indices, candidates, derive_seed(data.seed, "candidates", number))
     if not len(indices):
         return Query(indices, np.empty(0))
@@ -148,7 +151,7 @@ def check_module(model: Any) -> None:
     Raises:
         TypeError: If it is not.
     """
-    if not isinstance(model, L.LightningModule):
+    if not isinstance(getattr(model, "_orig_mod", model), L.LightningModule):  # of `torch.compile`
         kind = f"{type(model).__module__.split('.')[0]}.{type(model).__name__}"
         raise TypeError(
             f"The model is a {kind}; needed is a `LightningModule` of `lightning`, which does not mix with "
@@ -205,30 +208,66 @@ def _attached(
     model: L.LightningModule, data: ActiveDataModule, trainer: L.Trainer | None
 ) -> Iterator[L.Trainer]:
     """The model on a device, with a Trainer to ask, for the block only."""
-    trainer = trainer or _quiet_trainer()
+    trainer = trainer or _quiet_trainer(_precision_of(model))
     if trainer.world_size > 1:
         raise ValueError(
             f"`query` was given a Trainer of {trainer.world_size} processes; outside of a fit it works in "
             "one. Pass one with `devices=1`, or use the `ActiveLearning` callback, which shares the work."
         )
-    before, device = (getattr(model, "_trainer", None), data.trainer), model.device
-    model.trainer, data.trainer = trainer, trainer
+    source = None if data._source is None else data._source.datamodule  # its transfer hooks may ask
+    holders = [holder for holder in (model, data, source) if holder is not None]
+    before = [vars(holder).get("_trainer", vars(holder).get("trainer")) for holder in holders]
+    for holder in holders:
+        holder.trainer = trainer
     try:
+        if is_overridden("configure_model", model):
+            model.configure_model()
+        with _placed(model, trainer):
+            yield trainer
+    finally:
+        for holder, own in zip(holders, before, strict=True):
+            holder.trainer = own
+
+
+@contextmanager
+def _placed(model: L.LightningModule, trainer: L.Trainer) -> Iterator[None]:
+    """The model on the Trainer's device and in its precision, for the block only."""
+    device, dtype = model.device, model.dtype
+    # Half precision rounds: what was there before is put back, not converted back.
+    parameters = [(parameter, parameter.data) for parameter in model.parameters()]
+    buffers = [(part, dict(part._buffers)) for part in model.modules()]
+    try:
+        trainer.precision_plugin.convert_module(model)
         model.to(trainer.strategy.root_device)
-        yield trainer
+        yield
     finally:
         model.to(device)
-        model.trainer, data.trainer = before
+        if model.dtype != dtype:
+            model.to(dtype)
+            for parameter, value in parameters:
+                parameter.data = value
+            for part, values in buffers:
+                part._buffers.update(values)
 
 
-def _quiet_trainer() -> L.Trainer:
+def _precision_of(model: L.LightningModule) -> Any:
+    """What a fit in "64-true" or "bf16-true" left the model in."""
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    found = dtypes.pop() if len(dtypes) == 1 else torch.float32
+    return {torch.float64: "64-true", torch.bfloat16: "bf16-true", torch.float16: "16-true"}.get(
+        found, "32-true"
+    )
+
+
+def _quiet_trainer(precision: Any) -> L.Trainer:
     """One device and no logs; Lightning's lines on devices would be noise here."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
         return L.Trainer(
-            devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False
+            devices=1, precision=precision, logger=False, enable_checkpointing=False,
+            enable_model_summary=False,
         )  # fmt: skip
     finally:
         logger.setLevel(level)

@@ -43,7 +43,7 @@ def preserved_rng(seed: int | None = None) -> Iterator[None]:
     """Runs the block with its own seed and puts Python's, NumPy's and torch's generators back after."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     # To look at a GPU's generator would start CUDA, and processes could not be forked any more.
-    devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+    devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=devices):
         try:
             if seed is not None:

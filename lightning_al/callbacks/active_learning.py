@@ -22,6 +22,7 @@ from lightning_al.data import ActiveDataModule
 from lightning_al.data.agreement import agree
 from lightning_al.data.checks import check_lightning, check_positive
 from lightning_al.data.exchange import query_path
+from lightning_al.inference.scoring import rehearse
 from lightning_al.querying import Query, check_acquisition, choose
 from lightning_al.randomness import derive_seed
 
@@ -149,6 +150,11 @@ class ActiveLearning(L.Callback):
         else:
             seed = derive_seed(data.seed, "weights", data.round)
             weights.begin(pl_module, data.round, seed, drawn=self._drawn)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        data = _data_of(trainer)
+        if self._asks and self.num_to_ask(data):
+            rehearse(self.acquisition, trainer, pl_module, data, embedding_layer=self.embedding_layer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._ended = True

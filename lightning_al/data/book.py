@@ -20,11 +20,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from lightning_al.data.identity import Identity
 from lightning_al.data.initial import as_indices, listed_targets
+from lightning_al.data.label_values import encode
 from lightning_al.data.ledger import Ledger, LedgerError
 from lightning_al.data.samples import Samples
 from lightning_al.data.schema import Event
 from lightning_al.data.state import ASKED, IGNORED, LABELED, POOL, Indices, PoolState
-from lightning_al.data.targets import encode, is_missing
+from lightning_al.data.targets import is_missing
 
 __all__ = ["LabelBook", "is_writer"]
 
@@ -251,8 +252,7 @@ class LabelBook:
         """Record a query of pool samples; returns its round."""
         state = self.current()
         found = self._of_status(indices, {POOL}, "be asked for")
-        fresh = not len(state.indices(LABELED)) and not len(state.indices(ASKED))
-        number = 0 if fresh and state.last_round == 0 else state.last_round + 1
+        number = state.next_round
         events = [
             self.event("asked", i, round=number, rank=rank, strategy=strategy, seed=self.seed,
                        score=None if scores is None else float(scores[rank]))

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lightning_al.data.label_values import decode
 from lightning_al.data.schema import Event
-from lightning_al.data.targets import decode
 
 __all__ = ["ASKED", "IGNORED", "LABELED", "POOL", "Indices", "PoolState"]
 
@@ -116,6 +116,12 @@ class PoolState:
         """Targets that the data set does not supply, by index."""
         given = indices[~self.supplied[indices]]
         return {int(index): self.target(index) for index in given}
+
+    @property
+    def next_round(self) -> int:
+        """The round that a query made now belongs to."""
+        fresh = not ((self.status == LABELED) | (self.status == ASKED)).any()
+        return 0 if fresh and self.last_round == 0 else self.last_round + 1
 
     def digest(self, labeled: Indices | None = None) -> str:
         """A hash of what training would see: labelled samples in order (all of them), and their targets."""

@@ -72,7 +72,15 @@ class ModelCall:
         if self._way is None:
             self._way = _find_way(self.module, batch, self.place)
         self._heard.clear()
-        output = self._way(batch, self._count)
+        try:
+            output = self._way(batch, self._count)
+        except (TypeError, NotImplementedError) as error:
+            if self._count == 0 and self._way != getattr(self.module, "active_step", None):
+                error.add_note(
+                    f"The module was called with a pool batch, {_structure(batch)}; `forward` takes "
+                    f"{inspect.signature(self.module.forward)}. If that does not fit: {_ADVICE}"
+                )
+            raise
         self._count += 1
         logits, mask = self._masked(_logits_of(output), output, batch)
         said = Said(logits, mask=mask)

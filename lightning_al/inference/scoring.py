@@ -8,7 +8,7 @@ BatchNorm statistics, random streams, gradients and the Trainer's stage as it fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +24,14 @@ from lightning_al.inference.model_call import ModelCall
 from lightning_al.inference.posteriors import NotFiniteError
 from lightning_al.inference.progress import track
 from lightning_al.inference.summary import Summary
-from lightning_al.randomness import preserved_rng
+from lightning_al.randomness import derive_seed, preserved_rng
 
 if TYPE_CHECKING:
     from lightning_al.acquisition.base import Acquisition
     from lightning_al.data import ActiveDataModule
     from lightning_al.data.state import Indices
 
-__all__ = ["shard_of", "summarize_samples"]
+__all__ = ["rehearse", "shard_of", "summarize_samples"]
 
 
 def shard_of(trainer: L.Trainer, total: int, block_size: int) -> Shard:
@@ -64,20 +64,44 @@ def summarize_samples(
     if not acquisition.needs:
         return Summary({}, shard)
     parts: list[dict[str, Tensor]] = []
-    failure: BaseException | None = None
-    try:
-        with _undisturbed(trainer, module, seed):
-            for positions, part in _passes(
-                acquisition, trainer, module, data, indices, shard, embedding_layer
-            ):
-                _check_rows(part, positions)
-                parts.append({name: rows.detach().cpu() for name, rows in part.items()})
-    except Exception as error:
-        failure = error
-    _fail_together(shard, failure)
+    loader = data.pool_loader(indices, shard.positions)
+    with _together(shard), _undisturbed(trainer, module, seed):
+        steps = track(trainer, loader, len(loader))
+        for part in _passes(acquisition, trainer, module, data, indices, steps, embedding_layer):
+            parts.append({name: rows.detach().cpu() for name, rows in part.items()})  # noqa: PERF401
     summary = Summary.of_parts(parts, shard)
     assert all(len(rows) == len(shard.positions) for rows in summary.values()), "a sample was lost"
     return summary
+
+
+def rehearse(
+    acquisition: Acquisition,
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    data: ActiveDataModule,
+    *,
+    embedding_layer: str | None = None,
+) -> None:
+    """Score one block a rank and keep nothing: what cannot be scored is known before the training.
+
+    Logits that are not finite are no reason to stop: BatchNorm has seen nothing yet.
+
+    Raises:
+        Exception: What scoring the pool would raise, on every rank.
+    """
+    if not acquisition.needs:
+        return
+    indices = data.pool_indices[: data.pool_batch_size * trainer.world_size]
+    shard = shard_of(trainer, len(indices), data.pool_batch_size)
+    seed = derive_seed(data.seed, "rehearsal")
+    with _together(shard), _undisturbed(trainer, module, seed):
+        steps = data.pool_loader(indices, shard.positions)
+        try:
+            for _ in _passes(acquisition, trainer, module, data, indices, steps, embedding_layer):
+                pass
+        except ValueError as error:
+            if not isinstance(error.__cause__, NotFiniteError):
+                raise
 
 
 def _passes(
@@ -86,13 +110,12 @@ def _passes(
     module: L.LightningModule,
     data: ActiveDataModule,
     indices: Indices,
-    shard: Shard,
+    steps: Iterable[tuple[Tensor, Any]],
     embedding_layer: str | None,
-) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    loader = data.pool_loader(indices, shard.positions)
+) -> Iterator[dict[str, Tensor]]:
     listen = bool({"embeddings", "classifier"} & set(acquisition.needs))
     with ModelCall(module, data.samples.place, embedding_layer=embedding_layer, listen=listen) as call:
-        for positions, batch in track(trainer, loader, len(loader)):
+        for positions, batch in steps:
             moved = _to_device(trainer, module, data, batch)
             with trainer.precision_plugin.forward_context():
                 try:
@@ -101,7 +124,9 @@ def _passes(
                     )
                 except NotFiniteError as error:
                     raise _not_finite(indices[positions[error.rows].numpy()].tolist()) from error
-            yield positions, acquisition.summarize(outputs)
+            part = acquisition.summarize(outputs)
+            _check_rows(part, positions)
+            yield part
 
 
 def _to_device(trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule, batch: Any) -> Any:
@@ -150,9 +175,16 @@ def _not_finite(samples: list[int]) -> ValueError:
     )
 
 
-def _fail_together(shard: Shard, failure: BaseException | None) -> None:
+@contextmanager
+def _together(shard: Shard) -> Iterator[None]:
     """A rank that fails makes all fail, with its message, instead of leaving them waiting."""
-    text = None if failure is None else f"{type(failure).__name__}: {failure}"
+    failure: Exception | None = None
+    text = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+        text = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
     messages = shard.gather_objects(text)
     if failure is not None:
         raise failure

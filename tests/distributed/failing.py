@@ -23,7 +23,8 @@ class Failing(Net):
         self.what, self.on = what, on
 
     def active_step(self, batch, batch_idx):
-        if rank() == self.on and self.what == "exception":
+        early = self.trainer.global_step == 0
+        if rank() == self.on and self.what == ("rehearsal" if early else "exception"):
             raise ArithmeticError("the model cannot count")
         logits = self(batch[0])
         return logits * torch.nan if rank() == self.on and self.what == "nan" else logits
@@ -35,6 +36,20 @@ def nan(on):
 
 def exception(on):
     fit_rounds(Failing("exception", on), lambda r: quiet(**OPTIONS), pool(Path("error")), margin(), rounds=1)
+
+
+def rehearsal(on):
+    """Known before the first step, on all ranks."""
+
+    def trainer(number):
+        made.append(quiet(**OPTIONS))
+        return made[-1]
+
+    made = []
+    try:
+        fit_rounds(Failing("rehearsal", on), trainer, pool(Path("early")), margin(), rounds=1)
+    finally:
+        note("steps", made[-1].global_step)
 
 
 def not_writable(on):
@@ -99,6 +114,7 @@ CAUGHT = {
     "nan_on_0": (nan, 0),
     "nan_on_1": (nan, 1),
     "exception_on_1": (exception, 1),
+    "rehearsal_on_1": (rehearsal, 1),
     "not_writable": (not_writable, 0),
     "waiting": (waiting, None),
 }

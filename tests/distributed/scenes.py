@@ -50,7 +50,8 @@ def scored_once(folder: Path, world_size: int, **trainer_options: Any) -> dict[s
 
         class Watched(Net):
             def active_step(self, batch, batch_idx):
-                self.seen += batch[0][:, 3].long().tolist()
+                if self.trainer.global_step:  # not in the rehearsal
+                    self.seen += batch[0][:, 3].long().tolist()
                 return self(batch[0])
 
         samples = blobs(12 + size)

@@ -39,6 +39,7 @@ def test_what_rank_0_finds_wrong_every_rank_is_told(caught, name):
         ("nan_on_0", 0, r"ValueError: The logits of samples \[\d+, .*\] are NaN or infinite"),
         ("nan_on_1", 1, r"ValueError: The logits of samples \[\d+, .*\] are NaN or infinite"),
         ("exception_on_1", 1, "ArithmeticError: the model cannot count"),
+        ("rehearsal_on_1", 1, "ArithmeticError: the model cannot count"),
     ],
 )
 def test_what_goes_wrong_on_one_rank_while_scoring_ends_both_with_the_message(caught, name, failed, message):
@@ -47,7 +48,11 @@ def test_what_goes_wrong_on_one_rank_while_scoring_ends_both_with_the_message(ca
     assert re.match(f"RuntimeError: Scoring failed on rank {failed}: {message}", other)
 
 
-@pytest.mark.parametrize("folder", ["nan", "error", "full", "few"])
+def test_what_goes_wrong_in_the_rehearsal_ends_both_before_the_first_step(caught):
+    assert [caught.notes(rank)["steps"] for rank in (0, 1)] == [0, 0]
+
+
+@pytest.mark.parametrize("folder", ["nan", "error", "early", "full", "few"])
 def test_nothing_was_asked_and_the_ledger_verifies(caught, folder):
     assert queries(caught.folder / folder) == {}
     assert Ledger(caught.folder / folder / "ledger.sqlite3").verify() in (1, 12)

@@ -34,8 +34,8 @@ class Slowed(Net):
         return super().training_step(batch, batch_idx)
 
     def active_step(self, batch, batch_idx):
-        if self.trainer.datamodule.state.last_round == 1:
-            self._at("scoring")
+        if self.trainer.datamodule.state.last_round == 1 and self.trainer.global_step:
+            self._at("scoring")  # not the rehearsal of it
         return self(batch[0])
 
 
