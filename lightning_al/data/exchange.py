@@ -17,8 +17,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_al.data.label_values import encode, parse_label, whole
 from lightning_al.data.state import ASKED, LABELED, POOL
-from lightning_al.data.targets import encode, parse_label, whole
 
 if TYPE_CHECKING:
     from lightning_al.data.book import LabelBook

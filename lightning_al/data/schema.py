@@ -41,7 +41,8 @@ TABLES = (
         rank     INTEGER,              -- place in the query, 0 first
         digest   TEXT NOT NULL         -- sha256 over the row before and this one
     )""",
-    "CREATE INDEX events_by_sample ON events (sample, seq)",
+    # of samples with ids, the index may change
+    "CREATE INDEX events_by_name ON events (coalesce(id, sample), seq)",
     # one row a round, with its measurements as JSON; written again when a round is trained again
     "CREATE TABLE rounds (round INTEGER PRIMARY KEY, at TEXT NOT NULL, row TEXT NOT NULL)",
     # the run that may write now
@@ -59,9 +60,10 @@ TABLES = (
         FROM events AS e
         JOIN (SELECT max(seq) AS seq FROM events GROUP BY coalesce(id, sample)) AS last ON e.seq = last.seq
         LEFT JOIN events AS a ON a.seq = (
-            SELECT max(seq) FROM events
-            WHERE sample = e.sample AND id IS e.id AND kind = 'asked' AND round = e.round AND seq <= e.seq
-        )
+            SELECT max(seq) FROM events  -- back in the pool or ignored, it is no longer an answer
+            WHERE coalesce(id, sample) = coalesce(e.id, e.sample) AND seq <= e.seq
+                  AND kind IN ('asked', 'undone', 'ignored')
+        ) AND a.kind = 'asked'
         WHERE e.kind <> 'undone'
         ORDER BY e.round, coalesce(a.rank, e.rank), e.seq""",
 )

@@ -129,7 +129,7 @@ def test_a_pytorch_lightning_trainer_with_our_data_module(tmp_path):
 
 def test_a_pytorch_lightning_trainer_with_our_callback_trains_nothing(tmp_path):
     # Older versions of that package refuse it in a way of their own, before we are asked.
-    with pytest.raises(Exception, match="import lightning as L|Expected a parent"):
+    with pytest.raises(Exception, match=r"import lightning as L|Expected a parent"):
         pl.Trainer(**OTHER, callbacks=[margin()]).fit(OtherNet(), train_dataloaders=DataLoader(blobs(), 4))
 
 

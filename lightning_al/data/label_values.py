@@ -1,0 +1,211 @@
+"""LABEL VALUES: what may be a label, how it is written down, and how a person's answer becomes one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "by_name",
+    "check_label",
+    "decode",
+    "encode",
+    "is_class",
+    "kind_of",
+    "parse_label",
+    "whole",
+]
+
+
+def encode(value: Any) -> str:
+    """A target as JSON text; arrays and tensors keep their shape and type.
+
+    Raises:
+        TypeError: If it is made of other things than numbers, text, lists, mappings and arrays.
+    """
+    return json.dumps(_plain(value), separators=(",", ":"))
+
+
+def decode(text: str) -> Any:
+    """What `encode` was given; arrays come back as tensors where torch has their type.
+
+    Example:
+        >>> decode(encode({"boxes": torch.tensor([[1.0, 2.0]]), "name": "cat"}))
+        {'boxes': tensor([[1., 2.]]), 'name': 'cat'}
+    """
+    return json.loads(text, object_hook=_array)
+
+
+def parse_label(text: str, class_names: Sequence[str] | None, template: Any) -> Any:
+    """The target a person meant: a class by name or number, a number, a list, or text.
+
+    Raises:
+        ValueError: If it is none of the classes, or text where the data set has numbers.
+
+    Example:
+        >>> parse_label("cat", ["cat", "dog"], 0), parse_label("1.5", None, None)
+        (0, 1.5)
+    """
+    value: Any = text
+    if not isinstance(template, str) and not _names_apply(class_names, template):
+        with suppress(ValueError):
+            value = json.loads(text)
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            raise ValueError(f"{text!r} is no label; leave it empty, or write into `skip`")
+        if isinstance(value, bool) and _is_numeric(template):
+            raise ValueError(f"{text!r} is no number, as the other targets are")
+    return check_label(value, class_names, template)
+
+
+def check_label(value: Any, class_names: Sequence[str] | None, template: Any) -> Any:
+    """A target as it goes into the ledger: a class as its number, or its name where the others are text.
+
+    Args:
+        value: What was given.
+        class_names: Names of the classes, or `None`.
+        template: One of the targets it will share a batch with; `None`: none is known.
+
+    Raises:
+        ValueError: If it is not of their kind.
+
+    Example:
+        >>> check_label("cat", ["cat", "dog"], 0), check_label(1, ["cat", "dog"], "cat")
+        (0, 'dog')
+    """
+    plain = value.item() if getattr(value, "ndim", 1) == 0 else value
+    if class_names is not None and _names_apply(class_names, template):
+        place = _class(plain, class_names)
+        return class_names[place] if isinstance(template, str) else place
+    if isinstance(template, str):
+        if not isinstance(plain, str):
+            raise ValueError(f"{plain!r} is no text, as the other targets are")
+    elif is_class(template):
+        number = _number(plain)
+        if number is None:
+            what = "number" if isinstance(plain, str) else "class"
+            raise ValueError(f"{plain!r} is no {what}: the other targets are whole numbers from 0 on")
+        return number
+    elif _is_numeric(template):
+        single = getattr(template, "ndim", 0) == 0
+        if isinstance(plain, str) or (single and not isinstance(plain, int | float)):
+            raise ValueError(f"{plain!r} is no number, as the other targets are")
+    return plain
+
+
+def kind_of(value: Any) -> Any:
+    """A template for labels that need only be text, or numbers, as `value` is."""
+    if isinstance(value, str):
+        return ""
+    return 0.0 if isinstance(value, int | float) else None
+
+
+def is_class(template: Any) -> bool:
+    """Whether targets are single whole numbers, to which no label must be cut down."""
+    if isinstance(template, Tensor):
+        return template.ndim == 0 and not template.dtype.is_floating_point
+    if isinstance(template, np.ndarray | np.generic):
+        return template.ndim == 0 and template.dtype.kind in "iu"
+    return isinstance(template, int)
+
+
+def whole(text: str) -> str:
+    """A whole number as it was before a spreadsheet gave it a decimal point.
+
+    Example:
+        >>> whole(" 7.0 "), whole("7.5"), whole("seven")
+        ('7', '7.5', 'seven')
+    """
+    text = text.strip()
+    digits, point, zeros = text.partition(".")
+    return digits if point and digits.isdecimal() and not zeros.strip("0") else text
+
+
+def by_name(names: Sequence[str]) -> dict[str, int]:
+    """The place of every name; outer spaces may be missing where that still means one name."""
+    bare = Counter(name.strip() for name in names)
+    loose = {name.strip(): place for place, name in enumerate(names) if bare[name.strip()] == 1}
+    return loose | {name: place for place, name in enumerate(names)}
+
+
+def _names_apply(class_names: Sequence[str] | None, template: Any) -> bool:
+    """Whether a target is one class: in a mask or a row of several, names tell only what its numbers mean."""
+    if isinstance(template, Tensor | np.ndarray | np.generic):
+        return class_names is not None and math.prod(template.shape) == 1
+    return class_names is not None and not isinstance(template, Mapping | tuple | list)
+
+
+def _is_numeric(template: Any) -> bool:
+    return isinstance(template, int | float | Tensor | np.ndarray | np.generic)
+
+
+@lru_cache(maxsize=8)
+def _places(class_names: tuple[str, ...]) -> dict[str, int]:
+    return by_name(class_names)
+
+
+def _class(value: Any, class_names: Sequence[str]) -> int:
+    if isinstance(value, str):
+        places = _places(tuple(str(name) for name in class_names))
+        for form in (value, value.strip(), whole(value)):
+            if form in places:
+                return places[form]
+        value = int(whole(value)) if whole(value).isdecimal() else value
+    number = _number(value)
+    if number is None or number >= len(class_names):
+        shown = ", ".join(
+            [*(repr(name) for name in class_names[:10]), *(["..."] if class_names[10:] else [])]
+        )
+        raise ValueError(
+            f"{value!r} is none of the classes [{shown}], the {len(class_names)} `class_names`; "
+            f"needed is a name, or a number from 0 to {len(class_names) - 1}"
+        )
+    return number
+
+
+def _number(value: Any) -> int | None:
+    """The class that a number means; 2.0 is 2."""
+    if not isinstance(value, int | float) or value < 0 or value != value // 1:
+        return None
+    return int(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind not in "biufc":
+        value = value.tolist()  # text and objects are no numbers to be kept as bytes
+    if isinstance(value, np.ndarray) and value.ndim:
+        value = value.astype(value.dtype.newbyteorder("="))
+        data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
+        return {"__array__": data, "dtype": value.dtype.str, "shape": list(value.shape)}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.item()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise TypeError(
+        f"A target of type {type(value).__name__} cannot be kept in the ledger; needed are numbers, "
+        "text, lists, mappings, arrays or tensors. Give one of these (a mask as an array, or its path)."
+    )
+
+
+def _array(value: dict[str, Any]) -> Any:
+    if "__array__" not in value:
+        return value
+    data = base64.b64decode(value["__array__"])
+    array = np.frombuffer(data, dtype=value["dtype"]).reshape(value["shape"]).copy()
+    return torch.from_numpy(array)
