@@ -15,29 +15,31 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from torch.utils.data import TensorDataset
 
 from lightning_al import ActiveDataModule
-from lightning_al.data.targets import decode
+from lightning_al.data.label_values import decode
 
-SIZE = 8
-DATA = TensorDataset(torch.arange(SIZE).float()[:, None], torch.arange(SIZE) % 3)
-SAMPLES = st.lists(st.integers(0, SIZE - 1), min_size=1, max_size=4, unique=True)
+SIZE, GROWN = 8, 11
+SAMPLES = st.runner().flatmap(
+    lambda run: st.lists(st.integers(0, run.model.size - 1), min_size=1, max_size=4, unique=True)
+)
 CLASSES = st.integers(0, 4)
 
 
-def oracle(indices):
+def oracle(samples):
     """Knows the even samples only."""
-    return [None if i % 2 else int(i) % 5 for i in indices]
+    return [None if i % 2 else int(i) % 5 for i in samples]
 
 
 class Model:
     """What should be the case, in plain Python."""
 
     def __init__(self, asked):
-        self.status = dict.fromkeys(range(SIZE), "pool")
+        self.size = SIZE
+        self.status = dict.fromkeys(range(GROWN), "pool")
         self.value, self.place, self.last_round, self.clock = {}, {}, 0, 0
         self.enter(asked, "asked", 0)
 
     def of(self, status):
-        found = [i for i in range(SIZE) if self.status[i] == status]
+        found = [i for i in range(self.size) if self.status[i] == status]
         return sorted(found, key=self.place.__getitem__) if status in ("labeled", "asked") else found
 
     def enter(self, indices, status, number):
@@ -72,19 +74,47 @@ class Model:
         self.place[i] = (-1, 99, self.tick())
 
 
+class Opened:
+    """A data module whose samples are in an order of its own; speaks of samples, not of places."""
+
+    def __init__(self, folder, order, ids):
+        self.order, self.place = order, {sample: place for place, sample in enumerate(order)}
+        samples = torch.tensor(order)
+        self.data = ActiveDataModule(
+            TensorDataset(samples.float()[:, None], samples % 3),
+            initial=[6, 1, 3], oracle=self.oracle, state_dir=folder / "run",
+            ids=[ids[i] for i in order] if ids else None,
+        )  # fmt: skip
+
+    def oracle(self, places):
+        return oracle(self.samples(places))
+
+    def samples(self, places):
+        return [self.order[place] for place in places]
+
+    def places(self, samples):
+        return [self.place[sample] for sample in samples]
+
+
 class Labels(RuleBasedStateMachine):
+    ids = None
+
     def __init__(self):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.written = False
 
-    def module(self):
-        return ActiveDataModule(DATA, initial=[6, 1, 3], oracle=oracle, state_dir=self.folder / "run")
+    def open(self, order):
+        return Opened(self.folder, order, self.ids)
 
     @initialize()
     def begin(self):
-        self.data, self.other = self.module(), self.module()
+        self.now, self.other = self.open(list(range(SIZE))), self.open(list(range(SIZE)))
         self.model = Model([6, 1, 3])
+
+    @property
+    def data(self):
+        return self.now.data
 
     def teardown(self):
         shutil.rmtree(self.folder)
@@ -109,27 +139,29 @@ class Labels(RuleBasedStateMachine):
     def label(self, indices, value, overwrite):
         allowed = overwrite or not self.those(indices, "labeled")
         values = [(value + i) % 5 for i in indices]
-        if self.change(lambda: self.data.label(indices, values, overwrite=overwrite), allowed):
+        if self.change(
+            lambda: self.data.label(self.now.places(indices), values, overwrite=overwrite), allowed
+        ):
             for i, v in zip(indices, values, strict=True):
                 self.model.label(i, v)
 
     @rule(indices=SAMPLES)
     def label_from_the_data_set(self, indices):
         allowed = not self.those(indices, "labeled")
-        if self.change(lambda: self.data.label(torch.tensor(indices)), allowed):
+        if self.change(lambda: self.data.label(torch.tensor(self.now.places(indices))), allowed):
             for i in indices:
                 self.model.label(i, i % 3)
 
     @rule(indices=SAMPLES)
     def unlabel(self, indices):
-        if self.change(lambda: self.data.unlabel(indices), not self.those(indices, "pool")):
+        if self.change(lambda: self.data.unlabel(self.now.places(indices)), not self.those(indices, "pool")):
             for i in indices:
                 self.model.drop(i, "pool")
 
     @rule(indices=SAMPLES)
     def ignore(self, indices):
         allowed = not self.those(indices, "labeled", "ignored")
-        if self.change(lambda: self.data.ignore(np.array(indices)), allowed):
+        if self.change(lambda: self.data.ignore(np.array(self.now.places(indices))), allowed):
             for i in indices:
                 self.model.drop(i, "ignored")
 
@@ -137,14 +169,14 @@ class Labels(RuleBasedStateMachine):
     def ask(self, indices):
         allowed = not self.those(indices, "labeled", "ignored", "asked")
         numbers = []
-        if self.change(lambda: numbers.append(self.data.ask(indices)), allowed):
+        if self.change(lambda: numbers.append(self.data.ask(self.now.places(indices))), allowed):
             assert numbers == [self.model.ask(indices)]
 
     @rule(indices=SAMPLES, value=CLASSES)
     def another_process_writes(self, indices, value):
         free = self.those(indices, "pool", "asked", "ignored")
         if free:
-            self.other.label(free, [value] * len(free), who="someone else")
+            self.other.data.label(self.other.places(free), [value] * len(free), who="someone else")
             self.written = True
             for i in free:
                 self.model.label(i, value)
@@ -152,13 +184,13 @@ class Labels(RuleBasedStateMachine):
     @rule(index=st.integers(0, SIZE - 1))
     def another_process_takes_back(self, index):
         if self.those([index], "labeled", "asked", "ignored"):
-            self.other.unlabel([index])
+            self.other.data.unlabel(self.other.places([index]))
             self.written = True
             self.model.drop(index, "pool")
 
     @rule()
     def reopen(self):
-        self.data = self.module()
+        self.now = self.open(self.now.order)
 
     @precondition(lambda self: self.written)
     @rule()
@@ -174,9 +206,13 @@ class Labels(RuleBasedStateMachine):
             "labeled": data.labeled_indices, "asked": data.asked_indices,
             "pool": data.pool_indices, "ignored": data.ignored_indices,
         }  # fmt: skip
-        assert {status: rows.tolist() for status, rows in found.items()} == {s: model.of(s) for s in found}
-        assert sorted(i for rows in found.values() for i in rows) == list(range(SIZE))
-        assert {i: data.state.target(i) for i in found["labeled"].tolist()} == model.value
+        names = {status: self.now.samples(rows) for status, rows in found.items()}
+        for status in ("pool", "ignored"):
+            assert (np.diff(found[status]) > 0).all()
+            names[status].sort()
+        assert names == {status: model.of(status) for status in found}
+        assert sorted(i for rows in names.values() for i in rows) == sorted(self.now.order)
+        assert {self.now.order[i]: data.state.target(i) for i in found["labeled"]} == model.value
         assert data.state.last_round == model.last_round
         seen = dict(self.training_sees(data))
         assert seen == model.value
@@ -193,14 +229,52 @@ class Labels(RuleBasedStateMachine):
         data, model = self.data, self.model
         assert data.ledger.verify() == data.ledger.last()[0] == data.state.seq
         with closing(sqlite3.connect(data.ledger.path)) as db:
-            rows = db.execute("SELECT sample, status, value, round FROM state").fetchall()
+            rows = db.execute("SELECT sample, id, status, value, round, rank FROM state").fetchall()
+        if self.ids:
+            rows = [(self.ids.index(name), *rest) for _, name, *rest in rows]
+        else:
+            rows = [(sample, *rest) for sample, _, *rest in rows]
         now = {i: status for i, status in model.status.items() if status != "pool"}
-        assert {sample: status for sample, status, _, _ in rows} == now
-        assert {s: decode(v) for s, status, v, _ in rows if status == "labeled"} == model.value
-        rounds = {s: number for s, status, _, number in rows if status in ("labeled", "asked")}
-        assert rounds == {i: model.place[i][0] for i in rounds}
-        assert self.module().state.digest() == data.state.digest()
+        assert {sample: status for sample, status, *_ in rows} == now
+        assert {s: decode(v) for s, status, v, *_ in rows if status == "labeled"} == model.value
+        asked = {s: (number, rank) for s, status, _, number, rank in rows if status in ("labeled", "asked")}
+        places = {i: model.place[i][:2] for i in asked}
+        assert asked == {i: (number, None if rank == 99 else rank) for i, (number, rank) in places.items()}
+        assert self.open(self.now.order).data.state.digest() == data.state.digest()
+
+
+class MovedLabels(Labels):
+    """The same with ids, while the data set changes its order and grows; labels follow ids."""
+
+    ids = tuple(str(GROWN - 1 - i) for i in range(GROWN))  # like places, but never a sample's own
+
+    @precondition(lambda self: self.written)
+    @rule(random=st.randoms(use_true_random=False), other=st.booleans())
+    def reopen_in_another_order(self, random, other):
+        order = random.sample(self.now.order, len(self.now.order))
+        if other:
+            self.other = self.open(order)
+        else:
+            self.now = self.open(order)
+
+    @precondition(lambda self: self.written)
+    @rule()
+    def reopen_in_the_first_order(self):
+        self.now = self.open(list(range(self.model.size)))
+
+    @precondition(lambda self: self.written and self.model.size < GROWN)
+    @rule(random=st.randoms(use_true_random=False), everywhere=st.booleans())
+    def reopen_grown(self, random, everywhere):
+        size = self.model.size + 1
+        tail = list(range(SIZE, size))
+        first = [i for i in self.now.order if i < SIZE]
+        order = first + random.sample(tail, len(tail))
+        if everywhere:
+            order = random.sample(order, len(order))
+        self.now, self.other, self.model.size = self.open(order), self.open(order), size
 
 
 TestLabels = Labels.TestCase
 TestLabels.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestMovedLabels = MovedLabels.TestCase
+TestMovedLabels.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)

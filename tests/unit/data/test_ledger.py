@@ -121,6 +121,33 @@ def test_a_label_shows_the_score_and_rank_it_was_asked_for_with(ledger):
     assert rows == [(4, "labeled", 0.5, 0), (2, "labeled", 0.5, 1), (7, "asked", 0.5, 2)]
 
 
+def test_the_view_knows_what_asked_for_a_sample_wherever_it_has_moved_since(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    ledger.create({}, [Event("asked", 0, id="a", round=1, rank=3, score=0.5, strategy="mine")])
+    ledger.append([Event("labeled", 5, id="a", value="1", round=1)])
+    with closing(sqlite3.connect(ledger.path)) as db:
+        rows = db.execute("SELECT id, status, strategy, score, rank FROM state").fetchall()
+    assert rows == [("a", "labeled", "mine", 0.5, 3)]
+
+
+@pytest.mark.parametrize("kind", ["undone", "ignored"])
+def test_a_query_that_was_taken_back_did_not_ask_for_a_later_label(ledger, kind):
+    ledger.append([Event(kind, 7), Event("labeled", 7, value="2", round=1)])
+    with closing(sqlite3.connect(ledger.path)) as db:
+        rows = db.execute("SELECT status, score, rank FROM state WHERE sample = 7").fetchall()
+    assert rows == [("labeled", None, None)]
+
+
+def test_the_view_of_a_large_ledger_is_quick(ledger):
+    ledger.append([Event("asked", i, id=f"s{i}", round=2, rank=i) for i in range(20_000)])
+    ledger.append([Event("labeled", i, id=f"s{i}", value="0", round=2) for i in range(20_000)])
+    with closing(sqlite3.connect(ledger.path)) as db:
+        plan = str(db.execute("EXPLAIN QUERY PLAN SELECT * FROM state").fetchall())
+        rows = db.execute("SELECT count(*) FROM state WHERE rank IS NOT NULL AND id IS NOT NULL").fetchall()
+    assert rows == [(20_000,)]
+    assert "SEARCH events USING" in plan  # one look-up a sample, not a walk through all events
+
+
 def test_scores_that_are_not_finite_keep_the_chain_whole(ledger):
     scores = [float("nan"), float("inf"), float("-inf")]
     ledger.append([Event("asked", i, score=score) for i, score in enumerate(scores)])
