@@ -156,7 +156,7 @@ class _Driver:
         trainer = self._trainer(number)
         callback = self.active.for_round(
             asks=not data.repeats_round and self._can_ask(number),
-            drawn=self.active.restart == "redraw" and not isinstance(self.model, L.LightningModule),
+            drawn=self.active.restart == "redraw" and not isinstance(self.model, torch.nn.Module),
         )
         trainer.callbacks.append(callback)  # type: ignore[attr-defined]
         module = self._module(number)
@@ -179,10 +179,9 @@ class _Driver:
         return trainer
 
     def _module(self, number: int) -> L.LightningModule:
-        if isinstance(self.model, L.LightningModule):
-            return self.model
         if isinstance(self.model, torch.nn.Module):
             check_module(self.model)
+            return self.model  # type: ignore[return-value]  # perhaps compiled, which `fit` takes too
         drawn = number if self.active.restart == "redraw" else 0
         module = self.model(derive_seed(self.data.seed, "weights", drawn))
         check_module(module)

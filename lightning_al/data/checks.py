@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_al.data.initial import as_indices
 
-__all__ = ["check_lightning", "check_map_style", "check_options", "check_positive", "check_trainable"]
+__all__ = [
+    "check_lightning",
+    "check_loader_options",
+    "check_map_style",
+    "check_no_other",
+    "check_options",
+    "check_positive",
+    "check_trainable",
+]
 
 
 def check_lightning(trainer: Any) -> None:
@@ -30,6 +38,7 @@ def check_map_style(**sets: Any) -> None:
     for name, dataset in sets.items():
         if dataset is None and name != "train_set":
             continue
+        check_no_other(**{name: dataset})
         has = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
         if isinstance(dataset, IterableDataset) or not has:
             raise TypeError(
@@ -54,6 +63,36 @@ def check_positive(**values: Any) -> None:
             raise ValueError(f"`{name}` is {value}; it must be at least 1.")
 
 
+def check_no_other(**sets: Any) -> None:
+    """Refuse what is close to a data set, but is none."""
+    for name, dataset in sets.items():
+        if isinstance(dataset, Mapping | DataLoader) or hasattr(dataset, "iloc"):
+            raise TypeError(
+                f"`{name}` is a {type(dataset).__name__}; needed is a data set, whose `[0]` is its first "
+                f"sample. {_how_to_list(dataset)}"
+            )
+
+
+def _how_to_list(dataset: Any) -> str:
+    if isinstance(dataset, DataLoader):
+        return "Pass the loader's `.dataset`, or use `ActiveDataModule.from_dataloaders(train, val, test)`."
+    if isinstance(dataset, Mapping):
+        return "Pass one of its values if these are data sets, or a list with one mapping a sample."
+    return 'Pass its rows: `frame.to_dict("records")`.'
+
+
+def check_loader_options(options: Mapping[str, Any]) -> None:
+    """Refuse what would take it out of our hands which samples a loader gives."""
+    ours = {"dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "collate_fn", "drop_last"}
+    bad = sorted(ours & set(options))
+    if bad:
+        raise ValueError(
+            f"`loader_options` holds {bad}, but which samples make a batch is for the data module to say. "
+            "Leave them out; `batch_size`, `collate_fn` and `drop_last` are arguments of its own, and "
+            "training is always shuffled."
+        )
+
+
 def check_options(
     size: int,
     *,
@@ -65,6 +104,11 @@ def check_options(
     initial_balanced: bool,
 ) -> None:
     """Refuse options that contradict each other or the data set."""
+    if isinstance(initial, bool | np.bool_ | float | str) or initial is None:
+        raise TypeError(
+            f"`initial` is {initial!r}; needed is how many samples (a whole number) or which (indices). "
+            "For a share, write `initial=len(train_set) // 10`."
+        )
     if isinstance(initial, int | np.integer):
         if not 0 <= initial <= size:
             raise ValueError(

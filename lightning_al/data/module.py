@@ -20,7 +20,9 @@ from lightning_al.data.batches import Blocks, TrainBatches
 from lightning_al.data.book import LabelBook
 from lightning_al.data.checks import (
     check_lightning,
+    check_loader_options,
     check_map_style,
+    check_no_other,
     check_options,
     check_positive,
     check_trainable,
@@ -122,6 +124,9 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
     ) -> None:
         super().__init__()
         check_map_style(train_set=train_set, query_view=query_view, unlabeled_set=unlabeled_set)
+        check_no_other(val_set=val_set, test_set=test_set)
+        check_loader_options(loader_options or {})
+        derive_seed(seed)  # refuses what is none
         check_positive(
             batch_size=batch_size, pool_batch_size=pool_batch_size, steps_per_epoch=steps_per_epoch,
             last_rounds=last_rounds,
@@ -173,7 +178,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
             ValueError: If the train loader has what cannot be taken over; the message names it.
         """
         source = Source(datamodule)
-        self = cls(**{**settings_of(source.train_dataloader()), **options})
+        self = cls(**settings_of(source.train_dataloader(), options))
         self._source = source
         source.lend_hooks(self)
         self._show_loaders()
@@ -194,7 +199,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         Raises:
             ValueError: If `train` has what cannot be taken over; the message names it.
         """
-        self = cls(**{**settings_of(train), **options})
+        self = cls(**settings_of(train, options))
         self._source = Source(None, val=val, test=test)
         self._show_loaders()
         return self

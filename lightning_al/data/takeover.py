@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -86,8 +87,8 @@ class Source:
         return is_overridden("test_dataloader", self.datamodule)
 
 
-def settings_of(loader: Any) -> dict[str, Any]:
-    """Arguments of `ActiveDataModule` that make loaders like this one.
+def settings_of(loader: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Arguments of `ActiveDataModule` that make loaders like this one; those `given` win.
 
     Raises:
         ValueError: If it has what cannot be taken over; the message names it.
@@ -103,7 +104,10 @@ def settings_of(loader: Any) -> dict[str, Any]:
         for name, default in _OPTIONS.items()
         if getattr(loader, name, default) != default
     }
-    return {
+    given = given or {}
+    if given.get("num_workers", loader.num_workers) == 0:  # torch refuses what is of no use then
+        options = {name: value for name, value in options.items() if name == "worker_init_fn"}
+    found = {
         "train_set": loader.dataset,
         "batch_size": loader.batch_size,
         "collate_fn": None if loader.collate_fn is default_collate else loader.collate_fn,
@@ -112,6 +116,7 @@ def settings_of(loader: Any) -> dict[str, Any]:
         "drop_last": loader.drop_last,
         "loader_options": options,
     }
+    return {**found, **given}
 
 
 def _problem(loader: Any) -> str | None:

@@ -216,3 +216,16 @@ def test_averaged_weights_on_one_trainer_are_refused_before_training(tmp_path, a
         quiet(callbacks=[average(), margin()]).fit(module, datamodule=pool(tmp_path))
     assert module.begun == []
     assert queries(tmp_path) == {}
+
+
+class Silent(Net):
+    """Without `self.log`, which torch cannot trace."""
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+
+def test_rounds_of_a_compiled_module(tmp_path):
+    module = torch.compile(Silent(), backend="eager")
+    history = fit_rounds(module, lambda r: quiet(), pool(tmp_path), margin(), rounds=1)
+    assert history.column("labeled") == [12, 20]

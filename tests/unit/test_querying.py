@@ -3,11 +3,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_al import ActiveDataModule, query
 from lightning_al import acquisition as acq
 from lightning_al.acquisition import Selection
+from lightning_al.randomness import generator_for
 
 ROWS = TensorDataset(torch.arange(20).float()[:, None], torch.arange(20) % 2)
 
@@ -119,3 +120,107 @@ def test_module_and_data_module_get_their_trainers_back(data, trainer):
     query(module, data, acq.Margin(), 2, trainer=trainer)
     assert module._trainer is None
     assert data.trainer is None
+
+
+class Augmenting(L.LightningDataModule):
+    """Asks its own Trainer what it is doing."""
+
+    def train_dataloader(self):
+        return DataLoader(ROWS, 4)
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return [batch[0] + 1000 if self.trainer.training else batch[0], *batch[1:]]
+
+
+def test_hooks_of_a_data_module_that_was_taken_over_know_the_trainer(trainer, tmp_path):
+    source = Augmenting()
+    data = ActiveDataModule.from_datamodule(source, initial=[0, 3], state_dir=tmp_path)
+    source.trainer = own = L.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", devices=1)
+    assert query(Net(), data, acq.Margin(), 3, trainer=trainer).indices.tolist() == [1, 2, 4]
+    assert source.trainer is own
+
+
+class Kinds(Net):
+    """Which kind of numbers it computes with."""
+
+    def __init__(self):
+        super().__init__()
+        self.head.weight.data.add_(torch.tensor([[1e-7], [0.0]]))  # bfloat16 has no such number
+        self.register_buffer("offset", torch.tensor([1 / 3]))
+        self.kinds = set()
+
+    def forward(self, x):
+        self.kinds.add((x.dtype, self.head.weight.dtype, self.offset.dtype))
+        return self.head(x)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-true", torch.bfloat16)])
+def test_a_trainers_precision_is_the_models_for_the_block_only(data, precision, dtype):
+    module = Kinds()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    kept = [parameter.data_ptr() for parameter in module.parameters()]
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, precision=precision, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False,
+    )  # fmt: skip
+    assert query(module, data, acq.Margin(), 3, trainer=trainer).indices.tolist() == [1, 2, 4]
+    assert module.kinds == {(dtype, dtype, dtype)}
+    assert module.dtype == torch.float32
+    assert [parameter.data_ptr() for parameter in module.parameters()] == kept
+    for name, value in module.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_that_a_fit_left_in_another_precision_is_asked_in_it(data, dtype):
+    module = Kinds().to(dtype)
+    assert query(module, data, acq.Margin(), 3).indices.tolist() == [1, 2, 4]
+    assert module.kinds == {(dtype, dtype, dtype)}
+    assert module.dtype == module.head.weight.dtype == dtype
+
+
+class Watching(acq.Margin):
+    """Notes the generator that it may draw from."""
+
+    def select(self, pool, query_size, *, labeled, generator):
+        self._seed = generator.initial_seed()
+        return super().select(pool, query_size, labeled=labeled, generator=generator)
+
+
+def test_every_query_draws_by_the_number_that_it_will_have(tmp_path, trainer):
+    data = ActiveDataModule(ROWS, initial=0, state_dir=tmp_path)
+    for number in range(3):
+        strategy = Watching()
+        query(Net(), data, strategy, 3, trainer=trainer, commit=True)
+        assert data.state.last_round == number
+        assert strategy._seed == generator_for(0, "selection", number).initial_seed()
+
+
+class Configured(L.LightningModule):
+    """Has no layers before `configure_model`."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = None
+
+    def configure_model(self):
+        assert self.trainer is not None
+        if self.head is None:
+            self.head = Net().head
+
+    def forward(self, x):
+        return self.head(x)
+
+
+def test_a_model_that_is_yet_to_be_made(data, trainer):
+    module = Configured()
+    for _ in range(2):
+        assert query(module, data, acq.Margin(), 3, trainer=trainer).indices.tolist() == [1, 2, 4]
+
+
+def test_a_compiled_module(data, trainer):
+    module = torch.compile(Net(), backend="eager")
+    assert query(module, data, acq.Margin(), 3, trainer=trainer).indices.tolist() == [1, 2, 4]
+    with pytest.raises(TypeError, match=r"The model is a torch.OptimizedModule; needed is"):
+        query(torch.compile(nn.Linear(1, 2), backend="eager"), data, acq.Margin(), 3, trainer=trainer)

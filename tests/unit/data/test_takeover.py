@@ -129,3 +129,23 @@ def test_what_cannot_be_taken_over_is_named(what):
 
     with pytest.raises(ValueError, match=words):
         ActiveDataModule.from_datamodule(Module(), initial=4)
+
+
+@pytest.mark.parametrize("way", ["loaders", "module"])
+def test_without_workers_their_settings_are_left_out(way):
+    train = DataLoader(
+        DATA, 4, num_workers=2, persistent_workers=True, prefetch_factor=3, timeout=7,
+        multiprocessing_context="fork",
+    )  # fmt: skip
+
+    class Module(L.LightningDataModule):
+        def train_dataloader(self):
+            return train
+
+    if way == "loaders":
+        data = ActiveDataModule.from_dataloaders(train, initial=4, num_workers=0)
+    else:
+        data = ActiveDataModule.from_datamodule(Module(), initial=4, num_workers=0)
+    loader = data.train_dataloader()
+    assert (loader.num_workers, loader.prefetch_factor, loader.persistent_workers) == (0, None, False)
+    assert len(next(iter(loader))[0]) == 4
