@@ -316,6 +316,19 @@ def test_a_changed_answer_in_a_file_that_still_waits_is_refused(make):
         data.answer()
 
 
+def test_a_file_that_nothing_waits_in_is_left_alone(make):
+    """A label corrected since then is not held against the answer in it."""
+    data = make(initial=0)
+    data.ask([7, 5])
+    fill(data.state_dir / "query_0.csv", {7: "1", 5: "1"})
+    data.answer()
+    data.label([7], [2], overwrite=True)
+    data.ask([9])
+    data.answer()
+    assert data.state.target(7) == 2
+    assert data.asked_indices.tolist() == [9]
+
+
 def test_a_file_that_cannot_be_read_is_not_put_aside(make):
     data = make(initial=0)
     data.ask([7, 5])
