@@ -21,7 +21,7 @@ from lightning_al.callbacks.weights import Restart, StoredWeights, best_weights
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.agreement import agree
 from lightning_al.data.checks import check_lightning, check_positive
-from lightning_al.data.exchange import query_path
+from lightning_al.data.exchange import place_of_answers
 from lightning_al.inference.scoring import rehearse
 from lightning_al.querying import Query, check_acquisition, choose
 from lightning_al.randomness import derive_seed
@@ -133,7 +133,8 @@ class ActiveLearning(L.Callback):
         self._check_trainer(trainer)
         if not self._driven:
             self._rearm(trainer, pl_module)
-        agree(lambda: self._check_record(data))
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            agree(lambda: self._check_record(data))
         # Last of all callbacks: after averaged weights are in place and the best checkpoint is written.
         # A new list, since Lightning is walking through the old one.
         others = [c for c in trainer.callbacks if c is not self]  # type: ignore[attr-defined]
@@ -269,7 +270,7 @@ class ActiveLearning(L.Callback):
             why = "the pool is empty" if not len(data.pool_indices) else "the budget is spent"
             return f"{said}; {why}"
         if waiting and data.oracle == "people":
-            where = query_path(data.book)
+            where = place_of_answers(data.book)
             return f"{said}; {waiting} wait: fill in the column `label` of {where}, then fit again"
         if waiting:
             return f"{said}; {waiting} wait for the oracle; fit again when it has them"

@@ -23,6 +23,7 @@ def test_fast_dev_run_asks_for_nothing(tmp_path, oracle):
     assert queries(tmp_path) == {}
     assert len(History.of(data)) == 0
     assert not (tmp_path / "initial_weights.pt").exists()
+    assert "strategy" not in data.ledger.meta()
 
 
 def test_fast_dev_run_of_rounds_leaves_all_to_the_real_run(tmp_path):
