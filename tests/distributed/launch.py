@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -12,7 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
+
 TESTS = Path(__file__).parents[1]
+
+
+@atexit.register
+def _close() -> None:
+    """Lightning leaves a gloo group open, whose threads now and then abort the interpreter's exit."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @dataclass
