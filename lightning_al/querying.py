@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from lightning_al.acquisition.base import Acquisition, Selection
+from lightning_al.acquisition.base import Acquisition, ScoreAcquisition, Selection
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.agreement import agree, shared
 from lightning_al.data.checks import check_lightning, check_positive
@@ -186,6 +186,15 @@ def check_acquisition(acquisition: Any) -> None:
         hint = " Call it: `Margin()`." if isinstance(acquisition, type) else ""
         raise TypeError(
             f"The strategy is {acquisition!r}; needed is an `Acquisition`, such as `Margin()`.{hint}"
+        )
+    name, needs = type(acquisition).__name__, acquisition.needs
+    if not isinstance(needs, tuple | list):
+        raise ValueError(f'`{name}.needs` is {needs!r}; needed is a tuple of names, such as `("probs",)`.')
+    scores = isinstance(acquisition, ScoreAcquisition)
+    if scores and not needs and type(acquisition).summarize is ScoreAcquisition.summarize:
+        raise ValueError(
+            f"`{name}.needs` is empty, so its `score` would be given nothing. Name what it reads of the "
+            f"model's outputs: {list(FIELDS)}."
         )
     unknown = [name for name in acquisition.needs if name not in FIELDS]
     if unknown:

@@ -129,7 +129,7 @@ class _Driver:
                 trainer = self._run_round(number)
             data.open()
             if trainer.fast_dev_run:  # type: ignore[attr-defined]
-                rank_zero_info("fast_dev_run: one round was tried, nothing of it was recorded")
+                rank_zero_info("fast_dev_run: one round was tried; no query of it was recorded")
                 break
         return History([self.rows[n] for n in sorted(self.rows)], waiting=len(data.asked_indices))
 

@@ -197,7 +197,7 @@ class ActiveLearning(L.Callback):
         self, trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule, count: int
     ) -> Query:
         weights: AbstractContextManager[None] = nullcontext()
-        if self.score_with == "best":
+        if self.score_with == "best" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             weights = best_weights(trainer, module)
         with weights:
             return choose(
@@ -210,7 +210,7 @@ class ActiveLearning(L.Callback):
         count = self.num_to_ask(data)
         if count and self._asks:
             found = self._choose(trainer, module, data, count)
-            rank_zero_info(f"fast_dev_run: would ask for {len(found)} samples; nothing was recorded")
+            rank_zero_info(f"fast_dev_run: would ask for {len(found)} samples; no query was recorded")
 
     def _ask(self, trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule, count: int) -> None:
         found = self._choose(trainer, module, data, count)

@@ -18,7 +18,7 @@ import numpy as np
 import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 
-from lightning_al.data.identity import Identity
+from lightning_al.data.identity import Identity, renamed
 from lightning_al.data.initial import as_indices, listed_targets
 from lightning_al.data.label_values import encode
 from lightning_al.data.ledger import Ledger, LedgerError
@@ -163,13 +163,21 @@ class LabelBook:
                 "on_existing='error' refuses."
             )
             if self.accept_changes:
-                self.ledger.set_meta(**self.identity.record())
+                self._accept()
         elif not self._on_disk():
             self._create()
         self.attached = True
         state, ledger = self.state, self.ledger
         if ledger.last()[0] != state.seq:  # another process wrote since
             state.apply(ledger.events(after=state.seq), self.identity.places(self.state_dir))
+
+    def _accept(self) -> None:
+        """Record the data set as it is now; samples that have a name by now are entered again under it."""
+        ids = self.samples.ids
+        if ids is not None and not str(self.ledger.meta()["fingerprint"]).startswith("ids:"):
+            self.ledger.append(renamed(self.ledger.events(), self.state, ids))
+            self._state = None
+        self.ledger.set_meta(**self.identity.record())
 
     def _create(self) -> None:
         if self.state_dir is None:

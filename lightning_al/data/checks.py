@@ -152,7 +152,8 @@ def check_trainable(labels: int, world_size: int) -> None:
         raise RuntimeError(
             "There is no labelled sample to train on. Give a first set: `initial=20` (drawn at random) or "
             "`initial=[...]`, `data.label(indices, targets)`, or let a strategy that needs no labels "
-            "choose it: `query(model, data, acquisition, 20, commit=True)`."
+            "choose it: `query(model, data, acquisition, 20, commit=True)`. With `last_rounds`, the newest "
+            "rounds must hold a label."
         )
     if labels < world_size:
         raise RuntimeError(

@@ -11,7 +11,6 @@ import io
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -67,13 +66,32 @@ def query_files(book: LabelBook) -> dict[Path, set[int]]:
 
 
 def _held(book: LabelBook, path: Path) -> set[int]:
-    held = set()
-    for _, row in _table(path):
-        with suppress(ValueError):
+    held, problems = set(), []
+    for line, row in _table(path):
+        try:
             index = _index_of(row, book.samples)
-            if _of_its_query(book, row, index):
-                held.add(index)
+        except ValueError as error:
+            if _is_filled(row):  # an answer whose sample cannot be told must not be put aside
+                problems.append(f"line {line}: {error}")
+            continue
+        if _of_its_query(book, row, index):
+            held.add(index)
+    if problems:
+        raise _refusal(path, problems)
     return held
+
+
+def _is_filled(row: Row) -> bool:
+    return bool(row["label"].strip() or row.get("skip", "").strip())
+
+
+def _refusal(path: Path, problems: list[str]) -> ValueError:
+    shown = "\n  ".join(problems[:_SHOWN_PROBLEMS])
+    return ValueError(
+        f"{path} was not read, no label was taken over:\n  {shown}\nMend these lines and run "
+        "again; `import_labels(overwrite=True)` lets a new answer win over a label on record. (Spreadsheets "
+        "turn an id such as 00123 into 123: read and write that column as text.)"
+    )
 
 
 def _of_its_query(book: LabelBook, row: Row, index: int) -> bool:
@@ -158,28 +176,48 @@ def collect(book: LabelBook, path: Path, *, overwrite: bool = False, of_its_quer
         book: Ledger and state.
         path: The file.
         overwrite: Let a changed answer correct a label.
-        of_its_query: Pass over rows of another query than the one their sample is in now.
+        of_its_query: Read automatically: pass over rows of another query than the one their sample is in
+            now, and answers that were read before and have been corrected since.
 
     Raises:
         ValueError: If a row is wrong; the message names every one.
     """
     answers, problems = Answers(), []
+    earlier = _earlier_values(book) if of_its_query else {}
     for line, row in _table(path):
-        if not row["label"].strip() and not row.get("skip", "").strip():
+        if not _is_filled(row):
             continue
         try:
             index = _index_of(row, book.samples)
-            if not of_its_query or _of_its_query(book, row, index):
-                _collect_row(book, index, row, answers, overwrite)
+            if of_its_query and (not _of_its_query(book, row, index) or _was_read(book, row, index, earlier)):
+                continue
+            _collect_row(book, index, row, answers, overwrite)
         except ValueError as error:
             problems.append(f"line {line}: {error}")
     if problems:
-        shown = "\n  ".join(problems[:_SHOWN_PROBLEMS])
-        raise ValueError(
-            f"{path} was not read, no label was taken over:\n  {shown}\nMend these lines and run "
-            "again; `import_labels(overwrite=True)` lets a new answer win over a label on record."
-        )
+        raise _refusal(path, problems)
     return answers
+
+
+def _earlier_values(book: LabelBook) -> dict[int, set[str | None]]:
+    """All values that labelled samples ever had."""
+    place = book.identity.places(book.state_dir)
+    values: dict[int, set[str | None]] = {}
+    for _, event in book.ledger.events():
+        if event.kind in ("labeled", "relabeled"):
+            values.setdefault(place(event), set()).add(event.value)
+    return values
+
+
+def _was_read(book: LabelBook, row: Row, index: int, earlier: dict[int, set[str | None]]) -> bool:
+    """Whether a row says what is, or was, on record: a correction by other ways is not argued with."""
+    if book.state.status[index] != LABELED:
+        return False
+    samples, text = book.samples, row["label"].strip()
+    if not text:
+        return True
+    value = parse_label(text, samples.class_names, samples.template_for(index, book.state, {}))
+    return encode(value) in earlier.get(index, ())
 
 
 def _collect_row(book: LabelBook, index: int, row: Row, answers: Answers, overwrite: bool) -> None:

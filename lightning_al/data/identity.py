@@ -5,7 +5,8 @@ recorded when the ledger is made -> compared whenever it is opened again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from lightning_al.data.initial import as_indices
 from lightning_al.data.ledger import LedgerError
 from lightning_al.data.samples import Samples
 from lightning_al.data.schema import Event
-from lightning_al.data.state import Indices
+from lightning_al.data.state import ASKED, IGNORED, LABELED, UNRANKED, Indices, PoolState
 
-__all__ = ["Identity"]
+__all__ = ["Identity", "renamed"]
 
 
 class Identity:
@@ -88,7 +89,12 @@ class Identity:
         size, index_of = len(self.samples), self.samples.index_of
 
         def place(event: Event) -> int:
-            named = self.samples.ids is not None and event.id is not None
+            named = event.id is not None
+            if named and self.samples.ids is None:
+                raise LedgerError(
+                    f"The ledger in {where} knows its samples by id, such as {event.id!r}, but this run has "
+                    "no `ids`, so whose label is whose cannot be told. Pass the same `ids` again."
+                )
             index = index_of.get(str(event.id), -1) if named else event.sample
             if 0 <= index < size:
                 return index
@@ -102,6 +108,30 @@ class Identity:
         return place
 
 
+def renamed(events: Iterable[tuple[int, Event]], state: PoolState, ids: Sequence[str]) -> list[Event]:
+    """Events that take back what was said of samples without a name and say it again under their ids."""
+    asked: dict[int, Event] = {}
+    said: dict[int, Event] = {}
+    for _, event in events:
+        (asked if event.kind == "asked" else said)[event.sample] = event
+    again: list[Event] = []
+    for index in np.concatenate([state.indices(status) for status in (LABELED, ASKED, IGNORED)]).tolist():
+        again.append(Event("undone", index, who="named"))
+        number, name = int(state.round[index]), ids[index]
+        if index in asked and asked[index].round == number:
+            again.append(replace(asked[index], id=name))
+        if state.status[index] != ASKED:
+            kind = "ignored" if state.status[index] == IGNORED else "labeled"
+            rank = int(state.rank[index])
+            again.append(
+                replace(said[index], kind=kind, id=name, round=None if number < 0 else number,
+                        rank=None if rank == UNRANKED else rank)
+            )  # fmt: skip
+    return again
+
+
 def _may_be_same(then: Any, now: Any) -> bool:
     """Augmented items and moved ids cannot be compared by content; ids are looked up instead."""
-    return "length" in (then, now) or (then.startswith("ids:") and now.startswith("ids:"))
+    if then.startswith("ids:") or now.startswith("ids:"):
+        return bool(then[:4] == now[:4])
+    return "length" in (then, now)

@@ -19,12 +19,12 @@ import numpy.typing as npt
 from lightning_al.data.label_values import decode
 from lightning_al.data.schema import Event
 
-__all__ = ["ASKED", "IGNORED", "LABELED", "POOL", "Indices", "PoolState"]
+__all__ = ["ASKED", "IGNORED", "LABELED", "POOL", "UNRANKED", "Indices", "PoolState"]
 
 Indices = npt.NDArray[np.int64]
 
 POOL, ASKED, LABELED, IGNORED = range(4)
-_UNRANKED = np.iinfo(np.int32).max
+UNRANKED = np.iinfo(np.int32).max
 _AFTER = {"asked": ASKED, "labeled": LABELED, "relabeled": LABELED, "ignored": IGNORED}
 
 
@@ -44,7 +44,7 @@ class PoolState:
     def __init__(self, size: int) -> None:
         self.status = np.zeros(size, np.int8)
         self.round = np.full(size, -1, np.int32)
-        self.rank = np.full(size, _UNRANKED, np.int32)
+        self.rank = np.full(size, UNRANKED, np.int32)
         self.first = np.zeros(size, np.int64)  # sequence number of the event that began this status
         self.supplied = np.zeros(size, bool)  # the data set holds the target
         self.values: dict[int, str] = {}  # targets of labelled samples, as JSON
@@ -71,7 +71,7 @@ class PoolState:
             self.last_round = max(self.last_round, event.round or 0)
 
     def _clear(self, index: int) -> None:
-        self.status[index], self.round[index], self.rank[index] = POOL, -1, _UNRANKED
+        self.status[index], self.round[index], self.rank[index] = POOL, -1, UNRANKED
         self.supplied[index] = False
         self.values.pop(index, None)
 

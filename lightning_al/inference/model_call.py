@@ -20,7 +20,7 @@ __all__ = ["ModelCall", "Said"]
 
 _ADVICE = """Give the module a method that says how:
     def active_step(self, batch, batch_idx):
-        return self(batch["image"])          # logits (B, C); or {"logits": ..., "embeddings": ...}"""
+        return self(batch[0])    # or batch["image"]: logits (B, C), or {"logits": ..., "embeddings": ...}"""
 
 
 @dataclass
@@ -50,6 +50,8 @@ class ModelCall:
         self.module, self.place = module, place
         self.embedding_layer, self.listen = embedding_layer, listen
         self._classes_last: bool | None = None
+        #: Of the last batch, or `None` before the first.
+        self.rows: int | None = None
         self._way: Callable[[Any, int], Any] | None = None
         self._count = 0
         self._heard: list[tuple[nn.Module, Tensor, Tensor]] = []
@@ -74,7 +76,7 @@ class ModelCall:
         self._heard.clear()
         try:
             output = self._way(batch, self._count)
-        except (TypeError, NotImplementedError) as error:
+        except Exception as error:
             if self._count == 0 and self._way != getattr(self.module, "active_step", None):
                 error.add_note(
                     f"The module was called with a pool batch, {_structure(batch)}; `forward` takes "
@@ -83,6 +85,7 @@ class ModelCall:
             raise
         self._count += 1
         logits, mask = self._masked(_logits_of(output), output, batch)
+        self.rows = len(logits)
         said = Said(logits, mask=mask)
         # What is not finite is refused next, by name; which layer made it cannot be seen.
         if self.listen and bool(torch.isfinite(logits).all()):
@@ -90,6 +93,13 @@ class ModelCall:
             self._add_embedding(said, _logits_of(output), given)
             self._heard.clear()
         return said
+
+    def wrong_rows(self, expected: int) -> str:
+        """The message for logits that are not one row a sample."""
+        return (
+            f"The module gave logits for {self.rows} samples of a pool batch of {expected}; it was called "
+            f"in a way that its `forward` does not mean. {_ADVICE}"
+        )
 
     def _masked(self, logits: Tensor, output: Any, batch: Any) -> tuple[Tensor, Tensor | None]:
         """Dense logits with the classes on axis 1, and which of their places count."""

@@ -124,6 +124,8 @@ def _passes(
                     )
                 except NotFiniteError as error:
                     raise _not_finite(indices[positions[error.rows].numpy()].tolist()) from error
+                if call.rows not in (None, len(positions)):
+                    raise ValueError(call.wrong_rows(len(positions)))
             part = acquisition.summarize(outputs)
             _check_rows(part, positions)
             yield part
@@ -145,6 +147,7 @@ def _to_device(trainer: L.Trainer, module: L.LightningModule, data: ActiveDataMo
 def _undisturbed(trainer: L.Trainer, module: nn.Module, seed: int) -> Iterator[None]:
     """Eval mode, no gradients, own random streams and the stage PREDICTING, for the block only."""
     modes = [(part, part.training) for part in module.modules()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     stage = trainer.state.stage
     with preserved_rng(seed), torch.no_grad():
         try:
@@ -156,6 +159,8 @@ def _undisturbed(trainer: L.Trainer, module: nn.Module, seed: int) -> Iterator[N
             trainer.state.stage = stage
             for part, training in modes:  # one by one: what the user froze stays frozen
                 part.training = training
+            for buffer, before in buffers:  # a forward may count or average as it goes
+                buffer.copy_(before)
 
 
 def _check_rows(part: dict[str, Tensor], positions: Tensor) -> None:

@@ -159,3 +159,51 @@ def test_with_workers_and_without_targets(tmp_path):
     module = Counting()
     run("drop-in", module, data, margin(), max_epochs=1)
     assert module.rehearsed == [8]
+
+
+class Row(Net):
+    """A forward that takes the whole batch."""
+
+    def __init__(self, key):
+        super().__init__()
+        self.key = key
+
+    def forward(self, batch):
+        return self.net(batch[self.key])
+
+    def training_step(self, batch, batch_idx):
+        target = batch["label"] if isinstance(batch, dict) else batch[1]
+        return torch.nn.functional.cross_entropy(self(batch), target)
+
+
+def test_a_forward_that_takes_the_batch_is_told_of_active_step_before_the_first_step(tmp_path):
+    x, y = blobs().tensors
+    rows = [{"image": a, "label": int(b)} for a, b in zip(x, y, strict=True)]
+    data = ActiveDataModule(rows, initial=12, batch_size=4, state_dir=tmp_path / "rows")
+    trainer = quiet(callbacks=[margin()])
+    with pytest.raises(Exception, match=".") as raised:
+        trainer.fit(Row("image"), datamodule=data)
+    assert "active_step" in "".join(raised.value.__notes__)
+    assert trainer.global_step == 0
+
+
+def test_logits_of_other_samples_than_were_given_are_refused(tmp_path):
+    trainer = quiet(callbacks=[margin()])
+    with pytest.raises(ValueError, match=r"logits for \d+ samples of a pool batch of 8.*active_step"):
+        trainer.fit(Row(slice(0, 2)), datamodule=pool(tmp_path))
+
+
+class Nothing(acq.ScoreAcquisition):
+    def score(self, outputs):
+        return outputs.logits[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [((), "is empty.*Name what"), (None, "needed is a tuple"), ("logits", "needed is a tuple")],
+)
+def test_needs_that_are_none_are_refused_when_the_callback_is_made(needs, message):
+    strategy = Nothing()
+    strategy.needs = needs
+    with pytest.raises(ValueError, match=message):
+        ActiveLearning(strategy, query_size=3)

@@ -1,5 +1,7 @@
 """What a fit records: what it trained on, once, and nothing when it only tries."""
 
+import sqlite3
+
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -206,3 +208,75 @@ def test_labels_follow_ids_of_a_grown_and_permuted_end(tmp_path):
     end = [*range(40), *range(59, 39, -1)]
     data = module(end)
     assert {end[i] for i in data.labeled_indices.tolist()} == {1, 5, 45}
+
+
+def ordered(state_dir, order, *, named=True, **options):
+    x, y = blobs().tensors
+    names = [f"s{i}" for i in order] if named else None
+    rows = torch.utils.data.TensorDataset(x[order], y[order])
+    return ActiveDataModule(rows, initial=[1], state_dir=state_dir, ids=names, **options)
+
+
+def test_labels_from_before_the_ids_follow_them_too(tmp_path):
+    forth, back = list(range(60)), list(range(59, -1, -1))
+    data = ordered(tmp_path, forth, named=False)
+    data.label([5, 6], [0, 2], who="Ann")
+    data.ask([7, 8], strategy="Margin()", scores=[0.5, 0.25])
+    data.ignore([9])
+    named = ordered(tmp_path, forth, accept_changes=True)
+    named.open()
+    named.release()
+    assert len(named.asked_indices) == 0  # the oracle answered
+    moved = ordered(tmp_path, back)
+    found = {back[i]: moved.state.target(i) for i in moved.labeled_indices.tolist()}
+    assert found == {1: 1, 5: 0, 6: 2, 7: 1, 8: 2}
+    assert [back[i] for i in moved.ignored_indices] == [9]
+    moved.unlabel([back.index(6)])
+    with sqlite3.connect(moved.ledger.path) as db:
+        seen = db.execute("SELECT id, status, who, strategy, score FROM state ORDER BY id").fetchall()
+    assert seen == [
+        ("s1", "labeled", "dataset", None, None),
+        ("s5", "labeled", "Ann", None, None),
+        ("s7", "labeled", "dataset", "Margin()", 0.5),
+        ("s8", "labeled", "dataset", "Margin()", 0.25),
+        ("s9", "ignored", None, None, None),
+    ]
+    moved.ledger.verify()
+
+
+@pytest.mark.parametrize("accept", [False, True])
+def test_ids_cannot_be_left_out_again(tmp_path, accept):
+    ordered(tmp_path, list(range(60))).label([5], [0])
+    with pytest.raises(LedgerError, match=r"knows its samples by id|made with fingerprint ids:"):
+        _ = ordered(tmp_path, list(range(60)), named=False, accept_changes=accept).labeled_indices
+
+
+def test_a_dry_run_needs_no_best_checkpoint(tmp_path):
+    class Validated(Net):
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", torch.nn.functional.cross_entropy(self(batch[0]), batch[1]))
+
+    data = pool(tmp_path, val_set=blobs(8))
+    best = ModelCheckpoint(dirpath=tmp_path / "best", monitor="val_loss")
+    trainer = quiet(fast_dev_run=True, enable_checkpointing=True, callbacks=[best, margin(score_with="best")])
+    trainer.fit(Validated(), datamodule=data)
+    assert queries(tmp_path) == {}
+
+
+def test_scoring_leaves_what_a_forward_counts_as_it_was(tmp_path):
+    class Counting(Net):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return super().forward(x)
+
+    counted = []
+    for asks in (True, False):
+        model = Counting()
+        callbacks = [margin()] if asks else []
+        quiet(max_epochs=1, callbacks=callbacks).fit(model, datamodule=pool(tmp_path / str(asks)))
+        counted.append(float(model.calls))
+    assert counted[0] == counted[1]

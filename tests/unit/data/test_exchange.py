@@ -418,3 +418,32 @@ def test_the_first_label_says_whether_labels_are_text_or_numbers(make, tmp_path)
     path.write_text("index,label\n3,cat\n0,7\n")
     assert texts.import_labels(path) == 2
     assert [texts.state.target(i) for i in (3, 0)] == ["cat", "7"]
+
+
+def test_answers_whose_samples_cannot_be_told_are_not_put_aside(tmp_path):
+    names = [f"{i:05d}" for i in range(len(DATA))]
+    data = ActiveDataModule(DATA, initial=[2, 3], ids=names, oracle="people", state_dir=tmp_path)
+    data.open()
+    path = tmp_path / "query_0.csv"
+    rows = path.read_text().splitlines()
+    broken = [rows[0], *(row.replace("0000", "", 1) for row in rows[1:])]
+    path.write_text("\n".join(row[:-1] + "1," if row is not broken[0] else row for row in broken))
+    before = path.read_text()
+    with pytest.raises(ValueError, match=r"(?s)no sample with id '[23]'.*Mend these lines"):
+        data.open()
+    assert path.read_text() == before
+    assert not list(tmp_path.glob("*.old*"))
+
+
+def test_a_file_that_was_read_does_not_argue_with_a_correction(tmp_path):
+    data = ActiveDataModule(DATA, initial=[2, 3], oracle="people", state_dir=tmp_path)
+    data.open()
+    path = tmp_path / "query_0.csv"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([rows[0], rows[1][:-1] + "1,", rows[2]]))
+    data.open()
+    first = int(data.labeled_indices[0])
+    data.label([first], [0], overwrite=True)
+    data.open()
+    assert data.state.target(first) == 0
+    assert len(data.asked_indices) == 1
