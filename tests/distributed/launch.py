@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 TESTS = Path(__file__).parents[1]
@@ -21,7 +22,11 @@ TESTS = Path(__file__).parents[1]
 @atexit.register
 def _close() -> None:
     """Lightning leaves a gloo group open, whose threads now and then abort the interpreter's exit."""
-    if dist.is_available() and dist.is_initialized():
+    old = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (
+        2,
+        13,
+    )  # there it may wait for others
+    if not old and dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
