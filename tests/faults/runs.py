@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def known(state_dir: Path) -> tuple[dict[int, list[int]], list[dict[str, Any]]]:
 def main(state_dir: str, slow_at: str) -> None:
     """A run in a session of its own, slow at one place until it was told about the interruption."""
     os.setsid()
+    # A shell starts what is to run in the background deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     notes = Path(state_dir).with_suffix(".at")
     told = Path(state_dir).with_suffix(".told")
     Slowed.slow_at, Slowed.notes = ("" if told.exists() else slow_at), notes
