@@ -16,7 +16,7 @@ from lightning_al import acquisition, functional
 from lightning_al.callbacks import ActiveLearning
 from lightning_al.data import ActiveDataModule, AwaitingLabels, Ledger, LedgerError
 from lightning_al.history import History
-from lightning_al.inference import SinglePass
+from lightning_al.inference import MCDropout, SinglePass
 from lightning_al.querying import Query, query
 from lightning_al.rounds import fit_rounds
 
@@ -29,6 +29,7 @@ __all__ = [
     "History",
     "Ledger",
     "LedgerError",
+    "MCDropout",
     "Query",
     "SinglePass",
     "acquisition",

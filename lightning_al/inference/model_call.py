@@ -71,28 +71,24 @@ class ModelCall:
 
     def __call__(self, batch: Any) -> Said:
         """Logits, and what was listened for, of a batch on the device."""
-        if self._way is None:
-            self._way = _find_way(self.module, batch, self.place)
-        self._heard.clear()
-        try:
-            output = self._way(batch, self._count)
-        except Exception as error:
-            if self._count == 0 and self._way != getattr(self.module, "active_step", None):
-                error.add_note(
-                    f"The module was called with a pool batch, {_structure(batch)}; `forward` takes "
-                    f"{inspect.signature(self.module.forward)}. If that does not fit: {_ADVICE}"
-                )
-            raise
+        output = self._forward(batch)
+        said = self._said(output, batch)
         self._count += 1
-        logits, mask = self._masked(_logits_of(output), output, batch)
-        self.rows = len(logits)
-        said = Said(logits, mask=mask)
         # What is not finite is refused next, by name; which layer made it cannot be seen.
-        if self.listen and bool(torch.isfinite(logits).all()):
+        if self.listen and bool(torch.isfinite(said.logits).all()):
             given = output.get("embeddings") if isinstance(output, Mapping) else None
             self._add_embedding(said, _logits_of(output), given)
             self._heard.clear()
         return said
+
+    def one_pass(self, batch: Any) -> Said:
+        """Logits only: one of several passes over a batch, to be followed by `next_batch`."""
+        return self._said(self._forward(batch), batch)
+
+    def next_batch(self) -> None:
+        """The passes over a batch are over."""
+        self._heard.clear()
+        self._count += 1
 
     def wrong_rows(self, expected: int) -> str:
         """The message for logits that are not one row a sample."""
@@ -100,6 +96,25 @@ class ModelCall:
             f"The module gave logits for {self.rows} samples of a pool batch of {expected}; it was called "
             f"in a way that its `forward` does not mean. {_ADVICE}"
         )
+
+    def _forward(self, batch: Any) -> Any:
+        if self._way is None:
+            self._way = _find_way(self.module, batch, self.place)
+        self._heard.clear()
+        try:
+            return self._way(batch, self._count)
+        except Exception as error:
+            if self._count == 0 and self._way != getattr(self.module, "active_step", None):
+                error.add_note(
+                    f"The module was called with a pool batch, {_structure(batch)}; `forward` takes "
+                    f"{inspect.signature(self.module.forward)}. If that does not fit: {_ADVICE}"
+                )
+            raise
+
+    def _said(self, output: Any, batch: Any) -> Said:
+        logits, mask = self._masked(_logits_of(output), output, batch)
+        self.rows = len(logits)
+        return Said(logits, mask=mask)
 
     def _masked(self, logits: Tensor, output: Any, batch: Any) -> tuple[Tensor, Tensor | None]:
         """Dense logits with the classes on axis 1, and which of their places count."""

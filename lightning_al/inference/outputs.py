@@ -10,7 +10,18 @@ from torch import Tensor
 __all__ = ["FIELDS", "Outputs", "probabilities"]
 
 #: What an acquisition may name in `needs`.
-FIELDS = ("logits", "probs", "embeddings", "classifier")
+FIELDS = (
+    "logits",
+    "probs",
+    "embeddings",
+    "classifier",
+    "expected_entropy",
+    "votes",
+    "probs_std",
+    "mean",
+    "variance",
+    "mc_probs",
+)
 
 
 class Outputs:
@@ -20,6 +31,10 @@ class Outputs:
     - `probs` `(B, C)` or dense `(B, ..., C)`: the posterior mean, the class axis last.
     - `embeddings` `(B, D)`: inputs of the last linear layer.
     - `classifier`: its weight `(C, D)` and bias `(C,)`.
+    - `expected_entropy` `(B,)`: the mean entropy of the passes; `votes` `(B, C)`: how many of them chose a
+      class; `probs_std` `(B, C)`: the standard deviation of its probability. Dense as `probs`.
+    - `mean`, `variance` `(B, ...)`: of the raw outputs over passes, for regression.
+    - `mc_probs` `(B, K, C)`: of every pass; only for a strategy that names it.
     - `mask` `(B, ...)` or `None`: which places of a dense output count.
 
     Reading a field that `needs` does not name is an error: nothing is computed unasked.
@@ -28,6 +43,11 @@ class Outputs:
     def __init__(self, *, mask: Tensor | None = None, **fields: Any) -> None:
         self.mask = mask
         self._fields = fields
+
+    def joined(self, other: Outputs) -> Outputs:
+        """The fields of both."""
+        mask = self.mask if other.mask is None else other.mask
+        return Outputs(mask=mask, **self._fields, **other._fields)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -1,11 +1,16 @@
 """POSTERIORS: how forward passes become the fields of `Outputs`.
 
 How stochastic passes are made is apart from what is computed on them: an acquisition has a posterior.
+
+    SinglePass   one deterministic pass
+    MCDropout    many passes with dropout on; see mc_dropout.py
+    Committee    one pass of each of several models; see committee.py
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,15 +19,36 @@ from torch import Tensor
 from lightning_al.inference.model_call import ModelCall
 from lightning_al.inference.outputs import Outputs, probabilities
 
-__all__ = ["Posterior", "SinglePass"]
+__all__ = ["Draw", "NotFiniteError", "Posterior", "SinglePass", "check_finite"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What the randomness of a batch's passes is a function of.
+
+    Args:
+        seed: The same for all batches of a scoring.
+        positions: Of the batch's samples, on the device.
+    """
+
+    seed: int
+    positions: Tensor
 
 
 class Posterior(ABC):
-    """Runs the model on a batch, once or often, and fills what an acquisition needs."""
+    """Runs the model on a batch, once or often, and fills what an acquisition needs.
+
+    Attributes:
+        num_samples: Passes over each sample.
+        consistent: Whether a pass means the same draw of the weights for every sample.
+    """
+
+    num_samples: int = 1
+    consistent: bool = True
 
     @abstractmethod
     def outputs(
-        self, call: ModelCall, batch: Any, needs: tuple[str, ...], *, multilabel: bool = False
+        self, call: ModelCall, batch: Any, needs: tuple[str, ...], draw: Draw, *, multilabel: bool = False
     ) -> Outputs:
         """The fields `needs` of one batch.
 
@@ -30,10 +56,11 @@ class Posterior(ABC):
             call: The model, as it is to be called.
             batch: On the device, without targets.
             needs: Names of fields.
+            draw: Where randomness comes from.
             multilabel: Every logit is a label of its own.
 
         Raises:
-            ValueError: If a logit is NaN or infinite; `rows` of the exception are the batch's.
+            NotFiniteError: If a logit is NaN or infinite; its `rows` are the batch's.
         """
 
     def __repr__(self) -> str:
@@ -51,8 +78,9 @@ class SinglePass(Posterior):
     """
 
     def outputs(  # noqa: D102
-        self, call: ModelCall, batch: Any, needs: tuple[str, ...], *, multilabel: bool = False
+        self, call: ModelCall, batch: Any, needs: tuple[str, ...], draw: Draw, *, multilabel: bool = False
     ) -> Outputs:
+        del draw
         said = call(batch)
         check_finite(said.logits)
         fields: dict[str, Any] = {}

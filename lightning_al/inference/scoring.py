@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lightning_al.functional.shard import Shard
 from lightning_al.inference.model_call import ModelCall
-from lightning_al.inference.posteriors import NotFiniteError
+from lightning_al.inference.posteriors import Draw, NotFiniteError
 from lightning_al.inference.progress import track
 from lightning_al.inference.summary import Summary
 from lightning_al.randomness import derive_seed, preserved_rng
@@ -67,7 +67,7 @@ def summarize_samples(
     loader = data.pool_loader(indices, shard.positions)
     with _together(shard), _undisturbed(trainer, module, seed):
         steps = track(trainer, loader, len(loader))
-        for part in _passes(acquisition, trainer, module, data, indices, steps, embedding_layer):
+        for part in _passes(acquisition, trainer, module, data, indices, steps, embedding_layer, seed):
             parts.append({name: rows.detach().cpu() for name, rows in part.items()})  # noqa: PERF401
     summary = Summary.of_parts(parts, shard)
     assert all(len(rows) == len(shard.positions) for rows in summary.values()), "a sample was lost"
@@ -97,7 +97,7 @@ def rehearse(
     with _together(shard), _undisturbed(trainer, module, seed):
         steps = data.pool_loader(indices, shard.positions)
         try:
-            for _ in _passes(acquisition, trainer, module, data, indices, steps, embedding_layer):
+            for _ in _passes(acquisition, trainer, module, data, indices, steps, embedding_layer, seed):
                 pass
         except ValueError as error:
             if not isinstance(error.__cause__, NotFiniteError):
@@ -112,6 +112,7 @@ def _passes(
     indices: Indices,
     steps: Iterable[tuple[Tensor, Any]],
     embedding_layer: str | None,
+    seed: int,
 ) -> Iterator[dict[str, Tensor]]:
     listen = bool({"embeddings", "classifier"} & set(acquisition.needs))
     with ModelCall(module, data.samples.place, embedding_layer=embedding_layer, listen=listen) as call:
@@ -119,8 +120,9 @@ def _passes(
             moved = _to_device(trainer, module, data, batch)
             with trainer.precision_plugin.forward_context():
                 try:
+                    draw = Draw(seed, positions.to(trainer.strategy.root_device))
                     outputs = acquisition.posterior.outputs(
-                        call, moved, acquisition.needs, multilabel=acquisition.multilabel
+                        call, moved, tuple(acquisition.needs), draw, multilabel=acquisition.multilabel
                     )
                 except NotFiniteError as error:
                     raise _not_finite(indices[positions[error.rows].numpy()].tolist()) from error

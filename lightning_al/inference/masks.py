@@ -1,0 +1,128 @@
+"""MASKS: dropout masks that are a function of what they are for, not of when they are drawn.
+
+    key of (seed, site, pass) -> [sample] -> place in the tensor -> random bits -> keep or drop
+
+A mask depends neither on the batch that a sample happens to be in, nor on the number of processes, nor on
+what was drawn before: its bits are a counter-based hash, the mixer of SplitMix64 (Steele, Lea & Flood,
+"Fast Splittable Pseudorandom Number Generators", 2014), four elements from each 64-bit number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["fold", "keep_masks", "sample_axis"]
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15, odd: the step of SplitMix64
+_FIRST, _SECOND = -4658895280553007687, -7723592293110705685  # its multipliers
+_LANES = 4  # of 16 bits
+_CHUNK = 2**16  # 64-bit numbers at a time: they stay in cache
+
+
+def fold(key: Tensor, value: Tensor | int) -> Tensor:
+    """A key of its own for every value, as good as drawn anew; int64, shapes broadcast."""
+    step = torch.as_tensor(value, device=key.device) + 1  # its product may not overflow as an int
+    return _mix(key + step * _GOLDEN)
+
+
+def keep_masks(
+    keys: Tensor,
+    keep: float,
+    shape: Sequence[int],
+    *,
+    axis: int | None = None,
+    positions: Tensor | None = None,
+    mask_axes: int | None = None,
+) -> Tensor:
+    """For every pass, which elements of a tensor are kept.
+
+    Args:
+        keys: One a pass, int64 `(K,)`.
+        keep: The probability of being kept, to 2**-17.
+        shape: Of the tensor.
+        axis: Of the samples.
+        positions: Of these samples, if each has masks of its own; `None`: one mask for all.
+        mask_axes: Only so many leading axes have bits of their own (feature dropout); `None`: all.
+
+    Returns:
+        Booleans `(K, ...)`, with one element along every axis that shares its bits.
+    """
+    lengths = [n if mask_axes is None or place < mask_axes else 1 for place, n in enumerate(shape)]
+    places = torch.zeros((), dtype=torch.long, device=keys.device)
+    if positions is not None and axis is None:
+        places = fold(places, positions[0])  # of the block: as good, but bound to the batch
+    elif positions is not None and axis is not None:
+        places = fold(places, _along(positions, axis, len(lengths)))
+    elif axis is not None:
+        lengths[axis] = 1
+    last = len(lengths) - 1
+    for place, length in enumerate(lengths):
+        if length > 1 and place != last and (place != axis or positions is None):
+            places = fold(places, _along(torch.arange(length, device=keys.device), place, len(lengths)))
+    row_shape = [*lengths[:last], 1]
+    if last == axis and positions is not None:  # one number a sample: a row each
+        row_shape, width = lengths, 1
+    else:
+        width = lengths[last]
+    rows = places.expand(row_shape).reshape(-1)
+    return _bits(keys, rows, width, keep).reshape(len(keys), *lengths)
+
+
+def sample_axis(shape: Sequence[int], samples: int, *, time_first: bool = False) -> tuple[int | None, int]:
+    """Which axis of a tensor holds the samples of a batch, and how many rows of it each has.
+
+    The first or second, if it is as long as the batch; else the first, if its length is a multiple: heads
+    or tokens were folded into it.
+
+    Args:
+        shape: Of the tensor.
+        samples: How many the batch has.
+        time_first: Where both axes fit, a sequence is (time, batch, features).
+
+    Example:
+        >>> sample_axis((8, 3), 8), sample_axis((3, 8, 5), 8), sample_axis((16, 3), 8), sample_axis((3,), 8)
+        ((0, 1), (1, 1), (0, 2), (None, 1))
+    """
+    fits = [axis for axis in range(min(2, len(shape))) if shape[axis] == samples]
+    if fits:
+        return (fits[-1] if time_first and len(shape) > 2 else fits[0]), 1
+    if len(shape) and samples and shape[0] % samples == 0:
+        return 0, shape[0] // samples
+    return None, 1
+
+
+def _bits(keys: Tensor, rows: Tensor, width: int, keep: float) -> Tensor:
+    """Booleans `(K, R, width)` of keys `(K,)` and rows `(R,)`, in pieces that stay in cache."""
+    numbers = -(-width // _LANES)
+    counters = torch.arange(1, numbers + 1, device=keys.device) * _GOLDEN
+    threshold = round((1 - keep) * 2**16) - 2**15
+    kept = torch.empty((len(keys), len(rows), width), dtype=torch.bool, device=keys.device)
+    at_once = max(1, _CHUNK // numbers)
+    for of_pass, key in zip(kept, keys, strict=True):
+        for start in range(0, len(rows), at_once):
+            seeds = _mix(rows[start : start + at_once] + key)
+            lanes = _mix_(seeds[:, None] + counters).view(torch.int16)[:, :width]
+            torch.ge(lanes, threshold, out=of_pass[start : start + at_once])
+    return kept
+
+
+def _along(values: Tensor, axis: int, ndim: int) -> Tensor:
+    return values.reshape([-1 if place == axis else 1 for place in range(ndim)])
+
+
+def _mix(numbers: Tensor) -> Tensor:
+    return _mix_(numbers.clone())
+
+
+def _mix_(numbers: Tensor) -> Tensor:
+    """In place; every bit of the result depends on every bit."""
+    shifted = torch.empty_like(numbers)
+    for shift, factor in ((30, _FIRST), (27, _SECOND), (31, None)):
+        torch.bitwise_right_shift(numbers, shift, out=shifted)
+        numbers.bitwise_xor_(shifted.bitwise_and_(2 ** (64 - shift) - 1))  # the sign is no bit to copy
+        if factor is not None:
+            numbers.mul_(factor)
+    return numbers

@@ -1,0 +1,194 @@
+"""MC DROPOUT: passes with dropout on, as samples of the posterior.
+
+first pass -> what lies before the first dropout is kept -> the other passes, some at once
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor, nn
+
+from lightning_al.data.checks import check_positive
+from lightning_al.inference.dropout import Dropping, drop_samples_first
+from lightning_al.inference.masks import fold
+from lightning_al.inference.model_call import ModelCall
+from lightning_al.inference.outputs import Outputs
+from lightning_al.inference.posteriors import Draw, Posterior, SinglePass, check_finite
+from lightning_al.inference.recurrent import layer_by_layer
+from lightning_al.inference.statistics import STATISTICS, Statistics
+
+__all__ = ["MCDropout"]
+
+#: Elements that the largest tensor of passes run together may have: what stays in cache, or fills a device.
+_TOGETHER = {"cpu": 2**20}
+_TOGETHER_ELSEWHERE = 2**26
+
+
+class MCDropout(Posterior):
+    """Many passes with dropout on: samples of an approximate posterior over the weights.
+
+    Dropout layers, `functional.dropout`, and the dropout inside of attention and recurrent layers drop,
+    though the module is in eval mode, in which BatchNorm and all else stay. What lies before the first
+    dropout is computed once. The masks are a function of seed, round, place in the model and pass: batch
+    size, order and number of processes change nothing.
+
+    Args:
+        num_samples: Passes. The papers take up to 100; 20 order most pools well.
+        consistent: The same masks for all samples: a pass is then one draw of the weights, as `BatchBALD`
+            needs. `False`: every sample has masks of its own.
+        train: Submodules to put into training mode meanwhile, by name or class: for dropout that the model
+            hides behind `if self.training`.
+
+    Raises:
+        ValueError: If `num_samples` is not positive; in scoring, if nothing of the model drops.
+
+    References:
+        Gal & Ghahramani, "Dropout as a Bayesian Approximation", 2016, section 4; consistent masks: Kirsch
+        et al., "BatchBALD", 2019. Cost: what comes after the first dropout
+        `num_samples` times, the rest once.
+
+    Example:
+        >>> MCDropout(50)
+        MCDropout(num_samples=50, consistent=True)
+    """
+
+    def __init__(
+        self, num_samples: int = 20, consistent: bool = True, *, train: tuple[str | type[nn.Module], ...] = ()
+    ) -> None:
+        check_positive(num_samples=num_samples)
+        self.num_samples, self.consistent = num_samples, consistent
+        if train:
+            self.train = train
+        #: Of classes of models, whether `torch.vmap` can run them.
+        self._vmaps: dict[type[nn.Module], bool] = {}
+        self._said: set[str] = set()
+
+    def outputs(  # noqa: D102
+        self, call: ModelCall, batch: Any, needs: tuple[str, ...], draw: Draw, *, multilabel: bool = False
+    ) -> Outputs:
+        plain = tuple(name for name in needs if name not in STATISTICS)
+        found = SinglePass().outputs(call, batch, plain, draw, multilabel=multilabel) if plain else Outputs()
+        many = Statistics(needs, multilabel=multilabel)
+        mask: Tensor | None = None
+
+        def forward() -> Tensor:
+            nonlocal mask
+            said = call.one_pass(batch)
+            mask = said.mask
+            return said.logits
+
+        for logits in self.passes(forward, call.module, draw):
+            check_finite(logits.transpose(0, 1))
+            many.add(logits)
+        call.next_batch()
+        return found.joined(Outputs(mask=mask, **many.fields()))
+
+    def passes(self, forward: Callable[[], Tensor], module: nn.Module, draw: Draw) -> Iterator[Tensor]:
+        """What `forward`, which calls `module`, gives: some passes at a time, `(k, ...)`.
+
+        Raises:
+            ValueError: If nothing of the module drops.
+        """
+        device = draw.positions.device
+        key = fold(torch.tensor(draw.seed, device=device), 0)
+        time_first = any(getattr(part, "batch_first", True) is False for part in module.modules())
+        positions = None if self.consistent else draw.positions
+        dropping = Dropping(key, len(draw.positions), positions, time_first=time_first)
+        numbers = torch.arange(self.num_samples, device=device)
+        mixed = torch.is_autocast_enabled(device.type)
+        with layer_by_layer(module, drop_samples_first), self._in_training(module), _uncompiled():
+            first = dropping.run(forward, numbers[0])
+            if not dropping.sites:
+                raise _nothing_drops(module)
+            yield first[None]
+            most = _TOGETHER.get(device.type, _TOGETHER_ELSEWHERE) // max(1, dropping.largest)
+            for some in torch.split(numbers[1:], max(1, most)) if len(numbers) > 1 else ():
+                together = None
+                # `torch.vmap` leaves autocasting out.
+                if len(some) > 1 and self._vmaps.get(type(module), True) and not mixed:
+                    together = self._together(forward, module, dropping, some, first)
+                yield torch.stack([dropping.run(forward, n) for n in some]) if together is None else together
+        if dropping.recomputes:
+            self._say(
+                module,
+                f"what comes before a dropout is computed again and again, since {dropping.recomputes}",
+            )
+
+    def _together(
+        self,
+        forward: Callable[[], Tensor],
+        module: nn.Module,
+        dropping: Dropping,
+        some: Tensor,
+        first: Tensor,
+    ) -> Tensor | None:
+        """Passes by `torch.vmap`; `None` where it cannot or, seen at the first time, gives something else."""
+        known = type(module) in self._vmaps
+        numbers = some if known else torch.cat([some.new_zeros(1), some])
+        try:
+            found = torch.vmap(lambda n: dropping.run(forward, n), randomness="different")(numbers)
+        except Exception as error:
+            if known:
+                raise
+            why = f"`torch.vmap` failed with {type(error).__name__}: {str(error).splitlines()[0]}"
+        else:
+            if known:
+                return found
+            slack = 1e-4 if first.dtype in (torch.float32, torch.float64) else 5e-2
+            if torch.allclose(found[0], first, rtol=slack, atol=slack * float(first.abs().max())):
+                self._vmaps[type(module)] = True
+                return found[1:]
+            why = "`torch.vmap` gives other numbers than one pass after the other"
+        self._vmaps[type(module)] = False
+        self._say(module, f"passes run one after the other, since {why}")
+        return None
+
+    @contextmanager
+    def _in_training(self, module: nn.Module) -> Iterator[None]:
+        """The parts named by `train`, not what they contain."""
+        wanted = getattr(self, "train", ())
+        names: set[str] = {name for name in wanted if isinstance(name, str)}
+        classes = tuple(kind for kind in wanted if not isinstance(kind, str))
+        parts = dict(module.named_modules())
+        if unknown := sorted(names - set(parts)):
+            raise ValueError(
+                f"`MCDropout(train=...)` names {unknown}, which the module does not have. It has "
+                f"{[name for name in parts if name]}."
+            )
+        chosen = [part for name, part in parts.items() if name in names or isinstance(part, classes)]
+        before = [part.training for part in chosen]
+        try:
+            for part in chosen:
+                part.training = True
+            yield
+        finally:
+            for part, mode in zip(chosen, before, strict=True):
+                part.training = mode
+
+    def _say(self, module: nn.Module, what: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            rank_zero_warn(
+                f"MCDropout on `{type(module).__name__}`: {what}. The scores are the same; it takes longer."
+            )
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Compiled parts hold a graph in which nothing drops: they run as they were written."""
+    if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
+        return torch.compiler.set_stance("force_eager")  # type: ignore[no-any-return]
+    return nullcontext()
+
+
+def _nothing_drops(module: nn.Module) -> ValueError:
+    return ValueError(
+        f"`MCDropout` needs a model that drops something, but a pass through `{type(module).__name__}` met "
+        "no dropout with a probability above 0. Add `nn.Dropout`, name the parts that drop only in training "
+        "mode by `MCDropout(train=...)`, or use a `Committee`, which needs no dropout."
+    )

@@ -1,0 +1,404 @@
+"""MC dropout: what drops, that masks are a function of what they are for, and that nothing is done twice."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from lightning_al import MCDropout
+from lightning_al.inference.posteriors import Draw
+
+WIDTH, CLASSES = 8, 3
+
+
+class Plain(nn.Module):
+    """Convolutions, BatchNorm, a skip connection, a function where a layer could be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.maps, self.head = nn.Dropout2d(0.3), nn.Linear(4 * 36, CLASSES)
+        self.trunk_runs = 0
+
+    def forward(self, x):
+        h = functional.relu(self.norm(self.conv(x)))
+        self.trunk_runs += 1
+        h = h + self.maps(h)
+        h = functional.dropout(h.flatten(1), 0.4, training=self.training)
+        return self.head(h)
+
+
+class Sequence(nn.Module):
+    """Tokens through `encoder`, pooled."""
+
+    def __init__(self, encoder, width=WIDTH, *, time_first=False) -> None:
+        super().__init__()
+        self.encoder, self.head, self.time_first = encoder, nn.Linear(width, CLASSES), time_first
+
+    def forward(self, x):
+        x = x.transpose(0, 1) if self.time_first else x
+        h = self.encoder(x)
+        h = h[0] if isinstance(h, tuple) else h
+        return self.head(h.mean(0 if self.time_first else 1))
+
+
+class SelfAttention(nn.Module):
+    """`nn.MultiheadAttention` on one input, with or without its weights."""
+
+    def __init__(self, *, batch_first, need_weights) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(WIDTH, 2, dropout=0.3, batch_first=batch_first)
+        self.need_weights = need_weights
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=self.need_weights)[0]
+
+
+class Packed(nn.Module):
+    """An LSTM over sequences of different lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(WIDTH, WIDTH, 3, dropout=0.4, batch_first=True, bidirectional=True, proj_size=3)
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, x):
+        lengths = (x[:, 0, 0].abs() * 10).long() % 3 + 3  # of the sample, not of its place
+        out, _ = self.lstm(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        padded, _ = pad_packed_sequence(out, batch_first=True, total_length=5)
+        return self.head(padded.sum(1))
+
+
+def layer(**options):
+    return nn.TransformerEncoderLayer(WIDTH, 2, 16, dropout=0.3, **options)
+
+
+def stacked(*layers):
+    return nn.Sequential(nn.Linear(WIDTH, WIDTH), *layers, nn.Linear(WIDTH, CLASSES))
+
+
+TOKENS, VECTORS, IMAGES = (5, WIDTH), (WIDTH,), (2, 6, 6)
+MODELS = {
+    "dropout": (lambda: stacked(nn.Dropout(0.3)), VECTORS),
+    "dropout_in_place": (lambda: stacked(nn.Dropout(0.3, inplace=True), nn.ReLU(inplace=True)), VECTORS),
+    "alpha_dropout": (lambda: stacked(nn.SELU(), nn.AlphaDropout(0.3)), VECTORS),
+    "twice": (lambda: stacked(nn.Dropout(0.3), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Dropout(0.5)), VECTORS),
+    "images": (Plain, IMAGES),
+    "channels": (lambda: nn.Sequential(nn.Dropout1d(0.3), nn.Flatten(), nn.Linear(40, CLASSES)), TOKENS),
+    "feature_alpha": (
+        lambda: nn.Sequential(nn.FeatureAlphaDropout(0.3), nn.Flatten(), nn.Linear(72, CLASSES)),
+        IMAGES,
+    ),
+    "attention": (lambda: Sequence(SelfAttention(batch_first=True, need_weights=False)), TOKENS),
+    "attention_weights": (lambda: Sequence(SelfAttention(batch_first=True, need_weights=True)), TOKENS),
+    "attention_time_first": (
+        lambda: Sequence(SelfAttention(batch_first=False, need_weights=True), time_first=True),
+        TOKENS,
+    ),
+    "encoder_layer": (lambda: Sequence(layer(batch_first=True)), TOKENS),
+    "encoder_time_first": (
+        lambda: Sequence(nn.TransformerEncoder(layer(), 2, enable_nested_tensor=False), time_first=True),
+        TOKENS,
+    ),
+    "lstm": (lambda: Sequence(nn.LSTM(WIDTH, 6, 2, dropout=0.4, batch_first=True), 6), TOKENS),
+    "lstm_time_first": (lambda: Sequence(nn.LSTM(WIDTH, 6, 2, dropout=0.4), 6, time_first=True), TOKENS),
+    "gru_two_ways": (
+        lambda: Sequence(nn.GRU(WIDTH, 6, 2, dropout=0.4, batch_first=True, bidirectional=True), 12),
+        TOKENS,
+    ),
+    "packed": (Packed, TOKENS),
+}
+
+
+def made(name, size=6):
+    torch.manual_seed(0)
+    make, shape = MODELS[name]
+    return make().eval(), torch.randn(size, *shape)
+
+
+def run(model, x, posterior=None, *, seed=1, positions=None, consistent=True):
+    posterior = posterior or MCDropout(7, consistent)
+    positions = torch.arange(len(x)) if positions is None else positions
+    with torch.no_grad():
+        return torch.cat(list(posterior.passes(lambda: model(x), model, Draw(seed, positions))))
+
+
+@pytest.fixture(params=MODELS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(params=[True, False], ids=["consistent", "independent"])
+def consistent(request):
+    return request.param
+
+
+@pytest.mark.filterwarnings("ignore:MCDropout on")
+class TestEveryKindOfDropout:
+    """Of layers, functions, attention and recurrent layers."""
+
+    def test_passes_differ_and_are_drawn_again_the_same(self, name, consistent):
+        model, x = made(name)
+        first, again = run(model, x, consistent=consistent), run(model, x, consistent=consistent)
+        other = run(model, x, consistent=consistent, seed=2)
+        assert torch.equal(first, again)
+        assert first.std(0).min() > 0
+        assert not torch.allclose(first, other)
+        assert len(first[:, 0, 0].unique()) > 1
+
+    def test_neither_batch_nor_order_nor_company_changes_a_sample(self, name, consistent):
+        model, x = made(name)
+        order = torch.tensor([4, 0, 5, 2, 1, 3])
+        whole = run(model, x, consistent=consistent)
+        shuffled = run(model, x[order], consistent=consistent, positions=order)
+        halves = [
+            run(model, part, consistent=consistent, positions=at)
+            for part, at in zip(x.split([4, 2]), order.sort().values.split([4, 2]), strict=True)
+        ]
+        torch.testing.assert_close(shuffled, whole[:, order], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(torch.cat(halves, 1), whole, atol=1e-5, rtol=1e-5)
+
+    def test_one_after_the_other_and_together_are_the_same(self, name, consistent):
+        model, x = made(name)
+        alone = MCDropout(7, consistent)
+        alone._vmaps[type(model)] = False
+        torch.testing.assert_close(
+            run(model, x, alone), run(model, x, consistent=consistent), atol=1e-5, rtol=1e-5
+        )
+
+    def test_the_law_is_that_of_torch_in_training_mode(self, name, consistent):
+        model, x = made(name)
+        mine = run(model, x, MCDropout(700, consistent))
+        for part in model.modules():
+            if not isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.training = True
+        with torch.no_grad():
+            torchs = torch.stack([model(x) for _ in range(700)])
+        error = (mine.std(0) ** 2 + torchs.std(0) ** 2).div(700).sqrt()
+        assert ((mine.mean(0) - torchs.mean(0)).abs() < 5 * error).all()
+        assert ((mine.std(0) / torchs.std(0)).log().abs() < 0.25).all()
+
+    def test_same_masks_for_all_only_if_consistent(self, name, consistent):
+        model, x = made(name)
+        x[1:] = x[0]
+        passes = run(model, x, consistent=consistent)
+        spread = (passes - passes[:, :1]).abs().max()
+        assert (spread < 1e-5) == consistent
+
+    def test_the_module_is_left_as_it_was(self, name, consistent):
+        model, x = made(name)
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        rng = torch.get_rng_state()
+        plain = model(x)
+        run(model, x, consistent=consistent)
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+        assert not any(part.training for part in model.modules())
+        assert not any("forward" in vars(part) for part in model.modules())
+        assert torch.equal(rng, torch.get_rng_state())
+        torch.testing.assert_close(model(x), plain)
+
+
+COMPUTED: list[int] = []
+
+
+@torch.library.custom_op("lightning_al_tests::trunk", mutates_args=())
+def trunk(x: torch.Tensor) -> torch.Tensor:
+    """Notes that it was computed."""
+    COMPUTED.append(len(x))
+    return 2 * x
+
+
+class Headed(nn.Module):
+    """An expensive beginning, then whatever."""
+
+    def __init__(self, tail) -> None:
+        super().__init__()
+        self.tail = tail
+
+    def forward(self, x):
+        return self.tail(trunk(x))
+
+
+class InPlace(nn.Module):
+    """Changes after the dropout what came before it."""
+
+    def forward(self, h):
+        dropped = functional.dropout(h, 0.5, self.training)
+        h.mul_(2)
+        return h + dropped
+
+
+class Branching(nn.Module):
+    """Looks at the values after the dropout: `torch.vmap` cannot."""
+
+    def forward(self, h):
+        h = functional.dropout(h, 0.5, self.training)
+        return h * 2 if h.sum().item() > 0 else h
+
+
+class Guarded(nn.Module):
+    """Hides its dropout in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(WIDTH)
+
+    def forward(self, h):
+        h = self.norm(h)
+        return functional.scaled_dot_product_attention(
+            h[:, None], h[:, None], h[:, None], dropout_p=0.5 if self.training else 0.0
+        )[:, 0]
+
+
+class TestTheBeginning:
+    """What lies before the first dropout is computed once a batch."""
+
+    @pytest.mark.parametrize("vmaps", [True, False])
+    def test_is_computed_once(self, vmaps):
+        model, x = (
+            Headed(nn.Sequential(nn.Dropout(), nn.Linear(WIDTH, CLASSES))).eval(),
+            torch.randn(6, WIDTH),
+        )
+        posterior = MCDropout(50)
+        posterior._vmaps[Headed] = vmaps
+        COMPUTED.clear()
+        run(model, x, posterior)
+        assert COMPUTED == [6]
+
+    def test_is_computed_once_where_passes_come_in_pieces(self, monkeypatch):
+        monkeypatch.setattr("lightning_al.inference.mc_dropout._TOGETHER", {"cpu": 4 * 6 * WIDTH})
+        model, x = Headed(nn.Dropout()).eval(), torch.randn(6, WIDTH)
+        COMPUTED.clear()
+        pieces = list(MCDropout(10).passes(lambda: model(x), model, Draw(0, torch.arange(6))))
+        assert [len(piece) for piece in pieces] == [1, 4, 4, 1]
+        assert COMPUTED == [6]
+
+    def test_that_is_changed_later_is_computed_anew_and_said_once(self):
+        model, x = Headed(InPlace()).eval(), torch.randn(6, WIDTH)
+        posterior = MCDropout(5)
+        COMPUTED.clear()
+        with pytest.warns(
+            UserWarning, match="computed again and again, since it is changed in place"
+        ) as said:
+            passes, _ = (run(model, x, posterior) for _ in range(2))
+        assert len([w for w in said if "again and again" in str(w.message)]) == 1
+        assert COMPUTED == [6] * 4  # the first pass, then the others together
+        # Kept or doubled: 4x, or 4x and 2 * 2x.
+        ratio = passes / x
+        assert ((ratio - 4).abs() < 1e-5).logical_or((ratio - 8).abs() < 1e-5).all()
+
+    def test_holds_only_what_is_still_needed(self):
+        alive = []
+
+        class Deep(nn.Module):
+            def forward(self, x):
+                import weakref
+
+                for _ in range(5):
+                    x = x + 1
+                    alive.append(weakref.ref(x))
+                x = functional.dropout(x, 0.5)
+                alive.append(sum(ref() is not None for ref in alive))
+                return x
+
+        run(Deep().eval(), torch.randn(6, WIDTH), MCDropout(1))
+        assert alive[-1] == 1
+
+
+class TestWhatVmapCannot:
+    """Is run pass by pass, with the same masks."""
+
+    def test_is_said_once_and_gives_the_same(self):
+        model, x = Headed(Branching()).eval(), torch.randn(6, WIDTH)
+        posterior = MCDropout(9)
+        with pytest.warns(UserWarning, match="one after the other, since `torch.vmap` failed") as said:
+            passes, _ = (run(model, x, posterior) for _ in range(2))
+        assert len(said) == 1
+        assert passes.shape == (9, 6, WIDTH)
+        factors = (passes / (2 * x)).unique().round(decimals=4).unique()
+        assert set(factors.tolist()) <= {0.0, 2.0, 4.0}
+
+    def test_is_noticed_where_it_would_give_other_numbers(self, monkeypatch):
+        model, x = made("dropout")
+        posterior = MCDropout(9)
+        real = torch.vmap
+        monkeypatch.setattr(torch, "vmap", lambda f, **o: lambda n: real(f, **o)(n) + 1)
+        with pytest.warns(UserWarning, match="gives other numbers"):
+            passes = run(model, x, posterior)
+        monkeypatch.undo()
+        torch.testing.assert_close(passes, run(model, x, MCDropout(9)))
+
+
+class TestNoDropout:
+    """Is an error, not a posterior of one point."""
+
+    @pytest.mark.parametrize("model", [nn.Linear(WIDTH, CLASSES), nn.Sequential(nn.Dropout(0.0)), Guarded()])
+    def test_is_refused(self, model):
+        with pytest.raises(ValueError, match=r"drops something.*met no dropout.*Add `nn.Dropout`"):
+            run(model.eval(), torch.randn(6, WIDTH))
+
+    @pytest.mark.parametrize("which", ["1", Guarded])
+    def test_dropout_hidden_in_eval_mode_can_be_named(self, which):
+        model = nn.Sequential(nn.BatchNorm1d(WIDTH), Guarded()).eval()
+        before = model[1].norm.running_mean.clone()
+        passes = run(model, torch.randn(6, WIDTH), MCDropout(7, train=(which,)))
+        assert passes.std(0).max() > 0
+        assert not any(part.training for part in model.modules())
+        assert torch.equal(model[1].norm.running_mean, before)
+
+    def test_unknown_names_are_refused(self):
+        model = nn.Sequential(nn.Dropout()).eval()
+        with pytest.raises(ValueError, match=r"names \['attn'\].*does not have"):
+            run(model, torch.randn(6, WIDTH), MCDropout(train=("attn",)))
+
+    @pytest.mark.parametrize("count", [0, -1, 2.5])
+    def test_there_must_be_passes(self, count):
+        with pytest.raises((ValueError, TypeError), match="num_samples"):
+            MCDropout(count)
+
+
+def test_a_mask_for_all_needs_to_know_where_the_samples_are():
+    model = nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (1, 3, -1)), nn.Dropout()).eval()
+    with pytest.raises(ValueError, match=r"shape \(1, 3, 16\).*no mask can be the same.*consistent=False"):
+        run(model, torch.randn(6, WIDTH))
+    assert run(model, torch.randn(6, WIDTH), consistent=False).std(0).max() > 0
+
+
+@pytest.mark.parametrize("name", ["twice", "encoder_layer", "images"])
+def test_mixed_precision_gives_nearly_the_same(name):
+    model, x = made(name)
+    plain = run(model, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = run(model, x)
+    assert (mixed - plain).abs().max() < 0.05 * plain.abs().max()
+    assert (mixed.std(0) / plain.std(0) - 1).abs().max() < 0.2
+
+
+def test_attention_as_written_out_is_torchs():
+    from lightning_al.inference.dropout import Dropping
+
+    q, k, v = torch.randn(3, 2, 4, 5, 8).unbind()
+    shared = torch.randn(2, 2, 5, 8)
+    mask = torch.rand(5, 5) > 0.3
+    mask |= torch.eye(5, dtype=torch.bool)
+    ours = Dropping(torch.tensor(0), 2, None, time_first=False)
+    ours._drop = lambda weights, *_, **__: weights
+    cases = [{}, {"is_causal": True}, {"attn_mask": mask}, {"attn_mask": torch.randn(5, 5)}, {"scale": 0.3}]
+    for options in cases:
+        torch.testing.assert_close(
+            ours._attention(q, k, v, **options), functional.scaled_dot_product_attention(q, k, v, **options)
+        )
+    torch.testing.assert_close(
+        ours._attention(q, shared, shared, enable_gqa=True),
+        functional.scaled_dot_product_attention(q, shared, shared, enable_gqa=True),
+    )
+
+
+def test_compiled_parts_drop_too():
+    torch.manual_seed(0)
+    net = stacked(nn.Dropout(0.3)).eval()
+    x = torch.randn(6, WIDTH)
+    compiled = nn.Sequential(torch.compile(net, backend="eager"))
+    compiled(x)
+    torch.testing.assert_close(run(compiled, x), run(nn.Sequential(net), x))
