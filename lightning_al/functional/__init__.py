@@ -4,6 +4,15 @@ They know nothing of Lightning. Scores take probabilities with the class axis la
 `generator`, `shard` and `return_scores` and give the same positions on any number of ranks.
 """
 
+from lightning_al.functional.disagreement import (
+    bald,
+    consensus_kl,
+    mean_std,
+    predictive_variance,
+    variation_ratio,
+    vote_entropy,
+    vote_margin,
+)
 from lightning_al.functional.scores import (
     entropy,
     hyperplane_distance,
@@ -15,10 +24,17 @@ from lightning_al.functional.shard import Shard
 
 __all__ = [
     "Shard",
+    "bald",
+    "consensus_kl",
     "entropy",
     "hyperplane_distance",
     "least_confidence",
     "margin",
+    "mean_std",
     "power_sample",
+    "predictive_variance",
     "top_k",
+    "variation_ratio",
+    "vote_entropy",
+    "vote_margin",
 ]

@@ -7,6 +7,8 @@ from hypothesis import given
 from reference import scores as slow
 
 from lightning_al import functional as F
+from lightning_al.functional import rows, scores
+from unit.memory import peak_extra_megabytes
 
 CLASSES = st.integers(2, 6)
 SCORES = {"entropy": F.entropy, "least_confidence": F.least_confidence, "margin": F.margin}
@@ -111,6 +113,107 @@ def test_logits_by_mistake_are_refused(name):
 def test_margin_of_one_class_says_how_to_write_it():
     with pytest.raises(ValueError, match=r"one class.*at least two.*\[1 - p, p\]"):
         F.margin(torch.ones(3, 1))
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("classes", [2, 31, 32, 127, 128, 129, 191, 1000])
+def test_any_number_of_classes_equals_the_definition(name, classes):
+    generator = torch.Generator().manual_seed(classes)
+    probs = (4 * torch.randn(60, classes, generator=generator)).softmax(-1)
+    probs[:20] = (probs[:20] * 8).round() / 8  # ties
+    probs[:20, -1] += 1 - probs[:20].sum(-1)
+    probs = probs.clamp_min(0) / probs.clamp_min(0).sum(-1, keepdim=True)
+    expected = [getattr(slow, name)(row) for row in probs.tolist()]
+    assert SCORES[name](probs).tolist() == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 31, 32, 33, 127, 128, 129, 200, 1000])
+@given(seed=st.integers(0, 10**6), values=st.sampled_from([2, 5, 10**6]))
+def test_the_two_largest_are_those_of_topk(classes, seed, values):
+    generator = torch.Generator().manual_seed(seed)
+    table = torch.randint(values, (7, classes), generator=generator).float()
+    before = table.clone()
+    found = torch.stack(scores.top_two(table), dim=-1)
+    assert torch.equal(found, table.topk(2).values)
+    assert torch.equal(table, before)
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("classes", [5, 40, 1000])
+def test_a_pool_of_many_pieces_equals_its_rows(name, classes):
+    count = 600_000 // classes  # more than two pieces
+    probs = torch.randn(count, classes, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    edge = 2**18 // classes
+    some = [0, 1, edge - 1, edge, edge + 1, 2 * edge - 1, 2 * edge, count - 1]
+    expected = [getattr(slow, name)(row) for row in probs[some].tolist()]
+    assert SCORES[name](probs)[some].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_layout_does_not_matter_and_the_input_stays_as_it_is(name):
+    maps = torch.randn(3, 21, 70, 90, generator=torch.Generator().manual_seed(0)).softmax(1)
+    before = maps.clone()
+    probs = maps.movedim(1, -1)  # a segmentation: the class axis is not the fastest
+    assert torch.allclose(SCORES[name](probs), SCORES[name](probs.contiguous()), atol=1e-6)
+    assert torch.allclose(SCORES[name](probs[:, ::2]), SCORES[name](probs)[:, ::2], atol=1e-6)
+    one = torch.full((1, 4), 0.25).expand(5, 4)
+    assert SCORES[name](one).unique().numel() == 1
+    assert torch.equal(maps, before)
+
+
+@pytest.mark.parametrize("numpy", [False, True])
+@pytest.mark.parametrize("spread", [0.1, 3.0, 60.0])
+def test_both_logarithms_are_exact_enough(numpy, spread, monkeypatch):
+    monkeypatch.setattr(rows, "_NUMPY_LOG", numpy)
+    probs = (spread * torch.randn(500, 1000, generator=torch.Generator().manual_seed(0))).softmax(-1)
+    exact = torch.special.entr(probs.double()).sum(-1)
+    assert (F.entropy(probs).double() - exact).abs().max() < 1e-5
+    assert F.entropy(torch.tensor([0.5, 0.5]), base=2).item() == 1
+    assert F.entropy(torch.tensor([1.0, 0.0])).item() == 0
+
+
+def test_a_hundred_thousand_classes_are_exact_enough():
+    probs = torch.randn(6, 100_000, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    exact = torch.special.entr(probs.double()).sum(-1)
+    assert (F.entropy(probs).double() - exact).abs().max() < 1e-5
+    assert torch.equal(F.margin(probs), 1 - probs.topk(2).values.diff().neg().squeeze(1))
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_gradients_are_not_tracked(name):
+    probs = torch.randn(4, 5, requires_grad=True).softmax(-1)
+    assert not SCORES[name](probs).requires_grad
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("classes", [3, 40, 200])
+def test_a_nan_names_its_row(name, classes):
+    probs = torch.full((50, classes), 1 / classes)
+    probs[[7, 31], classes - 1] = torch.nan
+    with pytest.raises(ValueError, match=r"`probs` is NaN or infinite in rows \[7, 31\] \(2 of 50\)"):
+        SCORES[name](probs)
+    with pytest.raises(ValueError, match="NaN"):
+        SCORES[name](probs[7])
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_logits_in_a_few_rows_of_a_small_batch_are_found(name):
+    probs = torch.full((900, 4), 0.25)
+    probs[513] = torch.tensor([3.0, -1.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match=r"\[3.0, -1.0.*sums to 2.*softmax"):
+        SCORES[name](probs)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_little_memory_is_needed_beside_the_scores(name):
+    probs = torch.full((20_000, 1000), 1e-3)  # 80 MB
+    assert peak_extra_megabytes(SCORES[name], probs) < 10
+    assert peak_extra_megabytes(SCORES[name], probs.view(20, 1000, 1000).transpose(1, 2)) < 10
+
+
+def test_much_memory_would_be_noticed():
+    probs = torch.full((20_000, 1000), 1e-3)
+    assert 70 < peak_extra_megabytes(lambda: torch.special.entr(probs).sum(-1)) < 90
 
 
 @given(rows=st.integers(0, 5), dim=st.integers(1, 4), classes=st.integers(1, 5), seed=st.integers(0, 10**6))

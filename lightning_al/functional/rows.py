@@ -1,0 +1,120 @@
+"""ROWS: a big tensor is checked, and scored in pieces that stay in the cache.
+
+    probabilities -> [checked] -> [by_rows] -> one number a row
+
+A score written for a few rows costs a few megabytes beside its result, at any size of the pool.
+Nothing here tracks gradients, and nothing writes into the caller's tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["as_float", "by_rows", "checked", "log_", "piece_size", "refuse_nan"]
+
+_CHECKED_ROWS = 1000
+# NumPy's logarithm is more than twice as fast as torch's where it has AVX-512, and slower elsewhere.
+# Decided by the processor and not by trial: every process must find the same scores.
+_NUMPY_LOG = torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def by_rows(score: Callable[[Tensor], Tensor], rows: Tensor, axes: int = 1) -> Tensor:
+    """Scores of all rows, found piece by piece.
+
+    Args:
+        score: From `(..., *row)` in float32 or float64 to `(...)`; must not change its argument.
+        rows: Any leading axes, contiguous or not; the last `axes` ones are a row's own.
+        axes: How many axes a row has.
+
+    Returns:
+        Scores of the leading axes' shape, in float64 for float64 and float32 for all else.
+
+    Example:
+        >>> by_rows(lambda row: row.sum(-1), torch.ones(2, 3, 4))
+        tensor([[4., 4., 4.],
+                [4., 4., 4.]])
+    """
+    dtype = torch.float64 if rows.dtype == torch.float64 else torch.float32
+    found = torch.empty(rows.shape[: rows.ndim - axes], dtype=dtype, device=rows.device)
+    with torch.no_grad():
+        _fill(score, rows, found)
+    return found
+
+
+def _fill(score: Callable[[Tensor], Tensor], rows: Tensor, found: Tensor) -> None:
+    if found.numel() == 0:
+        return
+    if found.ndim == 0:
+        found.copy_(score(as_float(rows[None]))[0])
+        return
+    if found.ndim > 1 and _leading_axes_merge(rows, found.ndim):
+        rows, found = rows.flatten(0, found.ndim - 1), found.view(-1)
+    fit = piece_size(rows) // max(1, rows[0].numel())
+    if fit == 0 and found.ndim > 1:
+        for part, place in zip(rows, found, strict=True):
+            _fill(score, part, place)
+        return
+    for part, place in zip(torch.split(rows, max(1, fit)), torch.split(found, max(1, fit)), strict=True):
+        place.copy_(score(as_float(part)))
+
+
+def _leading_axes_merge(rows: Tensor, count: int) -> bool:
+    """Whether flattening the leading axes makes a view: a copy would be as large as the pool."""
+    shape, stride = rows.shape, rows.stride()
+    return all(stride[axis] == stride[axis + 1] * shape[axis + 1] for axis in range(count - 1))
+
+
+def piece_size(tensor: Tensor) -> int:
+    """Elements worked on at once: what stays in the cache, or what fills an accelerator."""
+    return 2**18 if tensor.device.type == "cpu" else 2**20
+
+
+def as_float(tensor: Tensor) -> Tensor:
+    """As it is if float32 or float64, else in float32."""
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def log_(tensor: Tensor) -> Tensor:
+    """Natural logarithm in place, of positive numbers."""
+    if _NUMPY_LOG and tensor.device.type == "cpu" and tensor.dtype == torch.float32:
+        array = tensor.numpy()
+        np.log(array, out=array)
+        return tensor
+    return tensor.log_()
+
+
+def checked(probs: Tensor, name: str = "probs") -> Tensor:
+    """The same tensor; logits handed in by mistake are refused, judged by a sample of rows."""
+    if probs.ndim == 0 or probs.shape[-1] == 0:
+        raise ValueError(f"`{name}` has shape {tuple(probs.shape)}; needed is (..., C), C > 0.")
+    lead = probs.shape[:-1]
+    # An odd step does not look at the same pass of every sample when their number is even.
+    step = max(1, lead.numel() // _CHECKED_ROWS) | 1
+    places = torch.arange(0, lead.numel(), step, device=probs.device)
+    for some in torch.split(places, max(1, piece_size(probs) // probs.shape[-1])):
+        rows = probs.detach()[torch.unravel_index(some, lead)] if lead else probs.detach()[None]
+        rows = as_float(rows)
+        off = (rows.amin(-1) < -1e-3) | ((rows.sum(-1) - 1).abs() > 2e-2)
+        if bool(off.any()):
+            row = rows[off][0]
+            raise ValueError(
+                f"`{name}` holds a row {row[:4].tolist()} that sums to {float(row.sum()):.4g}; needed are "
+                "probabilities, which sum to 1 over the last axis. Apply `softmax(-1)` to logits first."
+            )
+    return probs
+
+
+def refuse_nan(scores: Tensor, name: str) -> Tensor:
+    """The same scores; those of a NaN have no order."""
+    nan = scores.isnan()
+    if bool(nan.any()):
+        rows = nan.reshape(len(nan), -1).any(1).nonzero().squeeze(1).tolist() if nan.ndim else [0]
+        raise ValueError(
+            f"`{name}` is NaN or infinite in rows {rows[:5]} ({len(rows)} of {len(nan) if nan.ndim else 1}); "
+            "a score needs finite numbers. Find out which of the model's outputs are not."
+        )
+    return scores
