@@ -10,12 +10,13 @@ passes, for those who do not keep the passes. To add one: write the function, it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from lightning_al.functional.rows import as_float, by_rows, checked, log_, piece_size, refuse_nan
+from lightning_al.functional.rows import as_float, by_rows, checked, log2, piece_size, refuse_nan
 from lightning_al.functional.scores import entropy, shannon, top_two
 
 __all__ = [
@@ -448,14 +449,16 @@ def _information(total: Tensor, expected: Tensor) -> Tensor:
 
 
 def _consensus_kl(probs: Tensor) -> Tensor:
-    tiny = torch.finfo(probs.dtype).tiny
-    mean = probs.mean(-2, keepdim=True).clamp_min_(tiny)
+    mean = probs.mean(-2, keepdim=True).clamp_min_(torch.finfo(probs.dtype).tiny)
     # Rows may be larger than a piece: many passes over very many classes.
     some = max(1, piece_size(probs) // mean.numel())
-    parts = [
-        log_((part / mean).clamp_min_(tiny)).mul_(part).sum(-1) for part in torch.split(probs, some, dim=-2)
-    ]
+    parts = [_divergence(part, mean) for part in torch.split(probs, some, dim=-2)]
     return torch.cat(parts, dim=-1).mean(-1)
+
+
+def _divergence(probs: Tensor, mean: Tensor) -> Tensor:
+    ratio = (probs / mean).clamp_min_(torch.finfo(probs.dtype).tiny)
+    return log2(ratio, out=ratio).mul_(probs).sum(-1).mul_(math.log(2))
 
 
 def _mean_std(probs: Tensor) -> Tensor:

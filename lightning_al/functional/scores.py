@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_al.functional.rows import as_float, by_rows, checked, log_, refuse_nan
+from lightning_al.functional.rows import as_float, by_rows, checked, has_fast_log, log2, refuse_nan
 
 __all__ = ["entropy", "hyperplane_distance", "least_confidence", "margin", "shannon", "top_two"]
 
@@ -190,8 +190,22 @@ def shannon(probs: Tensor) -> Tensor:
         >>> shannon(torch.tensor([[0.5, 0.5, 0.0]]))
         tensor([0.6931])
     """
-    logs = log_(probs.clamp_min(torch.finfo(probs.dtype).tiny))
-    return 0 - logs.mul_(probs).sum(-1)  # not `neg`, which makes a zero negative
+    tiny = torch.finfo(probs.dtype).tiny
+    if not has_fast_log(probs):
+        logs = probs.clamp_min(tiny)
+        return _weighted(log2(logs, out=logs), probs)
+    nats = _weighted(log2(probs), probs)
+    # 0 log 0 is not a number. Rows with a zero are done again: to look for zeros first is dearer.
+    again = ~nats.isfinite()
+    if bool(again.any()):
+        rows = probs[again]
+        nats[again] = _weighted(rows.clamp_min(tiny).log2_(), rows)
+    return nats
+
+
+def _weighted(logs: Tensor, probs: Tensor) -> Tensor:
+    """Changes `logs`, which are of base 2. The last step makes a negative zero a zero."""
+    return logs.mul_(probs).sum(-1).mul_(-math.log(2)).add_(0)
 
 
 def top_two(rows: Tensor) -> tuple[Tensor, Tensor]:
