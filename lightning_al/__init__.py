@@ -16,7 +16,7 @@ from lightning_al import acquisition, functional
 from lightning_al.callbacks import ActiveLearning
 from lightning_al.data import ActiveDataModule, AwaitingLabels, Ledger, LedgerError
 from lightning_al.history import History
-from lightning_al.inference import MCDropout, SinglePass
+from lightning_al.inference import Committee, MCDropout, SinglePass
 from lightning_al.querying import Query, query
 from lightning_al.rounds import fit_rounds
 
@@ -26,6 +26,7 @@ __all__ = [
     "ActiveDataModule",
     "ActiveLearning",
     "AwaitingLabels",
+    "Committee",
     "History",
     "Ledger",
     "LedgerError",

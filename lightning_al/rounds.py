@@ -6,6 +6,8 @@ for every round: weights -> fit -> query (the callback) -> test -> a row of the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +19,15 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al.callbacks import ActiveLearning
 from lightning_al.callbacks.rearm import KEEPS_STATE
+from lightning_al.callbacks.seat import Seat
+from lightning_al.callbacks.weights import redraw
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.agreement import agree
 from lightning_al.data.book import is_writer
 from lightning_al.data.checks import check_positive
 from lightning_al.history import COLUMNS, History
+from lightning_al.inference.averaging import AveragedTest, kind_of_outputs
+from lightning_al.inference.committee import Committee, Member
 from lightning_al.querying import check_module
 from lightning_al.randomness import derive_seed
 
@@ -29,7 +35,7 @@ __all__ = ["fit_rounds"]
 
 
 def fit_rounds(
-    model: L.LightningModule | Callable[[int], L.LightningModule],
+    model: L.LightningModule | Callable[[int], L.LightningModule] | None,
     make_trainer: Callable[[int], L.Trainer],
     data: ActiveDataModule,
     active: ActiveLearning,
@@ -45,7 +51,9 @@ def fit_rounds(
     checkpoints to `round_{r}/`, the history to `history.csv`.
 
     Args:
-        model: A module, or a function from a seed to a fresh one.
+        model: A module, or a function from a seed to a fresh one; `None` with `Committee(models=[...])`. The
+            members of a `Committee(5)` are all of it: a module's weights are drawn anew for each by its
+            layers' `reset_parameters`, so pre-trained ones come from a function.
         make_trainer: From the number of the round to a fresh `Trainer` with fresh callbacks; without an
             `ActiveLearning`, which is added.
         data: The samples; with a test set, every round is tested.
@@ -91,6 +99,17 @@ def fit_rounds(
     check_positive(rounds=rounds)
     if resume not in ("restart", "checkpoint"):
         raise ValueError(f'`resume` is {resume!r}; needed is "restart" or "checkpoint".')
+    makers = None if active.committee is None else active.committee.makers
+    if model is None and makers is None:
+        raise ValueError(
+            "`model` is None, which only a committee with `models` of its own allows. Pass a module, or a "
+            "function from a seed to one."
+        )
+    if model is not None and makers is not None:
+        raise ValueError(
+            f"`model` is given, but the members of {active.committee!r} are made by its own functions. Pass "
+            "`None` for `model`, or add it to `models` as a function from a seed to a module."
+        )
     with data.held():
         return _Driver(model, make_trainer, data, active, rounds, resume).run()
 
@@ -98,7 +117,7 @@ def fit_rounds(
 class _Driver:
     def __init__(
         self,
-        model: L.LightningModule | Callable[[int], L.LightningModule],
+        model: L.LightningModule | Callable[[int], L.LightningModule] | None,
         make_trainer: Callable[[int], L.Trainer],
         data: ActiveDataModule,
         active: ActiveLearning,
@@ -151,23 +170,22 @@ class _Driver:
     def _run_round(self, number: int) -> L.Trainer:
         """An older round, which lacks its test, is trained again on the labels that it had."""
         data = self.data
-        seed = derive_seed(data.seed, "round", number)
-        L.seed_everything(seed, workers=True, verbose=False)
-        trainer = self._trainer(number)
-        callback = self.active.for_round(
-            asks=not data.repeats_round and self._can_ask(number),
-            drawn=self.active.restart == "redraw" and not isinstance(self.model, torch.nn.Module),
-        )
-        trainer.callbacks.append(callback)  # type: ignore[attr-defined]
-        module = self._module(number)
-        trainer.fit(module, datamodule=data, ckpt_path=agree(lambda: self._checkpoint(trainer, number)))
-        self.active.last_query = callback.last_query
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return trainer
-        data.open()
-        row = self._row(number, callback)
-        if data.has_test_data():
-            row |= self._test(trainer, module)
+        committee = self.active.committee
+        with ExitStack() as block:
+            seat, before = None, 0.0
+            if committee is not None:
+                members, before = self._train_members(number, committee)
+                block.enter_context(committee.seated(members))
+                seat = self._seat(number, committee, committee.num_samples - 1)
+            trainer, module, callback = self._fit(number, committee, seat)
+            self.active.last_query = callback.last_query
+            if trainer.fast_dev_run:  # type: ignore[attr-defined]
+                return trainer
+            data.open()
+            row = self._row(number, callback)
+            row["train_s"] += before
+            if data.has_test_data():
+                row |= self._test(trainer, module, number)
         row["tested"] = True
         self.rows[number] = self.active.row = row
         self.done.add(number)
@@ -178,12 +196,70 @@ class _Driver:
         self._keep_loggers(trainer, row)
         return trainer
 
-    def _module(self, number: int) -> L.LightningModule:
-        if isinstance(self.model, torch.nn.Module):
-            check_module(self.model)
-            return self.model  # type: ignore[return-value]  # perhaps compiled, which `fit` takes too
+    def _fit(
+        self, number: int, committee: Committee | None, seat: Seat | None
+    ) -> tuple[L.Trainer, L.LightningModule, ActiveLearning]:
+        """One fit: the round's, or that of one member of its committee."""
+        data = self.data
+        name = () if seat is None else seat.name
+        L.seed_everything(derive_seed(data.seed, "round", number, *name), workers=True, verbose=False)
+        trainer = self._trainer(number, seat)
+        last = seat is None or seat.is_last
+        fresh = not isinstance(self.model, torch.nn.Module) or (committee is not None and committee.makers)
+        callback = self.active.for_round(
+            asks=last and not data.repeats_round and self._can_ask(number),
+            drawn=bool(fresh) and self.active.restart == "redraw",
+            seat=seat,
+        )
+        trainer.callbacks.append(callback)  # type: ignore[attr-defined]
+        module = self._module(number, committee, seat)
+        path = agree(lambda: self._checkpoint(trainer, number))
+        with data.drawn_for(*name, bootstrap=committee is not None and committee.bootstrap):
+            trainer.fit(module, datamodule=data, ckpt_path=path)
+        return trainer, module, callback
+
+    def _train_members(self, number: int, committee: Committee) -> tuple[list[Member | None], float]:
+        """All members but the last, whose fit asks; those that are there already stay. And the seconds."""
+        members: list[Member | None] = []
+        seconds = 0.0
+        for place in range(committee.num_samples - 1):
+            seat = self._seat(number, committee, place)
+            took = agree(partial(seat.kept, self.data.training_set().digest))
+            if took is None:
+                trainer, _, _ = self._fit(number, committee, seat)
+                self.data.open()
+                if trainer.fast_dev_run:  # type: ignore[attr-defined]
+                    return [None] * committee.num_samples, 0.0
+                self._keep_steps(trainer)
+                took = agree(partial(seat.kept, self.data.training_set().digest))
+                assert took is not None
+                rank_zero_info(f"round {number}: member {place + 1} of {committee.num_samples} is trained")
+            seconds += took
+            make = None if committee.makers is None else committee.makers[place]
+            members.append(Member(seat.file, make, self._weights_seed(number, seat)))
+        return [*members, None], seconds
+
+    def _seat(self, number: int, committee: Committee, place: int) -> Seat:
+        assert self.data.state_dir is not None
+        file = self.data.state_dir / f"round_{number}" / f"member_{place}.pt"
+        return Seat(place, committee.num_samples, file)
+
+    def _weights_seed(self, number: int, seat: Seat | None) -> int:
         drawn = number if self.active.restart == "redraw" else 0
-        module = self.model(derive_seed(self.data.seed, "weights", drawn))
+        return derive_seed(self.data.seed, "weights", drawn, *(() if seat is None else seat.name))
+
+    def _module(self, number: int, committee: Committee | None, seat: Seat | None) -> L.LightningModule:
+        seed = self._weights_seed(number, seat)
+        if committee is not None and committee.makers is not None and seat is not None:
+            module = committee.makers[seat.number](seed)
+        elif isinstance(self.model, torch.nn.Module):
+            check_module(self.model)
+            if seat is not None:  # a member's own, not the last one's
+                redraw(self.model, seed)
+            return self.model  # type: ignore[return-value]  # perhaps compiled, which `fit` takes too
+        else:
+            assert self.model is not None
+            module = self.model(seed)
         check_module(module)
         return module
 
@@ -193,14 +269,19 @@ class _Driver:
             return self.rows.get(number, {}) | callback.row
         return next(row for row in self.data.ledger.rounds() if row["round"] == number)
 
-    def _test(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+    def _test(self, trainer: L.Trainer, module: L.LightningModule, number: int) -> dict[str, Any]:
         best = "best" if self.active.score_with == "best" else None
+        posterior = self.active.test_posterior or self.active.committee
+        if posterior is not None:
+            kind = kind_of_outputs(self.data, multilabel=self.active.acquisition.multilabel)
+            seed = derive_seed(self.data.seed, "test", number)
+            trainer.callbacks.append(AveragedTest(posterior, kind, seed))  # type: ignore[attr-defined]
         results = trainer.test(module, datamodule=self.data, ckpt_path=best, verbose=False)
         return {key: value for result in results for key, value in result.items()}
 
     # ------------------------------------------------------------------ the Trainer of a round
 
-    def _trainer(self, number: int) -> L.Trainer:
+    def _trainer(self, number: int, seat: Seat | None) -> L.Trainer:
         trainer = self.make_trainer(number)
         if not isinstance(trainer, L.Trainer):
             raise MisconfigurationException(
@@ -222,17 +303,21 @@ class _Driver:
         for checkpoint in trainer.checkpoint_callbacks:
             if isinstance(checkpoint, ModelCheckpoint) and self.data.state_dir is not None:
                 home = Path(checkpoint.dirpath) if checkpoint.dirpath else self.data.state_dir
-                checkpoint.dirpath = str((home / f"round_{number}").absolute())
+                member = "" if seat is None else f"member_{seat.number}"
+                checkpoint.dirpath = str((home / f"round_{number}" / member).absolute())
         if self.loggers is not None and trainer.loggers:
             trainer.loggers = self.loggers
             # Lightning's own steps go on where the last round's ended: one curve in the logger.
             trainer.fit_loop.epoch_loop._batches_that_stepped = self.steps
         return trainer
 
-    def _keep_loggers(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
+    def _keep_steps(self, trainer: L.Trainer) -> None:
         if self.loggers is None and trainer.loggers:
             self.loggers = list(trainer.loggers)
         self.steps = max(self.steps, trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+    def _keep_loggers(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
+        self._keep_steps(trainer)
         metrics = {
             f"active/{key}": float(value)
             for key, value in row.items()

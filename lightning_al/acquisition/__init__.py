@@ -6,14 +6,27 @@
 base.py         what a strategy is, and how to write one
 random.py       the baseline
 uncertainty.py  from one prediction: entropy, least confidence, margin, distance to the boundary
+disagreement.py from many passes or members: BALD, votes, BatchBALD, variance for regression
 wrappers.py     strategies made of strategies
 """
 
 from lightning_al.acquisition.base import (
     Acquisition,
+    DenseAcquisition,
     ProbabilityAcquisition,
     ScoreAcquisition,
     Selection,
+)
+from lightning_al.acquisition.disagreement import (
+    BALD,
+    BatchBALD,
+    ConsensusKL,
+    DisagreementAcquisition,
+    MeanSTD,
+    PredictiveVariance,
+    VariationRatio,
+    VoteEntropy,
+    VoteMargin,
 )
 from lightning_al.acquisition.random import Random
 from lightning_al.acquisition.uncertainty import (
@@ -25,14 +38,24 @@ from lightning_al.acquisition.uncertainty import (
 from lightning_al.acquisition.wrappers import PowerSampling
 
 __all__ = [
+    "BALD",
     "Acquisition",
+    "BatchBALD",
+    "ConsensusKL",
+    "DenseAcquisition",
+    "DisagreementAcquisition",
     "Entropy",
     "HyperplaneDistance",
     "LeastConfidence",
     "Margin",
+    "MeanSTD",
     "PowerSampling",
+    "PredictiveVariance",
     "ProbabilityAcquisition",
     "Random",
     "ScoreAcquisition",
     "Selection",
+    "VariationRatio",
+    "VoteEntropy",
+    "VoteMargin",
 ]

@@ -22,7 +22,15 @@ from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import Posterior, SinglePass
 from lightning_al.inference.summary import Summary
 
-__all__ = ["Acquisition", "ProbabilityAcquisition", "Reduction", "ScoreAcquisition", "Selection"]
+__all__ = [
+    "Acquisition",
+    "DenseAcquisition",
+    "ProbabilityAcquisition",
+    "Reduction",
+    "ScoreAcquisition",
+    "Selection",
+    "checked_posterior",
+]
 
 Reduction = Literal["mean", "max", "sum"] | Callable[[Tensor, Tensor], Tensor]
 
@@ -144,30 +152,31 @@ class ScoreAcquisition(Acquisition):
         return Selection(positions, values)
 
 
-class ProbabilityAcquisition(ScoreAcquisition):
-    """A score of the class probabilities; leaves `pointwise` to write.
+class DenseAcquisition(ScoreAcquisition):
+    """A score at every place of a sample, reduced to one; leaves `places` to write.
 
     Dense outputs (segmentation, tokens) and the labels of a multi-label head have a score at every
-    place, which is reduced to one a sample; places outside of a mask do not count.
+    place; places outside of a mask do not count. A sample with one prediction has one place.
 
     Args:
         reduction: `"mean"`, `"max"`, `"sum"`, or a function from scores `(B, places)` and a mask of the
             same shape to `(B,)`.
         multilabel: Every logit is a label of its own (sigmoid), not one class of several (softmax).
-        posterior: How forward passes are made; `None`: one deterministic pass.
+        posterior: How forward passes are made; `None`: as the strategy is meant.
 
     Raises:
         ValueError: If `reduction` is none of these.
+        TypeError: If `posterior` is none.
 
     Example:
-        >>> class Gini(ProbabilityAcquisition):
-        ...     def pointwise(self, probs):
-        ...         return 1 - probs.square().sum(-1)
-        >>> Gini(reduction="max").score(Outputs(probs=torch.tensor([[[0.5, 0.5], [1.0, 0.0]]])))
-        tensor([0.5000])
+        >>> class Doubtful(DenseAcquisition):
+        ...     needs = ("logits",)
+        ...
+        ...     def places(self, outputs):
+        ...         return -outputs.logits.amax(1)
+        >>> Doubtful(reduction="max").score(Outputs(logits=torch.tensor([[[1.0, 2.0], [0.0, 4.0]]])))
+        tensor([-1.])
     """
-
-    needs = ("probs",)
 
     def __init__(
         self,
@@ -184,15 +193,52 @@ class ProbabilityAcquisition(ScoreAcquisition):
         self.reduction = reduction
         self.multilabel = multilabel
         if posterior is not None:
-            self.posterior = posterior
+            self.posterior = checked_posterior(posterior)
+
+    @abstractmethod
+    def places(self, outputs: Outputs) -> Tensor:
+        """Scores `(B, ...)`."""
+
+    def score(self, outputs: Outputs) -> Tensor:  # noqa: D102
+        scores = self.places(outputs)
+        return scores if scores.ndim == 1 else _reduce(scores, outputs.mask, self.reduction)
+
+
+class ProbabilityAcquisition(DenseAcquisition):
+    """A score of the class probabilities; leaves `pointwise` to write. See `DenseAcquisition`.
+
+    With a posterior of many passes these are the mean of the passes' probabilities.
+
+    Example:
+        >>> class Gini(ProbabilityAcquisition):
+        ...     def pointwise(self, probs):
+        ...         return 1 - probs.square().sum(-1)
+        >>> Gini(reduction="max").score(Outputs(probs=torch.tensor([[[0.5, 0.5], [1.0, 0.0]]])))
+        tensor([0.5000])
+    """
+
+    needs = ("probs",)
 
     @abstractmethod
     def pointwise(self, probs: Tensor) -> Tensor:
         """Scores `(...)` of probabilities `(..., C)`."""
 
-    def score(self, outputs: Outputs) -> Tensor:  # noqa: D102
-        scores = self.pointwise(outputs.probs)
-        return scores if scores.ndim == 1 else _reduce(scores, outputs.mask, self.reduction)
+    def places(self, outputs: Outputs) -> Tensor:  # noqa: D102
+        return self.pointwise(outputs.probs)
+
+
+def checked_posterior(posterior: Any) -> Posterior:
+    """Refuse what is no posterior.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if not isinstance(posterior, Posterior):
+        hint = " Call it: `MCDropout()`." if isinstance(posterior, type) else ""
+        raise TypeError(
+            f"`posterior` is {posterior!r}; needed is `SinglePass()`, `MCDropout()` or a `Committee`.{hint}"
+        )
+    return posterior
 
 
 def _reduce(scores: Tensor, mask: Tensor | None, reduction: Reduction) -> Tensor:

@@ -16,12 +16,16 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al.acquisition import Acquisition, Margin
+from lightning_al.acquisition.base import checked_posterior
 from lightning_al.callbacks.rearm import Rearm
+from lightning_al.callbacks.seat import Seat
 from lightning_al.callbacks.weights import Restart, StoredWeights, best_weights
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.agreement import agree
 from lightning_al.data.checks import check_lightning, check_positive
 from lightning_al.data.exchange import place_of_answers
+from lightning_al.inference.committee import Committee
+from lightning_al.inference.posteriors import Posterior
 from lightning_al.inference.scoring import rehearse
 from lightning_al.querying import Query, check_acquisition, choose
 from lightning_al.randomness import derive_seed
@@ -47,6 +51,8 @@ class ActiveLearning(L.Callback):
         score_with: `"last"` scores the weights that training ended with, `"best"` those of the best
             checkpoint, which needs a `ModelCheckpoint` with a monitor.
         embedding_layer: Layer whose output is the embedding; `None`: the input of the last linear layer.
+        test_posterior: With `fit_rounds`, test the mean prediction of these passes, such as `MCDropout(20)`;
+            `None`: one pass, or the mean of the committee that was trained. `test_step` must call `self(x)`.
         accept_changes: Go on with a ledger that was made with another strategy.
 
     Attributes:
@@ -73,6 +79,7 @@ class ActiveLearning(L.Callback):
         restart: Restart = "initial",
         score_with: Literal["last", "best"] = "last",
         embedding_layer: str | None = None,
+        test_posterior: Posterior | None = None,
         accept_changes: bool = False,
     ) -> None:
         acquisition = Margin() if acquisition is None else acquisition
@@ -93,11 +100,13 @@ class ActiveLearning(L.Callback):
         self.query_size, self.budget, self.candidates = query_size, budget, candidates
         self.restart: Restart = restart
         self.score_with, self.embedding_layer = score_with, embedding_layer
+        self.test_posterior = None if test_posterior is None else checked_posterior(test_posterior)
         self.accept_changes = accept_changes
         self.last_query: Query | None = None
         #: Measurements of the last fit, as `fit_rounds` collects them.
         self.row: dict[str, Any] = {}
         self._driven, self._asks, self._drawn = False, True, False
+        self._seat: Seat | None = None
         self._rearm = Rearm()
         self._begun = 0.0
         self._ended = False
@@ -110,15 +119,24 @@ class ActiveLearning(L.Callback):
         left = self.query_size if self.budget is None else self.budget - spent
         return max(0, min(self.query_size, left, len(data.pool_indices)))
 
-    def for_round(self, *, asks: bool, drawn: bool) -> ActiveLearning:
-        """The callback of one round of a driver, whose Trainers are fresh.
+    @property
+    def committee(self) -> Committee | None:
+        """The committee whose members a round is to train, if there is one."""
+        for posterior in (self.acquisition.posterior, self.test_posterior):
+            if isinstance(posterior, Committee) and posterior.trains:
+                return posterior
+        return None
+
+    def for_round(self, *, asks: bool, drawn: bool, seat: Seat | None = None) -> ActiveLearning:
+        """The callback of one fit of a driver, whose Trainers are fresh.
 
         Args:
             asks: Whether the round is to ask for anything.
             drawn: Whether the module is fresh from a factory.
+            seat: The committee's member that the fit trains.
         """
         one = copy.copy(self)
-        one._driven, one._asks, one._drawn = True, asks, drawn
+        one._driven, one._asks, one._drawn, one._seat = True, asks, drawn, seat
         one.row, one.last_query = {}, None
         return one
 
@@ -132,6 +150,7 @@ class ActiveLearning(L.Callback):
         data.check_oracle()
         self._check_trainer(trainer)
         if not self._driven:
+            self._refuse_committee()
             self._rearm(trainer, pl_module)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             agree(lambda: self._check_record(data))
@@ -149,7 +168,9 @@ class ActiveLearning(L.Callback):
         if trainer.ckpt_path is not None:  # the weights are those of the checkpoint
             weights.remember(pl_module)
         else:
-            seed = derive_seed(data.seed, "weights", data.round)
+            seed = derive_seed(
+                data.seed, "weights", data.round, *([] if self._seat is None else self._seat.name)
+            )
             weights.begin(pl_module, data.round, seed, drawn=self._drawn)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
@@ -172,6 +193,12 @@ class ActiveLearning(L.Callback):
             "train_s": time.perf_counter() - self._begun,
             "label_entropy": data.state.label_entropy(labeled),
         }
+        if self._seat is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            with self._scored_weights(trainer, pl_module):
+                self._seat.keep(pl_module, self.row)
+            if not self._seat.is_last:
+                self._weights(data).end(pl_module, number)
+                return
         if not data.repeats_round:  # a round trained again keeps what is known of its query
             self.row |= {"asked": 0, "score_s": 0.0, "select_s": 0.0}
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -196,14 +223,29 @@ class ActiveLearning(L.Callback):
     def _choose(
         self, trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule, count: int
     ) -> Query:
-        weights: AbstractContextManager[None] = nullcontext()
-        if self.score_with == "best" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            weights = best_weights(trainer, module)
-        with weights:
+        with self._scored_weights(trainer, module):
             return choose(
                 self.acquisition, trainer, module, data, count,
                 candidates=self.candidates, embedding_layer=self.embedding_layer,
             )  # fmt: skip
+
+    def _scored_weights(self, trainer: L.Trainer, module: L.LightningModule) -> AbstractContextManager[None]:
+        if self.score_with == "best" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return best_weights(trainer, module)
+        return nullcontext()
+
+    def _refuse_committee(self) -> None:
+        if self.committee is not None:
+            raise MisconfigurationException(
+                f"{self.committee!r} has no members yet, and a fit trains only one model. Loop with "
+                "`fit_rounds`, which trains them all; or give trained ones, `Committee(models=[...])` of "
+                "modules or checkpoints; or use `MCDropout()`."
+            )
+        if self.test_posterior is not None:
+            raise MisconfigurationException(
+                f"`test_posterior={self.test_posterior!r}` is for the tests that `fit_rounds` makes, but the "
+                "Trainer's fit was called. Leave it out, or loop with `fit_rounds`."
+            )
 
     def _try(self, trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule) -> None:
         """`fast_dev_run`: everything is tried, nothing is asked for."""
@@ -225,7 +267,8 @@ class ActiveLearning(L.Callback):
 
     def _weights(self, data: ActiveDataModule) -> StoredWeights:
         assert data.state_dir is not None
-        return StoredWeights(data.state_dir, self.restart)
+        folder = data.state_dir if self._seat is None else data.state_dir.joinpath(*map(str, self._seat.name))
+        return StoredWeights(folder, self.restart)
 
     def _check_trainer(self, trainer: L.Trainer) -> None:
         if sum(isinstance(c, ActiveLearning) for c in trainer.callbacks) > 1:  # type: ignore[attr-defined]

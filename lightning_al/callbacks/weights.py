@@ -12,12 +12,13 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from lightning_al.data.agreement import agree
 from lightning_al.data.book import is_writer
 from lightning_al.randomness import preserved_rng
 
-__all__ = ["Restart", "StoredWeights", "best_weights", "redraw"]
+__all__ = ["Restart", "StoredWeights", "best_weights", "redraw", "save_whole"]
 
 Restart = Literal["initial", "redraw", "shrink_perturb", "warm"]
 
@@ -179,12 +180,16 @@ def _set(module: nn.Module, state: dict[str, Any]) -> None:
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
-    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_whole(state, path)
+
+
+def save_whole(state: dict[str, Any], path: Path) -> None:
+    """Write tensors, on the CPU, and whatever else; whole or not at all."""
     part = path.with_suffix(".part")
-    whole = {
-        name: value.detach().cpu().clone() if isinstance(value, Tensor) else value
-        for name, value in state.items()
-    }
+    whole = tree_map(
+        lambda value: value.detach().cpu().clone() if isinstance(value, Tensor) else value, state
+    )
     torch.save(whole, part)
     os.replace(part, path)
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, cast
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler, default_collate
@@ -33,7 +35,7 @@ from lightning_al.data.state import Indices
 from lightning_al.data.takeover import Source, settings_of
 from lightning_al.data.targets import blank
 from lightning_al.data.views import HiddenCollate, PoolView, TrainView
-from lightning_al.randomness import derive_seed
+from lightning_al.randomness import derive_seed, generator_for
 
 __all__ = ["ActiveDataModule"]
 
@@ -151,7 +153,8 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
             accept_changes=accept_changes,
         )  # fmt: skip
         #: Further parts of the seed of the training order, such as a committee's member.
-        self.order_seed: tuple[int | str, ...] = ()
+        self._order_seed: tuple[int | str, ...] = ()
+        self._bootstrap = False
         self._source: Source | None = None
         self._show_loaders()
 
@@ -237,6 +240,9 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         """Labelled samples; whole batches come from the sampler, see `TrainBatches`."""
         self.training = self.training_set()
         state, indices = self.state, self.training.indices
+        if self._bootstrap:
+            generator = generator_for(self.seed, "bootstrap", *self._order())
+            indices = indices[torch.randint(len(indices), (len(indices),), generator=generator).numpy()]
         view = TrainView(
             self.samples.all, indices, state.overrides(indices), self.samples.place, self.samples.template
         )
@@ -345,8 +351,17 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer is not None else 1
 
+    @contextmanager
+    def drawn_for(self, *name: str | int, bootstrap: bool) -> Iterator[None]:
+        """For the block, training has an order of its own, and perhaps labels drawn with replacement."""
+        self._order_seed, self._bootstrap = name, bootstrap
+        try:
+            yield
+        finally:
+            self._order_seed, self._bootstrap = (), False
+
     def _order(self) -> tuple[int | str, ...]:
-        return ("train", self.round, *self.order_seed)
+        return ("train", self.round, *self._order_seed)
 
     def _plain_loader(self, dataset: Any) -> Any:
         if dataset is None:

@@ -3,14 +3,16 @@
 scoring.py     the loop: modes, random streams and Trainer are left as they were found
 model_call.py  how a plain module is called, and where its embedding is
 posteriors.py  how passes become the fields of `Outputs`: one pass
+committee.py   one of each of several models
 mc_dropout.py  many, with dropout on; masks.py, dropout.py, recurrent.py: how
 statistics.py  what is kept of many passes
 summary.py     what is kept of each sample
 """
 
+from lightning_al.inference.committee import Committee
 from lightning_al.inference.mc_dropout import MCDropout
 from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import Posterior, SinglePass
 from lightning_al.inference.summary import Summary
 
-__all__ = ["MCDropout", "Outputs", "Posterior", "SinglePass", "Summary"]
+__all__ = ["Committee", "MCDropout", "Outputs", "Posterior", "SinglePass", "Summary"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -77,7 +78,8 @@ class MCDropout(Posterior):
         many = Statistics(needs, multilabel=multilabel)
         mask: Tensor | None = None
 
-        def forward() -> Tensor:
+        def forward(module: nn.Module) -> Tensor:
+            del module  # the one that `call` knows
             nonlocal mask
             said = call.one_pass(batch)
             mask = said.mask
@@ -89,8 +91,10 @@ class MCDropout(Posterior):
         call.next_batch()
         return found.joined(Outputs(mask=mask, **many.fields()))
 
-    def passes(self, forward: Callable[[], Tensor], module: nn.Module, draw: Draw) -> Iterator[Tensor]:
-        """What `forward`, which calls `module`, gives: some passes at a time, `(k, ...)`.
+    def passes(
+        self, forward: Callable[[nn.Module], Tensor], module: nn.Module, draw: Draw
+    ) -> Iterator[Tensor]:
+        """What `forward` gives of the module in every pass, some at a time: `(k, B, ...)`.
 
         Raises:
             ValueError: If nothing of the module drops.
@@ -101,9 +105,10 @@ class MCDropout(Posterior):
         positions = None if self.consistent else draw.positions
         dropping = Dropping(key, len(draw.positions), positions, time_first=time_first)
         numbers = torch.arange(self.num_samples, device=device)
+        once = partial(forward, module)
         mixed = torch.is_autocast_enabled(device.type)
         with layer_by_layer(module, drop_samples_first), self._in_training(module), _uncompiled():
-            first = dropping.run(forward, numbers[0])
+            first = dropping.run(once, numbers[0])
             if not dropping.sites:
                 raise _nothing_drops(module)
             yield first[None]
@@ -112,8 +117,8 @@ class MCDropout(Posterior):
                 together = None
                 # `torch.vmap` leaves autocasting out.
                 if len(some) > 1 and self._vmaps.get(type(module), True) and not mixed:
-                    together = self._together(forward, module, dropping, some, first)
-                yield torch.stack([dropping.run(forward, n) for n in some]) if together is None else together
+                    together = self._together(once, module, dropping, some, first)
+                yield torch.stack([dropping.run(once, n) for n in some]) if together is None else together
         if dropping.recomputes:
             self._say(
                 module,

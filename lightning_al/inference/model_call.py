@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lightning_al.data.targets import TargetPlace
 
-__all__ = ["ModelCall", "Said"]
+__all__ = ["ModelCall", "Said", "logits_of"]
 
 _ADVICE = """Give the module a method that says how:
     def active_step(self, batch, batch_idx):
@@ -77,7 +77,7 @@ class ModelCall:
         # What is not finite is refused next, by name; which layer made it cannot be seen.
         if self.listen and bool(torch.isfinite(said.logits).all()):
             given = output.get("embeddings") if isinstance(output, Mapping) else None
-            self._add_embedding(said, _logits_of(output), given)
+            self._add_embedding(said, logits_of(output), given)
             self._heard.clear()
         return said
 
@@ -112,7 +112,7 @@ class ModelCall:
             raise
 
     def _said(self, output: Any, batch: Any) -> Said:
-        logits, mask = self._masked(_logits_of(output), output, batch)
+        logits, mask = self._masked(logits_of(output), output, batch)
         self.rows = len(logits)
         return Said(logits, mask=mask)
 
@@ -243,7 +243,12 @@ def _parameters(module: nn.Module) -> tuple[set[str], bool]:
     return {p.name for p in parameters}, takes_all
 
 
-def _logits_of(output: Any) -> Tensor:
+def logits_of(output: Any) -> Tensor:
+    """The logits of what a forward pass returned, in float32.
+
+    Raises:
+        TypeError: If there are none.
+    """
     logits = output
     if isinstance(output, Mapping):
         logits = output.get("logits")

@@ -10,11 +10,13 @@ How stochastic passes are made is apart from what is computed on them: an acquis
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_al.inference.model_call import ModelCall
 from lightning_al.inference.outputs import Outputs, probabilities
@@ -62,6 +64,18 @@ class Posterior(ABC):
         Raises:
             NotFiniteError: If a logit is NaN or infinite; its `rows` are the batch's.
         """
+
+    def together(self, module: nn.Module) -> AbstractContextManager[None]:
+        """For the block, whatever `passes` needs is at hand, for one batch after the other."""
+        del module
+        return nullcontext()
+
+    def passes(
+        self, forward: Callable[[nn.Module], Tensor], module: nn.Module, draw: Draw
+    ) -> Iterator[Tensor]:
+        """What `forward` gives of the module in every pass, some at a time: `(k, B, ...)`."""
+        del draw
+        yield forward(module)[None]
 
     def __repr__(self) -> str:
         settings = {key: value for key, value in vars(self).items() if not key.startswith("_")}

@@ -8,9 +8,10 @@ BatchNorm statistics, random streams, gradients and the Trainer's stage as it fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import lightning as L
 import torch
@@ -20,9 +21,12 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
 from lightning_al.functional.shard import Shard
-from lightning_al.inference.model_call import ModelCall
-from lightning_al.inference.posteriors import Draw, NotFiniteError
+from lightning_al.inference.committee import Committee
+from lightning_al.inference.model_call import ModelCall, Said
+from lightning_al.inference.outputs import Outputs
+from lightning_al.inference.posteriors import Draw, NotFiniteError, SinglePass, check_finite
 from lightning_al.inference.progress import track
+from lightning_al.inference.statistics import STATISTICS, Statistics
 from lightning_al.inference.summary import Summary
 from lightning_al.randomness import derive_seed, preserved_rng
 
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from lightning_al.acquisition.base import Acquisition
     from lightning_al.data import ActiveDataModule
     from lightning_al.data.state import Indices
+
+T = TypeVar("T")
 
 __all__ = ["rehearse", "shard_of", "summarize_samples"]
 
@@ -63,12 +69,9 @@ def summarize_samples(
     shard = shard_of(trainer, len(indices), data.pool_batch_size)
     if not acquisition.needs:
         return Summary({}, shard)
-    parts: list[dict[str, Tensor]] = []
-    loader = data.pool_loader(indices, shard.positions)
+    scoring = _Scoring(acquisition, trainer, module, data, indices, shard, seed, embedding_layer)
     with _together(shard), _undisturbed(trainer, module, seed):
-        steps = track(trainer, loader, len(loader))
-        for part in _passes(acquisition, trainer, module, data, indices, steps, embedding_layer, seed):
-            parts.append({name: rows.detach().cpu() for name, rows in part.items()})  # noqa: PERF401
+        parts = list(scoring.parts())
     summary = Summary.of_parts(parts, shard)
     assert all(len(rows) == len(shard.positions) for rows in summary.values()), "a sample was lost"
     return summary
@@ -94,43 +97,112 @@ def rehearse(
     indices = data.pool_indices[: data.pool_batch_size * trainer.world_size]
     shard = shard_of(trainer, len(indices), data.pool_batch_size)
     seed = derive_seed(data.seed, "rehearsal")
+    scoring = _Scoring(
+        acquisition, trainer, module, data, indices, shard, seed, embedding_layer, shows_progress=False
+    )
     with _together(shard), _undisturbed(trainer, module, seed):
-        steps = data.pool_loader(indices, shard.positions)
         try:
-            for _ in _passes(acquisition, trainer, module, data, indices, steps, embedding_layer, seed):
+            for _ in scoring.parts():
                 pass
         except ValueError as error:
             if not isinstance(error.__cause__, NotFiniteError):
                 raise
 
 
-def _passes(
-    acquisition: Acquisition,
-    trainer: L.Trainer,
-    module: L.LightningModule,
-    data: ActiveDataModule,
-    indices: Indices,
-    steps: Iterable[tuple[Tensor, Any]],
-    embedding_layer: str | None,
-    seed: int,
-) -> Iterator[dict[str, Tensor]]:
-    listen = bool({"embeddings", "classifier"} & set(acquisition.needs))
-    with ModelCall(module, data.samples.place, embedding_layer=embedding_layer, listen=listen) as call:
-        for positions, batch in steps:
-            moved = _to_device(trainer, module, data, batch)
-            with trainer.precision_plugin.forward_context():
-                try:
-                    draw = Draw(seed, positions.to(trainer.strategy.root_device))
-                    outputs = acquisition.posterior.outputs(
-                        call, moved, tuple(acquisition.needs), draw, multilabel=acquisition.multilabel
-                    )
-                except NotFiniteError as error:
-                    raise _not_finite(indices[positions[error.rows].numpy()].tolist()) from error
-                if call.rows not in (None, len(positions)):
-                    raise ValueError(call.wrong_rows(len(positions)))
-            part = acquisition.summarize(outputs)
+@dataclass
+class _Scoring:
+    """Everything one scoring needs; `parts` does it."""
+
+    acquisition: Acquisition
+    trainer: L.Trainer
+    module: L.LightningModule
+    data: ActiveDataModule
+    indices: Indices
+    shard: Shard
+    seed: int
+    embedding_layer: str | None
+    shows_progress: bool = True
+
+    def parts(self) -> Iterator[dict[str, Tensor]]:
+        """What is kept of each block of this rank, in order, on the CPU."""
+        posterior = self.acquisition.posterior
+        blocks = self._of_members(posterior) if isinstance(posterior, Committee) else self._of_module()
+        for positions, outputs in blocks:
+            part = self.acquisition.summarize(outputs)
             _check_rows(part, positions)
-            yield part
+            yield {name: rows.detach().cpu() for name, rows in part.items()}
+
+    def _of_module(self) -> Iterator[tuple[Tensor, Outputs]]:
+        needs, multilabel = tuple(self.acquisition.needs), self.acquisition.multilabel
+        posterior = self.acquisition.posterior
+
+        def outputs(call: ModelCall, batch: Any, positions: Tensor) -> Outputs:
+            draw = Draw(self.seed, positions.to(self.trainer.strategy.root_device))
+            return posterior.outputs(call, batch, needs, draw, multilabel=multilabel)
+
+        return self._through_pool(self.module, outputs, needs)
+
+    def _of_members(self, committee: Committee) -> Iterator[tuple[Tensor, Outputs]]:
+        """Each member goes through all blocks; only sums are kept of each block."""
+        needs, multilabel = tuple(self.acquisition.needs), self.acquisition.multilabel
+        found: list[tuple[Tensor, Statistics, Tensor | None]] = []
+
+        def said(call: ModelCall, batch: Any, positions: Tensor) -> Said:
+            del positions
+            said = call.one_pass(batch)
+            call.next_batch()
+            check_finite(said.logits)
+            return said
+
+        for number, member in enumerate(committee.members(self.module)):
+            # All ranks are done with a member before the next one's weights are shared out.
+            with _together(self.shard):
+                passes = self._through_pool(member, said, (), f"Scoring pool, member {number + 1}")
+                for block, (positions, one) in enumerate(passes):
+                    if not number:
+                        mask = None if one.mask is None else one.mask.cpu()
+                        found.append((positions, Statistics(needs, multilabel=multilabel), mask))
+                    found[block][1].add(one.logits.cpu()[None])
+        plain = tuple(name for name in needs if name not in STATISTICS)
+        if not plain:
+            yield from ((positions, Outputs(mask=mask, **sums.fields())) for positions, sums, mask in found)
+            return
+        device = self.trainer.strategy.root_device
+
+        def single(call: ModelCall, batch: Any, positions: Tensor) -> Outputs:
+            return SinglePass().outputs(call, batch, plain, Draw(self.seed, positions), multilabel=multilabel)
+
+        singles = self._through_pool(self.module, single, plain)
+        for (positions, outputs), (_, sums, _) in zip(singles, found, strict=True):
+            fields = {name: value.to(device) for name, value in sums.fields().items()}
+            yield positions, outputs.joined(Outputs(**fields))
+
+    def _through_pool(
+        self,
+        module: nn.Module,
+        found: Callable[[ModelCall, Any, Tensor], T],
+        needs: tuple[str, ...],
+        title: str = "Scoring pool",
+    ) -> Iterator[tuple[Tensor, T]]:
+        """What `found` makes of every block of this rank."""
+        loader = self.data.pool_loader(self.indices, self.shard.positions)
+        steps: Iterable[Any] = (
+            track(self.trainer, loader, len(loader), title) if self.shows_progress else loader
+        )
+        listen = bool({"embeddings", "classifier"} & set(needs))
+        place, layer = self.data.samples.place, self.embedding_layer
+        with ModelCall(module, place, embedding_layer=layer, listen=listen) as call:
+            for positions, batch in steps:
+                moved = _to_device(self.trainer, self.module, self.data, batch)
+                with self.trainer.precision_plugin.forward_context():
+                    try:
+                        one = found(call, moved, positions)
+                    except NotFiniteError as error:
+                        samples = self.indices[positions[error.rows].numpy()].tolist()
+                        raise _not_finite(samples) from error
+                    if call.rows not in (None, len(positions)):
+                        raise ValueError(call.wrong_rows(len(positions)))
+                yield positions, one
 
 
 def _to_device(trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule, batch: Any) -> Any:

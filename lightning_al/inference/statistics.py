@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_al import functional as F
+from lightning_al.functional.disagreement import count_votes
 from lightning_al.inference.outputs import probabilities
 
 __all__ = ["STATISTICS", "Statistics"]
@@ -54,8 +55,7 @@ class Statistics:
         if "expected_entropy" in self.needs:
             self._sum("expected_entropy", F.entropy(probs).sum(0))
         if "votes" in self.needs:
-            votes = torch.nn.functional.one_hot(probs.argmax(-1), probs.shape[-1])
-            self._sum("votes", votes.sum(0).float())
+            self._sum("votes", count_votes(probs.movedim(0, 1)))
         if "mc_probs" in self.needs:
             self._passes.append(probs)
 

@@ -121,7 +121,7 @@ def run(model, x, posterior=None, *, seed=1, positions=None, consistent=True):
     posterior = posterior or MCDropout(7, consistent)
     positions = torch.arange(len(x)) if positions is None else positions
     with torch.no_grad():
-        return torch.cat(list(posterior.passes(lambda: model(x), model, Draw(seed, positions))))
+        return torch.cat(list(posterior.passes(lambda module: module(x), model, Draw(seed, positions))))
 
 
 @pytest.fixture(params=MODELS)
@@ -270,7 +270,7 @@ class TestTheBeginning:
         monkeypatch.setattr("lightning_al.inference.mc_dropout._TOGETHER", {"cpu": 4 * 6 * WIDTH})
         model, x = Headed(nn.Dropout()).eval(), torch.randn(6, WIDTH)
         COMPUTED.clear()
-        pieces = list(MCDropout(10).passes(lambda: model(x), model, Draw(0, torch.arange(6))))
+        pieces = list(MCDropout(10).passes(lambda module: module(x), model, Draw(0, torch.arange(6))))
         assert [len(piece) for piece in pieces] == [1, 4, 4, 1]
         assert COMPUTED == [6]
 

@@ -1,0 +1,139 @@
+"""AVERAGING: a test of the posterior's mean prediction instead of one pass's."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from lightning_al.inference.model_call import logits_of
+from lightning_al.inference.posteriors import Draw, Posterior
+
+if TYPE_CHECKING:
+    from lightning_al.data import ActiveDataModule
+
+__all__ = ["AveragedTest", "Kind", "kind_of_outputs", "mean_prediction"]
+
+Kind = Literal["classes", "labels", "numbers"]
+
+
+def mean_prediction(passes: Tensor, kind: Kind) -> Tensor:
+    """Outputs that stand for the mean prediction of several passes.
+
+    Their softmax, or sigmoid, is the mean of that of the passes; numbers are averaged as they are. So the
+    cross-entropy and the most probable class of the result are those of the mean.
+
+    Args:
+        passes: Outputs `(K, B, ...)`, with classes on the axis after the samples.
+        kind: `"classes"` of which one holds (a single logit is two classes), `"labels"` that each hold or
+            not, or `"numbers"`.
+
+    Returns:
+        `(B, ...)`.
+
+    Example:
+        >>> passes = torch.tensor([[[9.0, -9.0]], [[-9.0, 9.0]]])
+        >>> mean_prediction(passes, "classes").softmax(-1)
+        tensor([[0.5000, 0.5000]])
+    """
+    if kind == "numbers":
+        return passes.mean(0)
+    passes = passes.float()
+    if kind == "labels" or passes.ndim < 3 or passes.shape[2] == 1:
+        return logsigmoid(passes).logsumexp(0) - logsigmoid(-passes).logsumexp(0)
+    return passes.log_softmax(2).logsumexp(0) - math.log(len(passes))
+
+
+def kind_of_outputs(data: ActiveDataModule, *, multilabel: bool) -> Kind:
+    """What a model's outputs are, judged by the targets that it was trained on."""
+    state, labeled = data.state, data.labeled_indices
+    if multilabel:
+        return "labels"
+    if state.class_counts(labeled) is not None:
+        return "classes"
+    known = [torch.as_tensor(value) for value in map(state.target, labeled.tolist()) if value is not None]
+    if not known:  # too large for the ledger: maps of classes
+        return "classes"
+    if any(bool(((value != 0) & (value != 1)).any()) for value in known):
+        return "numbers"
+    return "labels" if known[0].ndim else "classes"
+
+
+class AveragedTest(L.Callback):
+    """For the length of a test, the module's `forward` gives the mean of a posterior's passes.
+
+    Args:
+        posterior: Makes the passes.
+        kind: What the outputs are.
+        seed: Of the passes.
+    """
+
+    def __init__(self, posterior: Posterior, kind: Kind, seed: int) -> None:
+        self.posterior, self.kind, self.seed = posterior, kind, seed
+        self._seen = self._calls = 0
+        self._prepared = ExitStack()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        self._prepared.enter_context(self.posterior.together(pl_module))
+        own = pl_module.forward
+        self._seen = self._calls = 0
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            self._calls += 1
+            return self._mean(own, pl_module, args, kwargs)
+
+        pl_module.forward = forward  # type: ignore[method-assign]
+
+    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:  # noqa: D102
+        if not self._calls:
+            raise RuntimeError(
+                f"The test of the mean of {self.posterior!r} stands in for `forward`, but "
+                f"`{type(pl_module).__name__}.test_step` does not call it. Call `self(x)` there, not a part "
+                "of the module."
+            )
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        vars(pl_module).pop("forward", None)
+        self._prepared.close()
+
+    def on_exception(  # noqa: D102
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self.on_test_end(trainer, pl_module)
+
+    def _mean(
+        self, own: Any, module: L.LightningModule, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        first: list[Any] = []
+
+        def forward(member: nn.Module) -> Tensor:
+            output = own(*args, **kwargs) if member is module else member(*args, **kwargs)
+            first.append(output) if not first else None
+            return logits_of(output)
+
+        tensor = next(part for part in [*args, *kwargs.values()] if isinstance(part, Tensor))
+        # The data set is dealt out to the ranks; no two samples of a test have the same position.
+        world, rank = module.trainer.world_size, module.trainer.global_rank
+        positions = (self._seen + torch.arange(len(tensor), device=tensor.device)) * world + rank
+        self._seen += len(tensor)
+        passes = torch.cat(list(self.posterior.passes(forward, module, Draw(self.seed, positions))))
+        return _with_logits(first[0], mean_prediction(passes, self.kind))
+
+
+def _with_logits(output: Any, logits: Tensor) -> Any:
+    """What `forward` returns, with other logits."""
+    if isinstance(output, Tensor):
+        return logits.to(output.dtype)
+    changed = copy.copy(output)
+    if isinstance(changed, Mapping):
+        changed["logits"] = logits  # type: ignore[index]
+    else:
+        changed.logits = logits
+    return changed
