@@ -441,7 +441,9 @@ def _vote_margin(votes: Tensor) -> Tensor:
 
 
 def _bald(probs: Tensor) -> Tensor:
-    return _information(shannon(probs.mean(-2)), by_rows(shannon, probs).mean(-1))
+    # In this order the logarithms hide the time that the first reading of the passes takes.
+    expected = by_rows(shannon, probs).mean(-1)
+    return _information(shannon(probs.mean(-2)), expected)
 
 
 def _information(total: Tensor, expected: Tensor) -> Tensor:
