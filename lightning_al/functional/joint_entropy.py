@@ -20,6 +20,7 @@ from typing import Literal, overload
 import torch
 from torch import Generator, Tensor
 
+from lightning_al.functional.rows import checked
 from lightning_al.functional.selection import top_k
 from lightning_al.functional.shard import Shard
 
@@ -191,8 +192,7 @@ class _Paths:
 
 def _resampled(weight: Tensor, limit: int, generator: Generator | None) -> tuple[Tensor, Tensor]:
     """At most `limit` of more weights, without bias: the large as they are, of the others one a stratum."""
-    bar = weight.sum() / limit
-    large = weight >= bar
+    large = torch.zeros_like(weight, dtype=torch.bool)
     while True:
         bar = weight[~large].sum() / (limit - large.sum())
         more = weight >= bar
@@ -223,7 +223,15 @@ class _Pool:
         self.width = max(1, (320 if on_cpu else 8192) // classes)
         self.depth = max(1, (2**17 if on_cpu else 2**25) // (self.width * classes))
         parts = torch.split(self.mc_probs, self.width)
-        self.entropies = torch.cat([torch.special.entr(part.to(dtype)).sum(-1) for part in parts])
+        found = [torch.special.entr(part.to(dtype).clamp_min(0)).sum(-1) for part in parts]
+        self.entropies = torch.cat(found)
+        wrong = ~self.entropies.isfinite().all(1)
+        if bool(wrong.any()):
+            where = shard.positions[wrong.cpu()][:5].tolist()
+            raise ValueError(
+                f"`mc_probs` is NaN or infinite at positions {where}; needed are finite numbers. Find out "
+                "which of the model's outputs are not."
+            )
 
     def new(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=self.dtype, device=self.mc_probs.device)
@@ -231,7 +239,7 @@ class _Pool:
     def pick(self, paths: _Paths) -> tuple[int, float, Tensor]:
         """Position, gain and probabilities `(K, C)` of the open row that adds most, over all ranks."""
         gains = self._highest_gains(paths)
-        best = self._over_ranks(gains)
+        best = float(self.shard.gather(gains.sort(descending=True).values[:1]).max())
         rows = self.open[gains >= best - self.same][:1]
         positions = self.shard.gather(self.shard.positions[rows])
         probs = self.shard.gather(self.mc_probs[rows.to(self.mc_probs.device)].to(self.dtype))
@@ -240,25 +248,19 @@ class _Pool:
         return position, best, probs[positions.argmin()]
 
     def _highest_gains(self, paths: _Paths) -> Tensor:
-        """Gain of every open row; -inf where a bound says that it is lower than the best of all ranks."""
+        """Gain of every open row; -inf where a bound says that it is lower than the best."""
         merged = paths.merged()
         bounds = self.gains(self.open, merged)
         if merged is paths:
             return bounds
         gains = torch.full_like(bounds, -torch.inf)
-        best = -torch.inf
         order = bounds.argsort(descending=True)
-        for start in range(0, max(1, len(order)), self.width):
+        for start in range(0, len(order), self.width):
             some = order[start : start + self.width]
-            if start and bounds[some[0]] < best - 2 * self.same:
+            if bounds[some[0]] < gains.max() - 2 * self.same:
                 break
             gains[some] = self.gains(self.open[some], paths)
-            best = max(best, float(gains[some].max())) if start else self._over_ranks(gains)
         return gains
-
-    def _over_ranks(self, gains: Tensor) -> float:
-        highest = gains.amax(0, keepdim=True) if len(gains) else gains
-        return float(self.shard.gather(highest).max())
 
     def gains(self, rows: Tensor, paths: _Paths) -> Tensor:
         """What the label of each row adds to the labels on the paths, in nats; float64, on the CPU."""
@@ -327,19 +329,5 @@ def _checked(
             f"`mc_probs` has {len(mc_probs)} rows, but `shard` says {len(shard.positions)} are here. Pass "
             "the shard that these rows came with."
         )
-    _check_values(mc_probs, shard)
+    checked(mc_probs, "mc_probs")
     return shard
-
-
-def _check_values(mc_probs: Tensor, shard: Shard) -> None:
-    for start in range(0, len(mc_probs), 64):
-        part = mc_probs[start : start + 64]
-        ok = (((part.sum(-1, dtype=torch.float32) - 1).abs() < 2e-2) & (part >= -1e-3).all(-1)).all(1)
-        if not bool(ok.all()):
-            row = start + int((~ok).nonzero()[0])
-            nan = bool(mc_probs[row].isnan().any())
-            raise ValueError(
-                f"`mc_probs` {'is NaN' if nan else 'does not sum to 1'} at position {shard.positions[row]}; "
-                "needed are probabilities over the last axis. "
-                + ("Find out which model output is not finite." if nan else "Apply `softmax(-1)` to logits.")
-            )
