@@ -13,6 +13,7 @@ from lightning_al.functional.disagreement import (
     vote_entropy,
     vote_margin,
 )
+from lightning_al.functional.joint_entropy import batch_bald
 from lightning_al.functional.scores import (
     entropy,
     hyperplane_distance,
@@ -25,6 +26,7 @@ from lightning_al.functional.shard import Shard
 __all__ = [
     "Shard",
     "bald",
+    "batch_bald",
     "consensus_kl",
     "entropy",
     "hyperplane_distance",
