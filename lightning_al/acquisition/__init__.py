@@ -35,7 +35,7 @@ from lightning_al.acquisition.uncertainty import (
     LeastConfidence,
     Margin,
 )
-from lightning_al.acquisition.wrappers import PowerSampling
+from lightning_al.acquisition.wrappers import PowerSampling, TwoStage
 
 __all__ = [
     "BALD",
@@ -55,6 +55,7 @@ __all__ = [
     "Random",
     "ScoreAcquisition",
     "Selection",
+    "TwoStage",
     "VariationRatio",
     "VoteEntropy",
     "VoteMargin",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Generator, Tensor
 
 from lightning_al import functional as F
-from lightning_al.acquisition.base import ScoreAcquisition
+from lightning_al.acquisition.base import Acquisition, ScoreAcquisition, Selection
 from lightning_al.functional.selection import PowerForm
 from lightning_al.functional.shard import Shard
 from lightning_al.inference.outputs import Outputs
+from lightning_al.inference.posteriors import Posterior, SinglePass
+from lightning_al.inference.statistics import STATISTICS
+from lightning_al.inference.summary import Summary
 
-__all__ = ["PowerSampling"]
+__all__ = ["PowerSampling", "TwoStage"]
 
 
 class PowerSampling(ScoreAcquisition):
@@ -65,3 +70,84 @@ class PowerSampling(ScoreAcquisition):
             shard=shard,
             return_scores=True,
         )
+
+
+class TwoStage(Acquisition):
+    """One strategy narrows the pool down, another one chooses from what is left; one pass for both.
+
+    For a strategy that is costly, or that looks at how samples lie and not at what is known of them.
+
+    Args:
+        first: Scores the pool.
+        then: Chooses from the best of it.
+        keep: How many of the best are left, or, below 1, which share of the pool; never fewer than asked for.
+
+    Raises:
+        TypeError: If `first` does not score samples one by one, or `then` is no strategy.
+        ValueError: If the two need different posteriors, or `keep` is not positive.
+
+    Example:
+        >>> from lightning_al import acquisition as acq
+        >>> TwoStage(acq.BALD(), then=acq.BatchBALD(acq.BALD().posterior), keep=0.1).keep
+        0.1
+    """
+
+    def __init__(self, first: ScoreAcquisition, then: Acquisition, keep: float) -> None:
+        if not isinstance(first, ScoreAcquisition) or not isinstance(then, Acquisition):
+            raise TypeError(
+                f"`TwoStage` was given {first!r} and {then!r}; needed are a `ScoreAcquisition`, such as "
+                "`Margin()`, and any `Acquisition`."
+            )
+        if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep < math.inf:
+            raise ValueError(
+                f"`keep` is {keep!r}; needed is a number of samples, such as 1000, or a share of the pool, "
+                "such as 0.1."
+            )
+        if keep > 1 and keep != int(keep):
+            raise ValueError(f"`keep` is {keep}; above 1 it is a number of samples, and must be whole.")
+        if first.multilabel != then.multilabel:
+            raise ValueError(
+                f"`multilabel` is {first.multilabel} in {first!r} and {then.multilabel} in {then!r}; one "
+                "model has one kind of outputs. Set both alike."
+            )
+        self.first, self.then, self.keep = first, then, keep
+        self.posterior = shared_posterior(first, then)
+        self.needs = tuple(dict.fromkeys([*first.needs, *then.needs]))
+        self.needs_labeled, self.multilabel = then.needs_labeled, first.multilabel
+
+    def summarize(self, outputs: Outputs) -> dict[str, Tensor]:  # noqa: D102
+        first = {f"first/{name}": rows for name, rows in self.first.summarize(outputs).items()}
+        return {**first, **self.then.summarize(outputs)}
+
+    def select(  # noqa: D102
+        self, pool: Summary, query_size: int, *, labeled: Summary | None, generator: Generator
+    ) -> Selection:
+        count = self.keep * pool.shard.total if self.keep < 1 else self.keep
+        scores = Summary({"score": pool["first/score"]}, pool.shard) if "first/score" in pool else pool
+        best = self.first.select(scores, max(query_size, math.ceil(count)), labeled=None, generator=generator)
+        kept = best.positions.cpu().sort().values
+        rest = Summary({k: v for k, v in pool.items() if not k.startswith("first/")}, pool.shard)
+        found = self.then.select(rest.of_positions(kept), query_size, labeled=labeled, generator=generator)
+        return Selection(kept[found.positions.cpu()], found.scores)
+
+
+def shared_posterior(*strategies: Acquisition) -> Posterior:
+    """The posterior that serves all of them in one pass over the pool.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    many = [one for one in strategies if not isinstance(one.posterior, SinglePass)]
+    if not many:
+        return strategies[0].posterior
+    chosen = many[0].posterior
+    for one in strategies:
+        same = one.posterior is chosen or (
+            type(one.posterior) is type(chosen) and repr(one.posterior) == repr(chosen)
+        )
+        if not same and (one in many or set(one.needs) & set(STATISTICS)):
+            raise ValueError(
+                f"{many[0]!r} scores by {chosen!r} and {one!r} by {one.posterior!r}; one pass over the pool "
+                "has one posterior. Give both the same, such as `posterior = MCDropout()` made once."
+            )
+    return chosen

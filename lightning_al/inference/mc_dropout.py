@@ -27,7 +27,7 @@ from lightning_al.inference.statistics import STATISTICS, Statistics
 __all__ = ["MCDropout"]
 
 #: Elements that the largest tensor of passes run together may have: what stays in cache, or fills a device.
-_TOGETHER = {"cpu": 2**20}
+_TOGETHER = {"cpu": 2**22}
 _TOGETHER_ELSEWHERE = 2**26
 
 
@@ -74,7 +74,6 @@ class MCDropout(Posterior):
         self, call: ModelCall, batch: Any, needs: tuple[str, ...], draw: Draw, *, multilabel: bool = False
     ) -> Outputs:
         plain = tuple(name for name in needs if name not in STATISTICS)
-        found = SinglePass().outputs(call, batch, plain, draw, multilabel=multilabel) if plain else Outputs()
         many = Statistics(needs, multilabel=multilabel)
         mask: Tensor | None = None
 
@@ -88,8 +87,11 @@ class MCDropout(Posterior):
         for logits in self.passes(forward, call.module, draw):
             check_finite(logits.transpose(0, 1))
             many.add(logits)
-        call.next_batch()
-        return found.joined(Outputs(mask=mask, **many.fields()))
+        found = Outputs(mask=mask, **many.fields())
+        if not plain:
+            call.next_batch()
+            return found
+        return found.joined(SinglePass().outputs(call, batch, plain, draw, multilabel=multilabel))
 
     def passes(
         self, forward: Callable[[nn.Module], Tensor], module: nn.Module, draw: Draw

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,6 +32,13 @@ class Summary(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.tensors)
+
+    def of_positions(self, positions: Tensor) -> Summary:
+        """Those of the given global positions, ascending, that are held here: a smaller pool of their own."""
+        place = torch.searchsorted(positions, self.shard.positions).clamp_max(max(0, len(positions) - 1))
+        here = positions[place] == self.shard.positions if len(positions) else place.bool()
+        shard = replace(self.shard, positions=place[here], total=len(positions))
+        return Summary({name: rows[here] for name, rows in self.tensors.items()}, shard)
 
     @classmethod
     def of_parts(cls, parts: list[dict[str, Tensor]], shard: Shard) -> Summary:
