@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_al.functional.rows import as_float, by_rows, checked, log2, piece_size, refuse_nan
+from lightning_al.functional.rows import as_float, by_rows, checked, dot_, log2, piece_size, refuse_nan
 from lightning_al.functional.scores import entropy, shannon, top_two
 
 __all__ = [
@@ -460,7 +460,7 @@ def _consensus_kl(probs: Tensor) -> Tensor:
 
 def _divergence(probs: Tensor, mean: Tensor) -> Tensor:
     ratio = (probs / mean).clamp_min_(torch.finfo(probs.dtype).tiny)
-    return log2(ratio, out=ratio).mul_(probs).sum(-1).mul_(math.log(2))
+    return dot_(log2(ratio, out=ratio), probs).mul_(math.log(2))
 
 
 def _mean_std(probs: Tensor) -> Tensor:

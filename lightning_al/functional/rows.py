@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_float", "by_rows", "checked", "has_fast_log", "log2", "piece_size", "refuse_nan"]
+__all__ = ["as_float", "by_numpy", "by_rows", "checked", "dot_", "log2", "piece_size", "refuse_nan"]
 
 _CHECKED_ROWS = 1000
 # NumPy's logarithm is three times as fast as torch's where it has AVX-512 (Intel's SVML, in Linux), and
 # slower elsewhere. Decided by the processor and not by trial: every process must find the same scores.
-_NUMPY_LOG = sys.platform == "linux" and torch.backends.cpu.get_cpu_capability() == "AVX512"
+_FAST_NUMPY = sys.platform == "linux" and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def by_rows(score: Callable[[Tensor], Tensor], rows: Tensor, axes: int = 1) -> Tensor:
@@ -82,23 +82,32 @@ def as_float(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
-def has_fast_log(tensor: Tensor) -> bool:
-    """Whether `log2` goes by NumPy, which does not mind zeros."""
-    return _NUMPY_LOG and tensor.device.type == "cpu" and tensor.dtype == torch.float32
+def by_numpy(tensor: Tensor) -> bool:
+    """Whether NumPy is the faster for such a tensor."""
+    return _FAST_NUMPY and tensor.device.type == "cpu" and tensor.dtype == torch.float32
 
 
 def log2(tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Logarithm to base 2; `out` may be the tensor itself.
+    """Logarithm to base 2; `out` may be the tensor itself. Numbers that are not normal may be slow.
 
     Example:
         >>> log2(torch.tensor([0.25, 1.0, 0.0]))
-        tensor([-2., 0., -inf])
+        tensor([-2.,  0., -inf])
     """
-    if not has_fast_log(tensor):
+    if not by_numpy(tensor):
         return torch.log2(tensor, out=out)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.log2(tensor.detach().numpy(), out=None if out is None else out.numpy())
     return torch.from_numpy(found) if out is None else out
+
+
+def dot_(left: Tensor, right: Tensor) -> Tensor:
+    """Sums of products over the last axis; may change `left`."""
+    # NumPy's reads once, but has a price per row, rounds more the longer a row is, and needs NumPy 2.
+    dense = 64 <= left.shape[-1] <= 2**14 and left.stride(-1) == right.stride(-1) == 1
+    if dense and by_numpy(left) and hasattr(np, "vecdot"):
+        return torch.from_numpy(np.vecdot(left.numpy(), right.detach().numpy()))
+    return left.mul_(right).sum(-1)
 
 
 def checked(probs: Tensor, name: str = "probs") -> Tensor:

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_al.functional.rows import as_float, by_rows, checked, has_fast_log, log2, refuse_nan
+from lightning_al.functional.rows import as_float, by_numpy, by_rows, checked, dot_, log2, refuse_nan
 
 __all__ = ["entropy", "hyperplane_distance", "least_confidence", "margin", "shannon", "top_two"]
 
@@ -22,6 +22,7 @@ _NEAR_PAIRS = 1000
 # Below so many classes `top_two` goes through them one by one; above, it first looks at the best of each
 # of so many groups.
 _FEW_CLASSES, _GROUPS = 32, 64
+_LOOKED_AT = 16  # `shannon` looks for zeros in every so many-th row
 
 
 def entropy(probs: Tensor, base: float | None = None) -> Tensor:
@@ -191,21 +192,21 @@ def shannon(probs: Tensor) -> Tensor:
         tensor([0.6931])
     """
     tiny = torch.finfo(probs.dtype).tiny
-    if not has_fast_log(probs):
-        logs = probs.clamp_min(tiny)
-        return _weighted(log2(logs, out=logs), probs)
-    nats = _weighted(log2(probs), probs)
-    # 0 log 0 is not a number. Rows with a zero are done again: to look for zeros first is dearer.
-    again = ~nats.isfinite()
-    if bool(again.any()):
+    # Logarithms of many zeros are slow, and a look at some rows tells; a pass over all for a few is dearer
+    # than doing their rows again.
+    if not by_numpy(probs) or bool(probs[::_LOOKED_AT].amin() < tiny):
+        return _nats(probs.clamp_min(tiny), probs)
+    nats = _nats(probs, probs)
+    if not math.isfinite(float(nats.sum())):
+        again = ~nats.isfinite()
         rows = probs[again]
-        nats[again] = _weighted(rows.clamp_min(tiny).log2_(), rows)
+        nats[again] = _nats(rows.clamp_min(tiny), rows)
     return nats
 
 
-def _weighted(logs: Tensor, probs: Tensor) -> Tensor:
-    """Changes `logs`, which are of base 2. The last step makes a negative zero a zero."""
-    return logs.mul_(probs).sum(-1).mul_(-math.log(2)).add_(0)
+def _nats(positive: Tensor, probs: Tensor) -> Tensor:
+    logs = log2(positive, out=None if positive is probs else positive)
+    return torch.rsub(dot_(logs, probs), 0, alpha=math.log(2))
 
 
 def top_two(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -164,7 +164,7 @@ def test_layout_does_not_matter_and_the_input_stays_as_it_is(name):
 @pytest.mark.parametrize("numpy", [False, True])
 @pytest.mark.parametrize("spread", [0.1, 3.0, 30.0, 300.0])  # the last ones with many zeros and denormals
 def test_both_logarithms_are_exact_enough(numpy, spread, monkeypatch):
-    monkeypatch.setattr(rows, "_NUMPY_LOG", numpy)
+    monkeypatch.setattr(rows, "_FAST_NUMPY", numpy)
     probs = (spread * torch.randn(500, 1000, generator=torch.Generator().manual_seed(0))).softmax(-1)
     exact = torch.special.entr(probs.double()).sum(-1)
     assert (F.entropy(probs).double() - exact).abs().max() < 1e-5
@@ -172,8 +172,20 @@ def test_both_logarithms_are_exact_enough(numpy, spread, monkeypatch):
     assert F.entropy(torch.tensor([1.0, 0.0])).item() == 0
 
 
-def test_a_hundred_thousand_classes_are_exact_enough():
-    probs = torch.randn(6, 100_000, generator=torch.Generator().manual_seed(0)).softmax(-1)
+@pytest.mark.parametrize("numpy", [False, True])
+@pytest.mark.parametrize("classes", [5, 500])
+def test_rows_with_zeros_among_many_without_count_them_as_nothing(numpy, classes, monkeypatch):
+    monkeypatch.setattr(rows, "_FAST_NUMPY", numpy)
+    probs = torch.randn(100, classes, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    probs[[0, 7, 33]] = torch.nn.functional.one_hot(torch.tensor([0, 2, 4]), classes).float()
+    probs[50] = torch.tensor([1e-42, 1.0] + [0.0] * (classes - 2))
+    for some in (probs, probs[1:]):  # the first row is looked at, the seventh is not
+        exact = torch.special.entr(some.double()).sum(-1)
+        assert torch.allclose(F.entropy(some).double(), exact, atol=1e-6, rtol=0)
+
+
+def test_a_million_classes_are_exact_enough():
+    probs = torch.randn(2, 1_000_000, generator=torch.Generator().manual_seed(0)).softmax(-1)
     exact = torch.special.entr(probs.double()).sum(-1)
     assert (F.entropy(probs).double() - exact).abs().max() < 1e-5
     assert torch.equal(F.margin(probs), 1 - probs.topk(2).values.diff().neg().squeeze(1))
