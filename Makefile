@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 INSTALL = -q -c constraints.txt -e ".[dev]"
 
-.PHONY: help demo test test-min lint types docs check bench clean
+.PHONY: help demo test test-min lint types docs check bench reproduce clean
 
 help:
 	@echo "make demo      active learning on handwritten digits; curves and pictures in runs/demo"
@@ -12,6 +12,7 @@ help:
 	@echo "make check     lint, types, tests and the strict docs build"
 	@echo "make test-min  all tests on the oldest versions that pyproject.toml declares"
 	@echo "make bench     benchmarks (figures with the machine's description in benchmarks/results)"
+	@echo "make reproduce figures of papers on MNIST (LIGHTNING_AL_DATA names the folder that holds mnist/); about two hours"
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
@@ -42,6 +43,11 @@ test-min:
 
 bench: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/loader.py
+
+# Resumable: what was done is in runs/reproduce.
+reproduce: $(VENV)/installed
+	$(BIN)/python benchmarks/dbal_mnist.py; dbal=$$?; \
+	$(BIN)/python benchmarks/repeated_mnist.py && exit $$dbal
 
 clean:
 	rm -rf $(VENV) .venv-min site runs

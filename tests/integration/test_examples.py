@@ -1,5 +1,6 @@
 """Every example, run as a reader runs it, at a tiny size; runs go side by side, one thread each."""
 
+import gzip
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -94,6 +96,26 @@ def label_yourself_over_three_days(folder):
     return days, on_disk, second, between, third, rows(folder, TYPED)
 
 
+ENVIRONMENT.pop("LIGHTNING_AL_DATA", None)  # without it, bayesian_mnist.py needs no download
+BAYESIAN = ("--rounds", "1", "--steps", "4", "--passes", "5")
+
+
+def bayesian_mnist_on_files(folder):
+    """60 images to learn from and 30 to test on, in the published format."""
+    home = folder.parent / "data" / "mnist"
+    home.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for part, count in (("train", 60), ("t10k", 30)):
+        for kind, values, shape in (
+            ("images-idx3", random.integers(0, 256, (count, 28, 28)), (count, 28, 28)),
+            ("labels-idx1", np.arange(count) % 10, (count,)),
+        ):
+            header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes()
+            content = gzip.compress(header + values.astype(np.uint8).tobytes())
+            (home / f"{part}-{kind}-ubyte.gz").write_bytes(content)
+    return run("bayesian_mnist", folder, *BAYESIAN, "--data-root", str(home.parent), "--strategy", "BALD")
+
+
 SIMULATION = ("--rounds", "2", "--query-size", "4", "--epochs", "1")
 JOBS = {
     "yourself": label_yourself_over_three_days,
@@ -102,6 +124,8 @@ JOBS = {
     "custom": lambda folder: run("custom_acquisition", folder, *SIMULATION, "--temperature", "3"),
     "existing": lambda folder: run("existing_datamodule", folder, *SIMULATION),
     "svm": lambda folder: run("svm_head", folder, *SIMULATION),
+    "bayesian": lambda folder: run("bayesian_mnist", folder, *BAYESIAN),
+    "files": bayesian_mnist_on_files,
 }
 
 
@@ -211,3 +235,26 @@ def test_the_svm_head_is_asked_by_its_distance_to_a_boundary(runs):
     assert scores[:4] == sorted(scores[:4], reverse=True)
     low, high = map(float, re.search(r"when asked: ([\d.]+) to ([\d.]+)", said).groups())
     assert 0 <= low < high
+
+
+@uses("bayesian")
+def test_bayesian_mnist_runs_on_small_digits_where_there_is_no_mnist(runs):
+    said, folder = runs("bayesian")
+    assert table(said) == [(0, 20, 10), (1, 30, 0)]
+    asked = rows(folder, "SELECT DISTINCT strategy FROM events WHERE kind = 'asked' AND round > 0")
+    assert len(asked) == 1
+    assert "VariationRatio" in asked[0][0]
+    assert "num_samples=5" in asked[0][0]
+
+
+@uses("files")
+def test_bayesian_mnist_reads_the_published_files_and_begins_with_two_of_every_digit(runs):
+    said, folder = runs("files")
+    assert table(said) == [(0, 20, 10), (1, 30, 0)]
+    initial = rows(folder, "SELECT sample FROM events WHERE kind = 'labeled' AND round = 0")
+    # Image i shows the digit i % 10.
+    assert sorted(index % 10 for (index,) in initial) == sorted([*range(10)] * 2)
+    asked = rows(
+        folder, "SELECT DISTINCT strategy, score >= 0 FROM events WHERE kind = 'asked' AND round > 0"
+    )
+    assert [(strategy[:4], informative) for strategy, informative in asked] == [("BALD", 1)]

@@ -1,0 +1,564 @@
+"""What both reproductions share: the runs, side by side and resumable, and the report.
+
+    dbal_mnist.py, repeated_mnist.py -> Protocol -> [main] -> runs/reproduce, results/*.csv, docs/images/*.png
+
+A run is one strategy with one seed, in a folder of its own. Every round of it is in the ledger there before
+the next begins: the same command, given again, goes on where it stopped. For one seed the samples, the
+initial set and the weights that each round begins with are the same for all strategies.
+
+Labels are counted strictly: a test is credited to the labels that its model was trained on. A target counts
+as reached at the first of two consecutive rounds at it. No validation labels are used: every round trains
+for a fixed number of steps, and its last weights are tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from math import inf, isinf
+from pathlib import Path
+from queue import Empty
+from statistics import median
+from typing import Any
+
+# Runs go side by side: one thread each is quicker than all of them sharing every core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_al import ActiveDataModule, ActiveLearning, History, Ledger, MCDropout, fit_rounds
+from lightning_al import acquisition as acq
+from lightning_al.plotting import labels_to_target, learning_curves
+
+HERE = Path(__file__).parent
+MEAN, DEVIATION = 0.1307, 0.3081  # of MNIST's training images
+TUNING_SEEDS, TUNING_SIZE, TUNING_LABELS = (100, 101), 2_500, 220
+TARGETS = (0.90, 0.95)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a round is trained; chosen once on random sampling, see `tune`."""
+
+    steps: int
+    learning_rate: float
+    decay: float  # the L2 penalty is this over the number of labels
+    batch_size: int = 32
+
+
+class Protocol(ABC):
+    """What is compared, and how far each run goes."""
+
+    name: str
+    strategies: Mapping[str, acq.Acquisition]
+    settings: Settings
+    tried: Sequence[Settings]
+    candidates: int | None = None
+    test_passes: int
+    initial: int = 20
+    query_size: int = 10
+    precision: Any = "32-true"
+    #: Labels that every run goes to, and from where it ends once it has reached `last_target`.
+    least_labels: int
+    #: Labels at which a run ends in any case, by strategy; "*" for all others.
+    most_labels: Mapping[str, int]
+    last_target: float
+
+    @abstractmethod
+    def layers(self) -> nn.Module:
+        """The network: from images `(B, 1, 28, 28)` to logits `(B, 10)`."""
+
+    @abstractmethod
+    def samples(self, train: Images, seed: int) -> Images:
+        """What the strategies choose from."""
+
+    @abstractmethod
+    def gates(self, needed: Needed) -> list[tuple[str, bool | None]]:
+        """Sentences and whether they hold; `None`: not yet known."""
+
+    def most(self, strategy: str) -> int:
+        """Labels at which a run ends in any case."""
+        return self.most_labels.get(strategy, self.most_labels["*"])
+
+    def has_ended(self, strategy: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a run with these rounds needs no more."""
+        if not rows or rows[-1]["labeled"] < self.least_labels:
+            return False
+        history = History([dict(row) for row in rows])
+        reached = labels_to_target(history, "test_acc", self.last_target) < inf
+        return bool(reached or rows[-1]["labeled"] >= self.most(strategy))
+
+
+# ---------------------------------------------------------------------- data
+
+
+class Images(Dataset[tuple[Tensor, Tensor]]):
+    """Images `(N, 1, 28, 28)` and their classes."""
+
+    def __init__(self, images: Tensor, targets: Tensor) -> None:
+        self.images, self.targets = images, targets
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.targets[index]
+
+    def part(self, indices: Tensor) -> Images:
+        """Those samples only."""
+        return Images(self.images[indices], self.targets[indices])
+
+
+def read_mnist(root: Path, part: str) -> Images:
+    """The `"train"` or `"t10k"` images, normalised, from the four published files in `root/mnist`."""
+    pixels = torch.from_numpy(_idx(root / "mnist" / f"{part}-images-idx3-ubyte.gz")).unsqueeze(1)
+    targets = torch.from_numpy(_idx(root / "mnist" / f"{part}-labels-idx1-ubyte.gz"))
+    return Images(pixels.float().div_(255).sub_(MEAN).div_(DEVIATION), targets.long())
+
+
+def _idx(path: Path) -> Any:
+    if not path.exists():
+        sys.exit(
+            f"{path} is not there. Needed are the four .gz files of MNIST in a folder `mnist`; name the "
+            "folder that holds it by --data-root or LIGHTNING_AL_DATA."
+        )
+    content = gzip.decompress(path.read_bytes())
+    start = 4 + 4 * content[3]
+    shape = np.frombuffer(content, ">i4", content[3], 4)
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+
+
+# ---------------------------------------------------------------------- one run
+
+
+class Net(L.LightningModule):
+    """Any network, trained by Adam with one cycle of the learning rate."""
+
+    def __init__(self, layers: nn.Module, settings: Settings) -> None:
+        super().__init__()
+        self.layers = layers.to(memory_format=torch.channels_last)  # quicker convolutions
+        self.settings = settings
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `(B, 10)` of images `(B, 1, 28, 28)`."""
+        return self.layers(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: D102
+        x, y = batch
+        return nn.functional.cross_entropy(self(x), y)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:  # noqa: D102
+        x, y = batch
+        self.log("test_acc", (self(x).argmax(1) == y).float().mean(), batch_size=len(y))
+
+    def configure_optimizers(self) -> Any:  # noqa: D102
+        given = self.settings
+        labels = len(self.trainer.datamodule.labeled_indices)
+        optimizer = torch.optim.Adam(self.parameters(), weight_decay=given.decay / labels)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, given.learning_rate, total_steps=given.steps
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Clock(L.Callback):
+    """What a round cost, query and test included, as two more test metrics."""
+
+    def __init__(self) -> None:
+        self.begun = time.perf_counter(), time.process_time()
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
+        wall, processor = self.begun
+        pl_module.log("wall_s", time.perf_counter() - wall)
+        pl_module.log("processor_s", time.process_time() - processor)
+
+
+class Ended(Exception):
+    """A run has gone as far as it is needed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run."""
+
+    protocol: Protocol
+    strategy: str
+    seed: int
+    folder: Path
+    root: Path
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rounds so far that were tested."""
+        ledger = Ledger(self.folder / "ledger.sqlite3")
+        rows = ledger.rounds() if ledger.exists() else []
+        return [row | {"test_acc": round(row["test_acc"], 4)} for row in rows if "test_acc" in row]
+
+    def has_ended(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.protocol.has_ended(self.strategy, self.rows())
+
+    def rounds_left(self) -> int:
+        """At most."""
+        rows = self.rows()
+        if self.protocol.has_ended(self.strategy, rows):
+            return 0
+        labeled = rows[-1]["labeled"] + self.protocol.query_size if rows else self.protocol.initial
+        return 1 + (self.protocol.most(self.strategy) - labeled) // self.protocol.query_size
+
+
+def run(job: Job) -> None:
+    """From the initial set, or from where it stopped, to the end."""
+    protocol = job.protocol
+    train = protocol.samples(_mnist(job.root, "train"), job.seed)
+    _rounds(job, protocol.settings, protocol.strategies[job.strategy], train, _mnist(job.root, "t10k"))
+
+
+def _rounds(job: Job, settings: Settings, acquisition: acq.Acquisition, train: Images, test: Images) -> None:
+    protocol = job.protocol
+    data = ActiveDataModule.from_dataloaders(
+        DataLoader(train, settings.batch_size), test=DataLoader(test, 250), pool_batch_size=250,
+        initial=protocol.initial, initial_balanced=True, steps_per_epoch=settings.steps,
+        seed=job.seed, state_dir=job.folder,
+    )  # fmt: skip
+    active = ActiveLearning(
+        acquisition, query_size=protocol.query_size, candidates=protocol.candidates, restart="redraw",
+        test_posterior=MCDropout(protocol.test_passes),
+    )  # fmt: skip
+
+    def make_module(seed: int) -> Net:
+        torch.manual_seed(seed)
+        return Net(protocol.layers(), settings)
+
+    def make_trainer(number: int) -> L.Trainer:
+        rows = job.rows()
+        if rows:
+            _say((job.strategy, job.seed, rows[-1]))
+        if protocol.has_ended(job.strategy, rows):
+            raise Ended
+        return L.Trainer(
+            max_epochs=1, accelerator="cpu", devices=1, precision=protocol.precision, callbacks=[Clock()],
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+
+    with suppress(Ended):
+        fit_rounds(make_module, make_trainer, data, active, rounds=10_000)
+
+
+_read: dict[tuple[Path, str], Images] = {}
+
+
+def _mnist(root: Path, part: str) -> Images:
+    """Read once a process."""
+    if (root, part) not in _read:
+        _read[root, part] = read_mnist(root, part)
+    return _read[root, part]
+
+
+# ---------------------------------------------------------------------- all runs, side by side
+
+_news: Any = None
+
+
+def _say(row: Any) -> None:
+    if _news is not None:
+        _news.put(row)
+
+
+def _prepare(news: Any) -> None:
+    """Make a process quiet, single-threaded, and end with the one that started it."""
+    global _news
+    _news = news
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that has the terminal
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for said in (".*does not have many workers.*", "The number of training batches.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", said)
+    warnings.filterwarnings("ignore", "`batch_bald`: after.*")  # in nearly every round, see the docs
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def run_all(jobs: Sequence[Job], workers: int) -> None:
+    """Every run that has not ended, `workers` at a time."""
+    left = [job for job in jobs if not job.has_ended()]
+    print(f"{len(jobs) - len(left)} of {len(jobs)} runs have ended before", flush=True)
+    if not left:
+        return
+    context = multiprocessing.get_context("spawn")
+    news = context.Queue()
+    with ProcessPoolExecutor(min(workers, len(left)), context, _prepare, (news,)) as pool:
+        futures = [pool.submit(run, job) for job in left]
+        try:
+            _follow(futures, left, news, min(workers, len(left)))
+        except BaseException:
+            for process in list(pool._processes.values()):
+                process.kill()
+            raise
+
+
+def _follow(futures: Sequence[Future[None]], jobs: Sequence[Job], news: Any, workers: int) -> None:
+    """A line for every round."""
+    begun, done = time.perf_counter(), 0
+    most = {(job.strategy, job.seed): job.rounds_left() for job in jobs}
+    while not all(future.done() for future in futures) or not news.empty():
+        for future in futures:
+            if future.done() and future.exception() is not None:
+                future.result()
+        try:
+            strategy, seed, row = news.get(timeout=1)
+        except Empty:
+            continue
+        done += 1
+        for job, future in zip(jobs, futures, strict=True):
+            running = (job.strategy, job.seed) == (strategy, seed)
+            most[job.strategy, job.seed] = 0 if future.done() else most[job.strategy, job.seed] - running
+        spent = time.perf_counter() - begun
+        left = sum(most.values()) * spent / done / 60
+        print(
+            f"{strategy:<16} seed {seed}  {row['labeled']:>4} labels  {row['test_acc']:.4f}  "
+            f"{row['processor_s']:5.1f} s   {spent / 60:.0f} min so far, at most {left:.0f} to go "
+            f"({workers} side by side)",
+            flush=True,
+        )
+
+
+# ---------------------------------------------------------------------- the training settings
+
+
+def tune(protocol: Protocol, root: Path, folder: Path, workers: int) -> None:
+    """Random sampling under every setting tried, on other seeds, tested on training images held out."""
+    context = multiprocessing.get_context("spawn")
+    jobs = [(protocol, root, folder, given, seed) for given in protocol.tried for seed in TUNING_SEEDS]
+    with ProcessPoolExecutor(workers, context, _prepare, (None,)) as pool:
+        found = list(pool.map(_try, jobs))
+    rows: list[dict[str, Any]] = []
+    for given in protocol.tried:
+        mine = [history for job, history in zip(jobs, found, strict=True) if job[3] == given]
+        accuracy = {
+            f"accuracy_{labeled}": round(float(np.mean(values)), 4)
+            for labeled, *values in zip(
+                mine[0].column("labeled"), *(history.column("test_acc") for history in mine), strict=True
+            )
+        }
+        chosen = "yes" if given == protocol.settings else ""
+        mean = round(float(np.mean(list(accuracy.values()))), 4)
+        rows.append(asdict(given) | accuracy | {"mean": mean, "chosen": chosen})
+    _write(HERE / "results" / f"{protocol.name}_tuning.csv", rows)
+    print(_table(rows))
+
+
+def _try(job: tuple[Protocol, Path, Path, Settings, int]) -> History:
+    protocol, root, folder, given, seed = job
+    train = _mnist(root, "train")
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    samples = protocol.samples(train.part(order[TUNING_SIZE:]), seed)
+    name = "-".join(str(value) for value in (*asdict(given).values(), seed))
+    few = _Few(protocol)
+    run = Job(few, "Random", seed, folder / "tuning" / name, root)
+    _rounds(run, given, acq.Random(), samples, train.part(order[:TUNING_SIZE]))
+    return History(run.rows())
+
+
+class _Few:
+    """A protocol with one query of many random samples, in float32."""
+
+    candidates, precision = None, "32-true"
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol, self.query_size = protocol, TUNING_LABELS - protocol.initial
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["protocol"], name)
+
+    def has_ended(self, strategy: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+        return bool(rows) and rows[-1]["labeled"] >= TUNING_LABELS
+
+
+# ---------------------------------------------------------------------- the report
+
+
+@dataclass
+class Needed:
+    """Labels that every run needed for a target, by strategy; infinity if it never got there."""
+
+    runs: dict[str, dict[float, list[float]]]
+    ends: dict[str, list[int]]
+    complete: dict[str, bool]
+
+    def median(self, strategy: str, target: float) -> float | None:
+        """Over the seeds; `None` while seeds are missing."""
+        return median(self.runs[strategy][target]) if self.complete.get(strategy) else None
+
+
+def report(protocol: Protocol, jobs: Sequence[Job]) -> bool:
+    """Write tables and plot of what there is, and say what holds."""
+    rows = {(job.strategy, job.seed): job.rows() for job in jobs}
+    seeds = sorted({job.seed for job in jobs})
+    ended = sum(job.has_ended() for job in jobs)
+    print(f"{protocol.name}: {ended} of {len(jobs)} runs have ended, {sum(map(len, rows.values()))} rounds")
+    results = HERE / "results"
+    columns = ("round", "labeled", "test_acc", "label_entropy", "train_s", "score_s", "select_s")
+    every = [
+        {"strategy": strategy, "seed": seed, "validation_labels": 0}
+        | {column: _short(row[column]) for column in (*columns, "wall_s", "processor_s")}
+        for (strategy, seed), found in rows.items()
+        for row in found
+    ]
+    if not every:
+        return False
+    _write(results / f"{protocol.name}_rounds.csv", every)
+    needed = _needed(protocol, jobs)
+    summary = [_summary(protocol, strategy, rows, needed) for strategy in needed.runs]
+    _write(results / f"{protocol.name}_summary.csv", summary)
+    print(_table(summary))
+    draw(protocol, rows, len(seeds))
+    gates = protocol.gates(needed)
+    for said, holds in gates:
+        print(f"{ {True: 'yes', False: 'NO', None: 'not yet known'}[holds]:<14}{said}")
+    return all(holds for _, holds in gates)
+
+
+def _needed(protocol: Protocol, jobs: Sequence[Job]) -> Needed:
+    needed = Needed({}, {}, {})
+    for job in jobs:
+        rows = job.rows()
+        if not rows:
+            needed.complete[job.strategy] = False
+            continue
+        history = History(rows)
+        into = needed.runs.setdefault(job.strategy, {target: [] for target in TARGETS})
+        for target in TARGETS:
+            into[target].append(labels_to_target(history, "test_acc", target))
+        needed.ends.setdefault(job.strategy, []).append(rows[-1]["labeled"])
+        whole = needed.complete.get(job.strategy, True)
+        needed.complete[job.strategy] = whole and job.has_ended()
+    return needed
+
+
+def _summary(
+    protocol: Protocol, strategy: str, rows: Mapping[tuple[str, int], Sequence[Any]], needed: Needed
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"strategy": strategy, "seeds": len(needed.ends[strategy])}
+    last = min(needed.ends[strategy])
+    for target in TARGETS:
+        if target > protocol.last_target:
+            continue
+        found, name = needed.runs[strategy][target], f"{target:.0%}"
+        row[f"labels_to_{name}"] = _count(median(found), last)
+        row[f"acquired_to_{name}"] = _count(median(found) - protocol.initial, last - protocol.initial)
+        row[f"seeds_to_{name}"] = " ".join(
+            _count(value, end) for value, end in zip(found, needed.ends[strategy], strict=True)
+        )
+        row[f"missed_{name}"] = sum(map(isinf, found))
+    row["validation_labels"] = 0
+    mine = [row for (name, _), found in rows.items() if name == strategy for row in found]
+    row["rounds"] = len(mine)
+    for column in ("train_s", "score_s", "select_s", "processor_s", "wall_s"):
+        row[f"{column}_a_round"] = round(median(each[column] for each in mine if column in each), 2)
+    row["wall_min"] = round(sum(each["wall_s"] for each in mine) / 60, 1)
+    row["processor_min"] = round(sum(each["processor_s"] for each in mine) / 60, 1)
+    return row
+
+
+def draw(protocol: Protocol, rows: Mapping[tuple[str, int], Sequence[Any]], seeds: int) -> None:
+    """Median and quartiles, as far as every seed of a strategy goes: later only the slow seeds are left."""
+    grouped: dict[str, list[History]] = {}
+    for strategy in dict.fromkeys(name for name, _ in rows):
+        found = [values for (name, _), values in rows.items() if name == strategy and values]
+        if not found:
+            continue
+        last = min(values[-1]["labeled"] for values in found)
+        grouped[strategy] = [
+            History([dict(row) for row in values if row["labeled"] <= last]) for values in found
+        ]
+    figure = learning_curves(grouped, "test_acc", target=TARGETS[0])
+    ax = figure.axes[0]
+    if protocol.last_target > TARGETS[0]:
+        ax.axhline(protocol.last_target, color="#333333", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1.5)
+    ax.set_ylim(0.5, 1)
+    path = HERE.parent / "docs" / "images" / f"{protocol.name}.png"
+    figure.savefig(path, dpi=110)
+    print(f"drawn: {path}")
+
+
+def _count(labels: float, last: float) -> str:
+    return f"> {last:g}" if isinf(labels) else f"{labels:g}"
+
+
+def _short(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"written: {path}")
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [names, ["---"] * len(names), *([str(row.get(name, "")) for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# ---------------------------------------------------------------------- the command
+
+
+def main(protocol: Protocol, description: str, arguments: Iterable[str] | None = None) -> int:
+    """Tune, run, or report; the exit status of a report says whether everything promised holds."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-root", type=Path, help="folder that holds mnist/; else LIGHTNING_AL_DATA")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of every strategy")
+    parser.add_argument("--strategies", nargs="+", choices=list(protocol.strategies), help="default: all")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs side by side")
+    parser.add_argument("--state", type=Path, default=Path("runs/reproduce"), help="where runs are kept")
+    parser.add_argument("--report", action="store_true", help="tables and plot of what there is; no run")
+    parser.add_argument("--tune", action="store_true", help="how the training settings were chosen")
+    options = parser.parse_args(list(arguments) if arguments is not None else None)
+    root = options.data_root or Path(os.environ.get("LIGHTNING_AL_DATA", "data"))
+    folder = options.state / protocol.name
+    if options.tune:
+        tune(protocol, root, folder, options.workers)
+        return 0
+    jobs = [
+        Job(protocol, strategy, seed, folder / f"{strategy}-{seed}", root)
+        for seed in range(options.seeds)
+        for strategy in options.strategies or protocol.strategies
+    ]
+    if not options.report:
+        _idx(root / "mnist" / "train-labels-idx1-ubyte.gz")  # missing data is said before anything starts
+        try:
+            run_all(jobs, options.workers)
+        except KeyboardInterrupt:
+            sys.exit("Interrupted: the same command goes on from here.")
+    return 0 if report(protocol, jobs) else 1
