@@ -7,7 +7,7 @@ A small CNN (four convolutions, 28 x 28) with dropout only in its head, 500 imag
 The plain way puts the dropout into training mode and runs the model 50 times. Both keep sums of
 probabilities and of entropies, as BALD needs them. They take turns; the median of the runs is shown. On a
 CUDA device, if there is one, the time is that of the clock, synchronised. The exit status says whether
-the promised ratios are kept.
+the promised ratios are kept, which are for all images in one batch; batches of 64 are shown beside it.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def main() -> int:
         for name, median in medians.items():
             ratio = statistics.median(p / t for p, t in zip(times["plain passes"], times[name], strict=True))
             print(f"{size:>5}  {name:<22}{median:>8.2f}{ratio:>8.1f}")
-            kept = kept and ratio >= PROMISED.get(name, 0)
+            kept = kept and (size != BATCHES[0] or ratio >= PROMISED.get(name, 0))
     if options.quick or device == "cuda":
         return 0
     print(f"\npromised ratios {PROMISED}: {'kept' if kept else 'NOT KEPT'}")
