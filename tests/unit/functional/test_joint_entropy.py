@@ -7,8 +7,7 @@ import torch
 from hypothesis import given
 from reference import joint_entropy as slow
 
-from lightning_al.functional import Shard, bald, joint_entropy, top_k
-from lightning_al.functional.joint_entropy import batch_bald
+from lightning_al.functional import Shard, bald, batch_bald, joint_entropy, top_k
 from unit.ranks import on_ranks
 
 pytestmark = pytest.mark.filterwarnings("ignore:`batch_bald`. after:UserWarning")
