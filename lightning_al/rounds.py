@@ -20,7 +20,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning_al.callbacks import ActiveLearning
 from lightning_al.callbacks.rearm import KEEPS_STATE
 from lightning_al.callbacks.seat import Seat
-from lightning_al.callbacks.weights import redraw
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.agreement import agree
 from lightning_al.data.book import is_writer
@@ -131,6 +130,9 @@ class _Driver:
         self.loggers: list[Any] | None = None
         self.steps = 0
         self.last_trainer: L.Trainer | None = None
+        shares = active.committee is not None and isinstance(model, torch.nn.Module)
+        buffers = model.named_buffers() if shares and isinstance(model, torch.nn.Module) else ()
+        self.buffers = {name: buffer.detach().clone() for name, buffer in buffers}
 
     def run(self) -> History:
         data = self.data
@@ -172,7 +174,8 @@ class _Driver:
         data = self.data
         committee = self.active.committee
         with ExitStack() as block:
-            seat, before = None, 0.0
+            seat: Seat | None = None
+            before = 0.0
             if committee is not None:
                 members, before = self._train_members(number, committee)
                 block.enter_context(committee.seated(members))
@@ -206,10 +209,13 @@ class _Driver:
         trainer = self._trainer(number, seat)
         last = seat is None or seat.is_last
         fresh = not isinstance(self.model, torch.nn.Module) or (committee is not None and committee.makers)
+        can_ask = not data.repeats_round and self._can_ask(number)
         callback = self.active.for_round(
-            asks=last and not data.repeats_round and self._can_ask(number),
+            asks=last and can_ask,
             drawn=bool(fresh) and self.active.restart == "redraw",
             seat=seat,
+            # What cannot be scored is known before the first member's training, not only the last one's.
+            rehearses=can_ask and (last or (seat is not None and seat.number == 0)),
         )
         trainer.callbacks.append(callback)  # type: ignore[attr-defined]
         module = self._module(number, committee, seat)
@@ -226,7 +232,8 @@ class _Driver:
             seat = self._seat(number, committee, place)
             took = agree(partial(seat.kept, self.data.training_set().digest))
             if took is None:
-                trainer, _, _ = self._fit(number, committee, seat)
+                with committee.seated([None] * committee.num_samples):
+                    trainer, _, _ = self._fit(number, committee, seat)
                 self.data.open()
                 if trainer.fast_dev_run:  # type: ignore[attr-defined]
                     return [None] * committee.num_samples, 0.0
@@ -242,7 +249,8 @@ class _Driver:
     def _seat(self, number: int, committee: Committee, place: int) -> Seat:
         assert self.data.state_dir is not None
         file = self.data.state_dir / f"round_{number}" / f"member_{place}.pt"
-        return Seat(place, committee.num_samples, file)
+        shares = committee.makers is None and isinstance(self.model, torch.nn.Module)
+        return Seat(place, committee.num_samples, file, shares)
 
     def _weights_seed(self, number: int, seat: Seat | None) -> int:
         drawn = number if self.active.restart == "redraw" else 0
@@ -254,8 +262,9 @@ class _Driver:
             module = committee.makers[seat.number](seed)
         elif isinstance(self.model, torch.nn.Module):
             check_module(self.model)
-            if seat is not None:  # a member's own, not the last one's
-                redraw(self.model, seed)
+            for name, buffer in self.model.named_buffers() if self.buffers else ():
+                if name in self.buffers:  # no member begins with what another one counted
+                    buffer.copy_(self.buffers[name])
             return self.model  # type: ignore[return-value]  # perhaps compiled, which `fit` takes too
         else:
             assert self.model is not None

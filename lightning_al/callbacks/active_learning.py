@@ -101,11 +101,12 @@ class ActiveLearning(L.Callback):
         self.restart: Restart = restart
         self.score_with, self.embedding_layer = score_with, embedding_layer
         self.test_posterior = None if test_posterior is None else checked_posterior(test_posterior)
+        self._check_committees()
         self.accept_changes = accept_changes
         self.last_query: Query | None = None
         #: Measurements of the last fit, as `fit_rounds` collects them.
         self.row: dict[str, Any] = {}
-        self._driven, self._asks, self._drawn = False, True, False
+        self._driven, self._asks, self._drawn, self._rehearses = False, True, False, True
         self._seat: Seat | None = None
         self._rearm = Rearm()
         self._begun = 0.0
@@ -127,16 +128,29 @@ class ActiveLearning(L.Callback):
                 return posterior
         return None
 
-    def for_round(self, *, asks: bool, drawn: bool, seat: Seat | None = None) -> ActiveLearning:
+    def _check_committees(self) -> None:
+        asked, tested = self.acquisition.posterior, self.test_posterior
+        trained = [p for p in (asked, tested) if isinstance(p, Committee) and p.trains]
+        if len(trained) == 2 and asked is not tested:
+            raise ValueError(
+                f"`acquisition` has {asked!r} and `test_posterior` is another {tested!r}, but a round trains "
+                "one committee. Leave `test_posterior` out, or pass the same object twice."
+            )
+
+    def for_round(
+        self, *, asks: bool, drawn: bool, seat: Seat | None = None, rehearses: bool | None = None
+    ) -> ActiveLearning:
         """The callback of one fit of a driver, whose Trainers are fresh.
 
         Args:
             asks: Whether the round is to ask for anything.
             drawn: Whether the module is fresh from a factory.
             seat: The committee's member that the fit trains.
+            rehearses: Whether to try the scoring before the training; `None`: if it asks.
         """
         one = copy.copy(self)
         one._driven, one._asks, one._drawn, one._seat = True, asks, drawn, seat
+        one._rehearses = asks if rehearses is None else rehearses
         one.row, one.last_query = {}, None
         return one
 
@@ -171,11 +185,12 @@ class ActiveLearning(L.Callback):
             seed = derive_seed(
                 data.seed, "weights", data.round, *([] if self._seat is None else self._seat.name)
             )
-            weights.begin(pl_module, data.round, seed, drawn=self._drawn)
+            redraws = self._seat is not None and self._seat.shares_module
+            weights.begin(pl_module, data.round, seed, drawn=self._drawn, redraws=redraws)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         data = _data_of(trainer)
-        if self._asks and self.num_to_ask(data):
+        if self._rehearses and self.num_to_ask(data):
             rehearse(self.acquisition, trainer, pl_module, data, embedding_layer=self.embedding_layer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
@@ -194,10 +209,11 @@ class ActiveLearning(L.Callback):
             "label_entropy": data.state.label_entropy(labeled),
         }
         if self._seat is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if not self._seat.is_last:  # before it counts as trained
+                self._weights(data).end(pl_module, number)
             with self._scored_weights(trainer, pl_module):
                 self._seat.keep(pl_module, self.row)
             if not self._seat.is_last:
-                self._weights(data).end(pl_module, number)
                 return
         if not data.repeats_round:  # a round trained again keeps what is known of its query
             self.row |= {"asked": 0, "score_s": 0.0, "select_s": 0.0}

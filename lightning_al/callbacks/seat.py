@@ -23,11 +23,13 @@ class Seat:
         number: From 0.
         size: Of the committee.
         file: What the member leaves: its weights, the labels they know, and the time they took.
+        shares_module: All members are trained in one module, whose weights are drawn anew for each.
     """
 
     number: int
     size: int
     file: Path
+    shares_module: bool = False
 
     @property
     def name(self) -> tuple[str | int, ...]:

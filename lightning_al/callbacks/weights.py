@@ -38,7 +38,9 @@ class StoredWeights:
     def __init__(self, folder: Path, restart: Restart) -> None:
         self.folder, self.restart = folder, restart
 
-    def begin(self, module: nn.Module, number: int, seed: int, *, drawn: bool = False) -> None:
+    def begin(
+        self, module: nn.Module, number: int, seed: int, *, drawn: bool = False, redraws: bool = False
+    ) -> None:
         """Put the weights that round `number` begins with into `module`, in place.
 
         Args:
@@ -46,12 +48,15 @@ class StoredWeights:
             number: The round.
             seed: Of new random weights.
             drawn: The module is fresh from a factory: with `"redraw"` it stays as it is.
+            redraws: The first weights are not those of the module, but drawn anew.
 
         Raises:
             RuntimeError: If the weights do not fit the module, or those of the last round were not kept.
         """
         initial = agree(lambda: _load(self._initial))
         if initial is None:
+            if redraws:
+                redraw(module, seed)
             if is_writer():
                 _save(module.state_dict(), self._initial)
             return
@@ -120,8 +125,9 @@ def redraw(module: nn.Module, seed: int) -> None:
             without += [f"{name}.{p}".lstrip(".") for p, _ in layer.named_parameters(recurse=False)]
     if without:
         raise ValueError(
-            f'`restart="redraw"` cannot draw {without[:5]} anew: their layers have no `reset_parameters`. '
-            "Give them one, or pass `fit_rounds` a function from a seed to a fresh module."
+            f'`restart="redraw"` cannot draw {without[:5]} anew, nor can a committee for its members: their '
+            "layers have no `reset_parameters`. Give them one, or pass `fit_rounds` a function from a seed "
+            "to a fresh module."
         )
     with preserved_rng(seed):
         for layer in module.modules():

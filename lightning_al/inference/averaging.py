@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
+from torch.utils._pytree import tree_leaves
 
 from lightning_al.inference.model_call import logits_of
 from lightning_al.inference.posteriors import Draw, Posterior
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AveragedTest", "Kind", "kind_of_outputs", "mean_prediction"]
 
-Kind = Literal["classes", "labels", "numbers"]
+Kind = Literal["classes", "labels", "numbers", "whole numbers"]
 
 
 def mean_prediction(passes: Tensor, kind: Kind) -> Tensor:
@@ -33,7 +34,7 @@ def mean_prediction(passes: Tensor, kind: Kind) -> Tensor:
     Args:
         passes: Outputs `(K, B, ...)`, with classes on the axis after the samples.
         kind: `"classes"` of which one holds (a single logit is two classes), `"labels"` that each hold or
-            not, or `"numbers"`.
+            not, or `"numbers"`; `"whole numbers"` are classes if there is an output for each.
 
     Returns:
         `(B, ...)`.
@@ -43,10 +44,11 @@ def mean_prediction(passes: Tensor, kind: Kind) -> Tensor:
         >>> mean_prediction(passes, "classes").softmax(-1)
         tensor([[0.5000, 0.5000]])
     """
-    if kind == "numbers":
+    single = passes.ndim < 3 or passes.shape[2] == 1
+    if kind == "numbers" or (kind == "whole numbers" and single):
         return passes.mean(0)
     passes = passes.float()
-    if kind == "labels" or passes.ndim < 3 or passes.shape[2] == 1:
+    if kind == "labels" or single:
         return logsigmoid(passes).logsumexp(0) - logsigmoid(-passes).logsumexp(0)
     return passes.log_softmax(2).logsumexp(0) - math.log(len(passes))
 
@@ -56,8 +58,8 @@ def kind_of_outputs(data: ActiveDataModule, *, multilabel: bool) -> Kind:
     state, labeled = data.state, data.labeled_indices
     if multilabel:
         return "labels"
-    if state.class_counts(labeled) is not None:
-        return "classes"
+    if (counts := state.class_counts(labeled)) is not None:
+        return "whole numbers" if any(isinstance(c, int) and c not in (0, 1) for c in counts) else "classes"
     known = [torch.as_tensor(value) for value in map(state.target, labeled.tolist()) if value is not None]
     if not known:  # too large for the ledger: maps of classes
         return "classes"
@@ -118,19 +120,30 @@ class AveragedTest(L.Callback):
             first.append(output) if not first else None
             return logits_of(output)
 
-        tensor = next(part for part in [*args, *kwargs.values()] if isinstance(part, Tensor))
+        tensor = next(p for p in tree_leaves([args, kwargs]) if isinstance(p, Tensor) and p.ndim)
         # The data set is dealt out to the ranks; no two samples of a test have the same position.
         world, rank = module.trainer.world_size, module.trainer.global_rank
         positions = (self._seen + torch.arange(len(tensor), device=tensor.device)) * world + rank
         self._seen += len(tensor)
         passes = torch.cat(list(self.posterior.passes(forward, module, Draw(self.seed, positions))))
+        if _tokens_first(passes[0], args, kwargs):
+            return _with_logits(first[0], mean_prediction(passes.movedim(-1, 2), self.kind).movedim(1, -1))
         return _with_logits(first[0], mean_prediction(passes, self.kind))
+
+
+def _tokens_first(logits: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether logits are (B, tokens, C), as Hugging Face makes them."""
+    given = next((part for part in args if isinstance(part, Mapping)), kwargs)
+    mask = given.get("attention_mask")
+    return logits.ndim == 3 and isinstance(mask, Tensor) and mask.shape == logits.shape[:2]
 
 
 def _with_logits(output: Any, logits: Tensor) -> Any:
     """What `forward` returns, with other logits."""
     if isinstance(output, Tensor):
         return logits.to(output.dtype)
+    if hasattr(output, "_replace"):  # a named tuple
+        return output._replace(logits=logits)
     changed = copy.copy(output)
     if isinstance(changed, Mapping):
         changed["logits"] = logits  # type: ignore[index]

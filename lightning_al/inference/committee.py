@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,16 +127,14 @@ class Committee(Posterior):
         finally:
             self._members, self._seated = None, False
 
-    def members(self, module: nn.Module) -> Iterator[nn.Module]:
-        """One after the other, on the device of `module` and in eval mode.
+    def members(self, module: nn.Module) -> list[AbstractContextManager[nn.Module]]:
+        """Each for a block, on the device of `module` and in eval mode; entered by all ranks alike.
 
         Raises:
-            ValueError: If they were never trained, or their weights do not fit.
+            ValueError: If they were never trained; in the block, if their weights do not fit.
         """
         self.check_trained()
-        for member in self._members or ():
-            with _ready(member, module) as ready:
-                yield ready
+        return [_ready(member, module) for member in self._members or ()]
 
     def check_trained(self) -> None:
         """Refuse a committee whose members are not there.
@@ -157,9 +156,8 @@ class Committee(Posterior):
     @contextmanager
     def together(self, module: nn.Module) -> Iterator[None]:
         """For the block, all members are in memory at once."""
-        self.check_trained()
         with ExitStack() as stack:
-            self._loaded = [stack.enter_context(_ready(member, module)) for member in self._members or ()]
+            self._loaded = [stack.enter_context(member) for member in self.members(module)]
             try:
                 yield
             finally:
@@ -169,8 +167,12 @@ class Committee(Posterior):
         self, forward: Callable[[nn.Module], Tensor], module: nn.Module, draw: Draw
     ) -> Iterator[Tensor]:
         del draw
-        for member in self.members(module) if self._loaded is None else self._loaded:
-            yield forward(member)[None]
+        if self._loaded is not None:
+            yield from (forward(member)[None] for member in self._loaded)
+            return
+        for block in self.members(module):
+            with block as member:
+                yield forward(member)[None]
 
     def __repr__(self) -> str:
         given = self.makers or (None if self.trains else self._members)
@@ -192,13 +194,16 @@ def _ready(member: nn.Module | Member | None, module: nn.Module) -> Iterator[nn.
     place = next((p for p in module.parameters()), torch.zeros(()))
     trainer = getattr(module, "_trainer", None)
     if isinstance(member, Member):
+        state = agree(partial(_read, member.weights))  # first: what fails on one rank only comes after
         made: Any = copy.deepcopy(module) if member.make is None else member.make(member.seed)
-        if member.make is not None:
-            made.configure_model()
-        _load(made, member)
         with _attached(made, trainer):
-            yield made.to(place.device).eval()
+            if member.make is not None:
+                made.configure_model()
+            _put(made, state, member.weights)
+            yield made.to(place.device, place.dtype).eval()
         return
+    if any(parameter.dtype != place.dtype for parameter in member.parameters()):
+        member = copy.deepcopy(member).to(place.dtype)  # its own numbers would come back rounded
     modes = [(part, part.training) for part in member.modules()]
     before = next((p.device for p in member.parameters()), place.device)
     try:
@@ -224,21 +229,46 @@ def _attached(module: nn.Module, trainer: Any) -> Iterator[None]:
         module._trainer = own
 
 
-def _load(module: nn.Module, member: Member) -> None:
-    saved = agree(lambda: torch.load(member.weights, map_location="cpu", weights_only=False))
-    state = saved.get("state_dict", saved)
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"A committee's member is given as {str(path)!r}, but there is no such file in {Path.cwd()}. "
+            "Give paths of checkpoints that were written, or the members as modules."
+        )
+    saved = torch.load(path, map_location="cpu", weights_only=False)
+    state = saved.get("state_dict", saved) if isinstance(saved, Mapping) else saved
+    if not isinstance(state, Mapping):
+        raise ValueError(
+            f"The file {path} holds a `{type(saved).__name__}`; needed are a module's weights. Save "
+            "`module.state_dict()` or a checkpoint of the Trainer, or give the members as modules."
+        )
+    return state
+
+
+def _put(module: nn.Module, state: Mapping[str, Any], path: Path) -> None:
     try:
         module.load_state_dict(state, strict=bool(getattr(module, "strict_loading", True)))
     except RuntimeError as error:
         raise ValueError(
-            f"The weights in {member.weights} do not fit a `{type(module).__name__}` ({error}). Give "
+            f"The weights in {path} do not fit a `{type(module).__name__}` ({error}). Give "
             "checkpoints of the module that is scored, or the members as modules."
         ) from error
 
 
 def _name(model: Any) -> str:
+    """The same in every process: no address of an object."""
     if isinstance(model, nn.Module):
         return type(model).__name__
     if isinstance(model, Member):
         return repr(str(model.weights))
-    return getattr(model, "__qualname__", None) or repr(model)
+    if isinstance(model, str | os.PathLike):
+        return repr(os.fspath(model))
+    if isinstance(model, partial):
+        settings = [*map(_setting, model.args), *(f"{k}={_setting(v)}" for k, v in model.keywords.items())]
+        return f"partial({', '.join([_name(model.func), *settings])})"
+    return getattr(model, "__qualname__", type(model).__qualname__)
+
+
+def _setting(value: Any) -> str:
+    plain = value is None or isinstance(value, str | bool | int | float)
+    return repr(value) if plain else _name(value)

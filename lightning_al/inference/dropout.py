@@ -273,12 +273,13 @@ class _Drop(torch.autograd.Function):
 
 
 def _masked(values: Tensor, keep: Tensor, probability: float, *, alpha: bool) -> Tensor:
+    if probability == 1:
+        return values * keep
     if alpha:  # mean and variance stay those of the input (Klambauer et al. 2017, section 2)
         factor = 1 / math.sqrt((1 - probability) * (1 + probability * _SATURATED**2))
         kept = torch.where(keep, values, torch.full_like(values, _SATURATED))
         return kept * factor - factor * _SATURATED * probability
-    scale = 1.0 if probability == 1 else 1 / (1 - probability)
-    return values * scale * keep
+    return values * (1 / (1 - probability)) * keep
 
 
 class _Prefix:

@@ -99,7 +99,9 @@ def _bits(keys: Tensor, rows: Tensor, width: int, keep: float) -> Tensor:
     numbers = -(-width // _LANES)
     counters = torch.arange(1, numbers + 1, device=keys.device) * _GOLDEN
     threshold = round((1 - keep) * 2**16) - 2**15
-    kept = torch.empty((len(keys), len(rows), width), dtype=torch.bool, device=keys.device)
+    kept = torch.zeros((len(keys), len(rows), width), dtype=torch.bool, device=keys.device)
+    if threshold >= 2**15:  # it would wrap around, and everything be kept
+        return kept
     at_once = max(1, _CHUNK // numbers)
     for of_pass, key in zip(kept, keys, strict=True):
         for start in range(0, len(rows), at_once):

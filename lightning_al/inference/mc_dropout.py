@@ -40,7 +40,7 @@ class MCDropout(Posterior):
     size, order and number of processes change nothing.
 
     Args:
-        num_samples: Passes. The papers take up to 100; 20 order most pools well.
+        num_samples: Passes. With few, chance has a part in the order; the papers take up to 100.
         consistent: The same masks for all samples: a pass is then one draw of the weights, as `BatchBALD`
             needs. `False`: every sample has masks of its own.
         train: Submodules to put into training mode meanwhile, by name or class: for dropout that the model

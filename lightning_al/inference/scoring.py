@@ -104,7 +104,7 @@ def rehearse(
         try:
             for _ in scoring.parts():
                 pass
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             if not isinstance(error.__cause__, NotFiniteError):
                 raise
 
@@ -154,9 +154,9 @@ class _Scoring:
             check_finite(said.logits)
             return said
 
-        for number, member in enumerate(committee.members(self.module)):
+        for number, ready in enumerate(committee.members(self.module)):
             # All ranks are done with a member before the next one's weights are shared out.
-            with _together(self.shard):
+            with _together(self.shard), ready as member:
                 passes = self._through_pool(member, said, (), f"Scoring pool, member {number + 1}")
                 for block, (positions, one) in enumerate(passes):
                     if not number:
@@ -258,15 +258,17 @@ def _not_finite(samples: list[int]) -> ValueError:
 def _together(shard: Shard) -> Iterator[None]:
     """A rank that fails makes all fail, with its message, instead of leaving them waiting."""
     failure: Exception | None = None
-    text = None
+    text, finite = None, True
     try:
         yield
     except Exception as error:
         failure = error
         text = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
-    messages = shard.gather_objects(text)
+        finite = not isinstance(error.__cause__, NotFiniteError)
+    messages = shard.gather_objects((text, finite))
     if failure is not None:
         raise failure
-    for rank, message in enumerate(messages):
+    for rank, (message, other_finite) in enumerate(messages):
         if message is not None:
-            raise RuntimeError(f"Scoring failed on rank {rank}: {message}")
+            cause = None if other_finite else NotFiniteError([])  # for a rehearsal to see
+            raise RuntimeError(f"Scoring failed on rank {rank}: {message}") from cause
