@@ -1,6 +1,8 @@
 """Every example, run as a reader runs it, at a tiny size; runs go side by side, one thread each."""
 
 import gzip
+import importlib
+import math
 import os
 import re
 import signal
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", "COLUMNS": "120"}
@@ -116,6 +119,19 @@ def bayesian_mnist_on_files(folder):
     return run("bayesian_mnist", folder, *BAYESIAN, "--data-root", str(home.parent), "--strategy", "BALD")
 
 
+COMMITTEE = ("--rounds", "1", "--query-size", "4", "--epochs", "2")
+
+
+def maps_of_a_small_committee(folder):
+    """It keeps no state: there is a picture instead."""
+    command = [sys.executable, str(EXAMPLES / "uncertainty_maps.py"), "--picture", str(folder) + ".png"]
+    small = ["--members", "3", "--steps", "40", "--side", "19"]
+    return subprocess.run(
+        [*command, *small], cwd=folder.parent, env=ENVIRONMENT, capture_output=True, text=True,
+        encoding="utf-8", timeout=SECONDS, check=True,
+    ).stdout  # fmt: skip
+
+
 SIMULATION = ("--rounds", "2", "--query-size", "4", "--epochs", "1")
 JOBS = {
     "yourself": label_yourself_over_three_days,
@@ -126,6 +142,9 @@ JOBS = {
     "svm": lambda folder: run("svm_head", folder, *SIMULATION),
     "bayesian": lambda folder: run("bayesian_mnist", folder, *BAYESIAN),
     "files": bayesian_mnist_on_files,
+    "structures": lambda folder: run("committee", folder, *COMMITTEE),
+    "bootstrap": lambda folder: run("committee", folder, *COMMITTEE, "--size", "2", "--bootstrap"),
+    "maps": maps_of_a_small_committee,
 }
 
 
@@ -258,3 +277,58 @@ def test_bayesian_mnist_reads_the_published_files_and_begins_with_two_of_every_d
         folder, "SELECT DISTINCT strategy, score >= 0 FROM events WHERE kind = 'asked' AND round > 0"
     )
     assert [(strategy[:4], informative) for strategy, informative in asked] == [("BALD", 1)]
+
+
+def committee_table(said):
+    found = re.findall(r"^ *(\d+) +(\d+) +(\d+) +([\d.]+) +([\d.]+)$", said, flags=re.MULTILINE)
+    return [(int(a), int(b), int(c), float(d), float(e)) for a, b, c, d, e in found]
+
+
+@uses("structures")
+def test_a_committee_of_three_structures_is_tested_by_the_mean_of_the_members_it_left(runs, monkeypatch):
+    said, folder = runs("structures")
+    table = committee_table(said)
+    assert [row[:3] for row in table] == [(0, 20, 4), (1, 24, 0)]
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    example = importlib.import_module("committee")
+    x, y = example.load_digits(return_X_y=True)
+    x, y = torch.tensor(x[1297:], dtype=torch.float32).view(-1, 1, 8, 8) / 16, torch.tensor(y[1297:])
+    said_by = []
+    for place, make in enumerate((example.linear, example.convolutional, example.perceptron)):
+        module = make(0)
+        module.load_state_dict(torch.load(folder / "round_1" / f"member_{place}.pt")["state_dict"])
+        said_by.append(module(x).softmax(1))
+    correct = [(probs.argmax(1) == y).float().mean().item() for probs in (sum(said_by), said_by[-1])]
+    assert table[1][3:] == pytest.approx(correct, abs=2e-3)
+
+
+@uses("structures")
+def test_a_committee_says_what_it_asked_for_and_where_its_weights_are(runs):
+    said, folder = runs("structures")
+    first, score = rows(folder, "SELECT sample, score FROM events WHERE round = 1 AND kind = 'asked'")[0]
+    assert f"round 1, most wanted: sample {first}, a " in said
+    assert 0 < score <= math.log(3)
+    assert all(f"weights: {folder / 'round_1' / f'member_{place}.pt'}" in said for place in range(3))
+
+
+@uses("bootstrap")
+def test_a_committee_of_one_structure_on_drawn_labels_asks_by_its_name(runs):
+    said, folder = runs("bootstrap")
+    assert [row[:3] for row in committee_table(said)] == [(0, 20, 4), (1, 24, 0)]
+    asked = rows(folder, "SELECT DISTINCT strategy FROM events WHERE kind = 'asked' AND round > 0")
+    assert len(asked) == 1
+    assert "posterior=Committee(size=2, bootstrap=True)" in asked[0][0]
+
+
+@uses("maps")
+def test_the_maps_split_the_entropy_into_its_two_parts_and_are_drawn(runs):
+    said, folder = runs("maps")
+    places = re.findall(
+        r"^(\w+) {'[^']*': ([\d.]+), '[^']*': ([\d.]+), '[^']*': ([\d.]+)}$", said, re.MULTILINE
+    )
+    assert [name for name, *_ in places] == ["overlap", "gap", "cluster"]
+    for _, total, information, rest in places:
+        assert float(total) == pytest.approx(float(information) + float(rest), abs=2e-3)
+    # Even 40 steps tell the cluster from the overlap.
+    assert float(places[0][1]) > 0.3 > float(places[2][1])
+    assert folder.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
