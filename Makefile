@@ -11,7 +11,7 @@ help:
 	@echo "make test      all tests"
 	@echo "make check     lint, types, tests and the strict docs build"
 	@echo "make test-min  all tests on the oldest versions that pyproject.toml declares"
-	@echo "make bench     benchmarks (figures with the machine's description in benchmarks/results)"
+	@echo "make bench     benchmarks of speed and memory; what they gave is in benchmarks/README.md"
 	@echo "make reproduce figures of papers on MNIST (LIGHTNING_AL_DATA names the folder that holds mnist/); about two hours"
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -42,7 +42,9 @@ test-min:
 	$(MAKE) test VENV=.venv-min INSTALL='-q -c constraints-min.txt -e ".[test]"' PYTEST_FLAGS='-W default'
 
 bench: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/loader.py
+	for what in loader scores mc_dropout batch_bald; do \
+		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$what.py || failed=1; \
+	done; exit $${failed:-0}
 
 # Resumable: what was done is in runs/reproduce.
 reproduce: $(VENV)/installed
