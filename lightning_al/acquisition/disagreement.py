@@ -6,6 +6,7 @@ Only in the second case do draws from the posterior contradict each other, and a
 
 from __future__ import annotations
 
+import torch
 from torch import Generator, Tensor
 
 from lightning_al import functional as F
@@ -253,9 +254,12 @@ class BatchBALD(Acquisition):
         self, pool: Summary, query_size: int, *, labeled: Summary | None, generator: Generator
     ) -> Selection:
         del labeled
+        if not pool.shard.total:
+            return Selection(torch.empty(0, dtype=torch.long), torch.empty(0))
+        candidates = None if self.candidates is None else max(self.candidates, query_size)
         positions, information = F.batch_bald(
             pool["mc_probs"], query_size, num_joint_samples=self.num_joint_samples, exact=self.exact,
-            candidates=self.candidates, generator=generator, shard=pool.shard, return_scores=True,
+            candidates=candidates, generator=generator, shard=pool.shard, return_scores=True,
         )  # fmt: skip
         return Selection(positions, information)
 

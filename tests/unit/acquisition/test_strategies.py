@@ -4,6 +4,7 @@ import pickle
 import pytest
 import torch
 
+from lightning_al import MCDropout
 from lightning_al import acquisition as acq
 from lightning_al import functional as F
 from lightning_al.functional import Shard
@@ -15,6 +16,9 @@ PROBS = torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.6, 0.4]])
 ALL = [
     acq.Random(), acq.Entropy(), acq.LeastConfidence(), acq.Margin(), acq.HyperplaneDistance(),
     acq.PowerSampling(acq.Entropy(), beta=2.0), acq.PowerSampling(acq.HyperplaneDistance(), form="softmax"),
+    acq.BALD(), acq.VariationRatio(), acq.VariationRatio(SinglePass()), acq.MeanSTD(), acq.VoteEntropy(),
+    acq.VoteMargin(), acq.ConsensusKL(), acq.PredictiveVariance(), acq.BatchBALD(MCDropout(2), candidates=1),
+    acq.TwoStage(acq.BALD(), acq.PowerSampling(acq.VoteEntropy()), 3),
 ]  # fmt: skip
 
 
@@ -23,7 +27,15 @@ def test_every_strategy_is_usable_picklable_and_repeatable(strategy):
     check_acquisition(strategy)
     assert repr(pickle.loads(pickle.dumps(strategy))) == repr(strategy)
     outputs = Outputs(
-        logits=PROBS.log(), probs=PROBS, embeddings=torch.eye(3), classifier=(torch.eye(2, 3), torch.zeros(2))
+        logits=PROBS.log(),
+        probs=PROBS,
+        embeddings=torch.eye(3),
+        classifier=(torch.eye(2, 3), torch.zeros(2)),
+        mc_probs=torch.stack([PROBS, PROBS.flip(1)], 1),
+        votes=torch.tensor([[2.0, 0.0], [1.0, 1.0], [2.0, 0.0]]),
+        expected_entropy=F.entropy(PROBS) / 2,
+        probs_std=0.1 * PROBS,
+        variance=PROBS[:, :1],
     )
     summary = Summary(strategy.summarize(outputs), Shard.whole(3))
     picks = [
