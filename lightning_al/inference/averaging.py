@@ -91,6 +91,8 @@ class AveragedTest(L.Callback):
             self._calls += 1
             return self._mean(own, pl_module, args, kwargs)
 
+        before = vars(pl_module).get("forward")
+        self._prepared.callback(_put_back, pl_module, before)
         pl_module.forward = forward  # type: ignore[method-assign]
 
     def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:  # noqa: D102
@@ -102,7 +104,6 @@ class AveragedTest(L.Callback):
             )
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
-        vars(pl_module).pop("forward", None)
         self._prepared.close()
 
     def on_exception(  # noqa: D102
@@ -129,6 +130,12 @@ class AveragedTest(L.Callback):
         if _tokens_first(passes[0], args, kwargs):
             return _with_logits(first[0], mean_prediction(passes.movedim(-1, 2), self.kind).movedim(1, -1))
         return _with_logits(first[0], mean_prediction(passes, self.kind))
+
+
+def _put_back(module: nn.Module, forward: Any) -> None:
+    vars(module).pop("forward")
+    if forward is not None:  # the module's own was in its place
+        module.forward = forward
 
 
 def _tokens_first(logits: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

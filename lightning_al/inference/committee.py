@@ -79,6 +79,11 @@ class Committee(Posterior):
         models: Sequence[Maker | nn.Module | str | os.PathLike[str]] | None = None,
     ) -> None:
         check_positive(size=size)
+        if isinstance(models, str | os.PathLike | nn.Module) or callable(models):
+            what = repr(models) if isinstance(models, str) else f"a `{_name(models)}`"
+            raise TypeError(
+                f"`models` is {what}; needed is a list of the members. Put it and others into one."
+            )
         models = None if models is None else list(models)
         count = size if size is not None else 5 if models is None else len(models)
         if models is not None and len(models) != count:

@@ -112,8 +112,8 @@ def test_no_generator_is_drawn_from():
     ("shape", "time_first", "expected"),
     [
         ((8, 3), False, (0, 1)), ((3, 8, 5), False, (1, 1)), ((8, 8, 5), False, (0, 1)),
-        ((8, 8, 5), True, (1, 1)), ((8, 8), True, (0, 1)), ((24, 5), False, (0, 3)), ((5, 3), False, (None, 1)),
-        ((), False, (None, 1)), ((3, 4, 8), False, (None, 1)),
+        ((8, 8, 5), True, (1, 1)), ((8, 8), True, (0, 1)), ((24, 5), False, (0, 3)),
+        ((5, 3), False, (None, 1)), ((), False, (None, 1)), ((3, 4, 8), False, (None, 1)),
     ],
 )  # fmt: skip
 def test_the_axis_of_the_samples(shape, time_first, expected):
