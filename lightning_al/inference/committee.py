@@ -110,8 +110,14 @@ class Committee(Posterior):
             self._members = list(models)
         elif all(isinstance(model, str | os.PathLike) for model in models):
             self._members = [Member(Path(model)) for model in models]
-        elif all(callable(model) and not isinstance(model, nn.Module) for model in models):
+        elif all(callable(model) and not isinstance(model, nn.Module | type) for model in models):
             self.makers = models
+        elif all(isinstance(model, type) for model in models):
+            # The seed would become whatever a class takes first: perhaps a number of units.
+            raise TypeError(
+                f"`models` are the classes {[_name(model) for model in models]}; needed are functions from a "
+                f"seed to a module. Write `lambda seed: {_name(models[0])}(...)` for each."
+            )
         else:
             raise TypeError(
                 f"`models` are {[_name(model) for model in models]}; needed are functions from a seed to a "

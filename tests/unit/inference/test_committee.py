@@ -40,6 +40,10 @@ DRAW = Draw(0, torch.arange(1))
         ),
         ({"models": ["a.ckpt", nn.Linear(2, 2)]}, TypeError, r"\[\"'a.ckpt'\", 'Linear'\]; needed"),
         ({"models": [make_a, "a.ckpt"]}, TypeError, r"all of one kind"),
+        (
+            {"models": [nn.Linear, nn.Linear]}, TypeError,
+            r"classes \['Linear', 'Linear'\]; needed are functions.*`lambda seed: Linear\(\.\.\.\)`",
+        ),
         ({"models": [1, 2]}, TypeError, r"`models` are \['int', 'int'\]; needed"),
         ({"models": "members.ckpt"}, TypeError, r"`models` is 'members.ckpt'; needed is a list"),
         ({"models": make_b(0)}, TypeError, r"`models` is a `Sequential`; needed is a list"),
