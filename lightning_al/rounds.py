@@ -25,7 +25,7 @@ from lightning_al.data.agreement import agree
 from lightning_al.data.book import is_writer
 from lightning_al.data.checks import check_positive
 from lightning_al.history import COLUMNS, History
-from lightning_al.inference.averaging import AveragedTest, kind_of_outputs
+from lightning_al.inference.averaging import AveragedTest, Kind, Targets
 from lightning_al.inference.committee import Committee, Member
 from lightning_al.querying import check_module
 from lightning_al.randomness import derive_seed
@@ -282,9 +282,12 @@ class _Driver:
         best = "best" if self.active.score_with == "best" else None
         posterior = self.active.test_posterior or self.active.committee
         if posterior is not None:
-            kind = kind_of_outputs(self.data, multilabel=self.active.acquisition.multilabel)
+            acquisition = self.active.acquisition
+            numbers: Kind | None = "numbers" if {"mean", "variance"} & set(acquisition.needs) else None
+            outputs: Kind | None = "labels" if acquisition.multilabel else numbers
             seed = derive_seed(self.data.seed, "test", number)
-            trainer.callbacks.append(AveragedTest(posterior, kind, seed))  # type: ignore[attr-defined]
+            averaged = AveragedTest(posterior, Targets.of(self.data, outputs=outputs), seed)
+            trainer.callbacks.append(averaged)  # type: ignore[attr-defined]
         results = trainer.test(module, datamodule=self.data, ckpt_path=best, verbose=False)
         return {key: value for result in results for key, value in result.items()}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
@@ -20,9 +21,9 @@ from lightning_al.inference.posteriors import Draw, Posterior
 if TYPE_CHECKING:
     from lightning_al.data import ActiveDataModule
 
-__all__ = ["AveragedTest", "Kind", "kind_of_outputs", "mean_prediction"]
+__all__ = ["AveragedTest", "Kind", "Targets", "mean_prediction"]
 
-Kind = Literal["classes", "labels", "numbers", "whole numbers"]
+Kind = Literal["classes", "labels", "numbers"]
 
 
 def mean_prediction(passes: Tensor, kind: Kind) -> Tensor:
@@ -34,7 +35,7 @@ def mean_prediction(passes: Tensor, kind: Kind) -> Tensor:
     Args:
         passes: Outputs `(K, B, ...)`, with classes on the axis after the samples.
         kind: `"classes"` of which one holds (a single logit is two classes), `"labels"` that each hold or
-            not, or `"numbers"`; `"whole numbers"` are classes if there is an output for each.
+            not, or `"numbers"`.
 
     Returns:
         `(B, ...)`.
@@ -44,28 +45,57 @@ def mean_prediction(passes: Tensor, kind: Kind) -> Tensor:
         >>> mean_prediction(passes, "classes").softmax(-1)
         tensor([[0.5000, 0.5000]])
     """
-    single = passes.ndim < 3 or passes.shape[2] == 1
-    if kind == "numbers" or (kind == "whole numbers" and single):
+    if kind == "numbers":
         return passes.mean(0)
     passes = passes.float()
-    if kind == "labels" or single:
+    if kind == "labels" or passes.ndim < 3 or passes.shape[2] == 1:
         return logsigmoid(passes).logsumexp(0) - logsigmoid(-passes).logsumexp(0)
     return passes.log_softmax(2).logsumexp(0) - math.log(len(passes))
 
 
-def kind_of_outputs(data: ActiveDataModule, *, multilabel: bool) -> Kind:
-    """What a model's outputs are, judged by the targets that it was trained on."""
-    state, labeled = data.state, data.labeled_indices
-    if multilabel:
-        return "labels"
-    if (counts := state.class_counts(labeled)) is not None:
-        return "whole numbers" if any(isinstance(c, int) and c not in (0, 1) for c in counts) else "classes"
-    known = [torch.as_tensor(value) for value in map(state.target, labeled.tolist()) if value is not None]
-    if not known:  # too large for the ledger: maps of classes
-        return "classes"
-    if any(bool(((value != 0) & (value != 1)).any()) for value in known):
-        return "numbers"
-    return "labels" if known[0].ndim else "classes"
+@dataclass(frozen=True)
+class Targets:
+    """What is known of the targets, by which outputs are judged.
+
+    Args:
+        axes: Of one target; -1 if it is not known.
+        whole: Names or whole numbers.
+        binary: Nothing but 0 and 1, or two names.
+        outputs: What the outputs are, where that is known for sure.
+    """
+
+    axes: int = -1
+    whole: bool = True
+    binary: bool = True
+    outputs: Kind | None = None
+
+    @classmethod
+    def of(cls, data: ActiveDataModule, *, outputs: Kind | None = None) -> Targets:
+        """Those that a model was trained on, as far as the ledger holds them."""
+        state, labeled = data.state, data.labeled_indices
+        if (counts := state.class_counts(labeled)) is not None:
+            return cls(0, binary=all(isinstance(c, str) or c in (0, 1) for c in counts), outputs=outputs)
+        values = [
+            torch.as_tensor(value) for value in map(state.target, labeled.tolist()) if value is not None
+        ]
+        if not values:  # too large for the ledger: maps, of classes most often
+            return cls(outputs=outputs)
+        whole = not any(value.is_floating_point() for value in values)
+        binary = all(bool(((value == 0) | (value == 1)).all()) for value in values)
+        return cls(values[0].ndim, whole, binary, outputs)
+
+    def kind_of(self, shape: Sequence[int]) -> Kind:
+        """What the outputs of one sample, of this shape, are.
+
+        Example:
+            >>> Targets(axes=0, binary=False).kind_of((3,)), Targets(axes=0, binary=False).kind_of((1,))
+            ('classes', 'numbers')
+        """
+        if self.outputs is not None:
+            return self.outputs
+        if len(shape) > self.axes and len(shape) and shape[0] > 1 and (self.whole or self.binary):
+            return "classes"
+        return "labels" if self.binary else "numbers"
 
 
 class AveragedTest(L.Callback):
@@ -73,12 +103,12 @@ class AveragedTest(L.Callback):
 
     Args:
         posterior: Makes the passes.
-        kind: What the outputs are.
+        targets: What the outputs are judged by.
         seed: Of the passes.
     """
 
-    def __init__(self, posterior: Posterior, kind: Kind, seed: int) -> None:
-        self.posterior, self.kind, self.seed = posterior, kind, seed
+    def __init__(self, posterior: Posterior, targets: Targets, seed: int) -> None:
+        self.posterior, self.targets, self.seed = posterior, targets, seed
         self._seen = self._calls = 0
         self._prepared = ExitStack()
 
@@ -127,9 +157,11 @@ class AveragedTest(L.Callback):
         positions = (self._seen + torch.arange(len(tensor), device=tensor.device)) * world + rank
         self._seen += len(tensor)
         passes = torch.cat(list(self.posterior.passes(forward, module, Draw(self.seed, positions))))
-        if _tokens_first(passes[0], args, kwargs):
-            return _with_logits(first[0], mean_prediction(passes.movedim(-1, 2), self.kind).movedim(1, -1))
-        return _with_logits(first[0], mean_prediction(passes, self.kind))
+        tokens_first = _tokens_first(passes[0], args, kwargs)
+        if tokens_first:
+            passes = passes.movedim(-1, 2)
+        mean = mean_prediction(passes, self.targets.kind_of(passes.shape[2:]))
+        return _with_logits(first[0], mean.movedim(1, -1) if tokens_first else mean)
 
 
 def _put_back(module: nn.Module, forward: Any) -> None:

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import TensorDataset
 
 from lightning_al import ActiveDataModule, Committee, MCDropout
-from lightning_al.inference.averaging import AveragedTest, kind_of_outputs, mean_prediction
+from lightning_al.inference.averaging import AveragedTest, Targets, mean_prediction
 from lightning_al.inference.outputs import probabilities
 
 B, C, K = 6, 4, 5
@@ -23,11 +22,10 @@ def drawn(*shape, scale=3.0):
 
 
 @pytest.mark.parametrize("shape", [(B, C), (B, C, 3), (B, C, 3, 2)], ids=str)
-@pytest.mark.parametrize("kind", ["classes", "whole numbers"])
-def test_classes_have_the_cross_entropy_and_answers_of_the_mean_probabilities(shape, kind):
+def test_classes_have_the_cross_entropy_and_answers_of_the_mean_probabilities(shape):
     passes = drawn(*shape)
     probs = passes.softmax(2).mean(0)
-    found = mean_prediction(passes, kind)
+    found = mean_prediction(passes, "classes")
     torch.testing.assert_close(found.softmax(1), probs)
     targets = torch.randint(C, (shape[0], *shape[2:]), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(
@@ -51,14 +49,10 @@ def test_sigmoids_are_averaged_where_every_logit_is_a_question_of_its_own(shape,
     )
 
 
-@pytest.mark.parametrize(
-    ("shape", "kind"),
-    [((B,), "numbers"), ((B, C), "numbers"), ((B,), "whole numbers"), ((B, 1), "whole numbers")],
-    ids=str,
-)
-def test_numbers_are_averaged_as_they_are(shape, kind):
+@pytest.mark.parametrize("shape", [(B,), (B, 1), (B, C)], ids=str)
+def test_numbers_are_averaged_as_they_are(shape):
     passes = drawn(*shape)
-    torch.testing.assert_close(mean_prediction(passes, kind), passes.mean(0))
+    torch.testing.assert_close(mean_prediction(passes, "numbers"), passes.mean(0))
 
 
 @pytest.mark.parametrize("kind", ["classes", "labels"])
@@ -78,33 +72,37 @@ def test_the_mean_of_equal_passes_says_what_each_says():
     )
 
 
+WHOLE = torch.arange(20)
+
+
 @pytest.mark.parametrize(
-    ("targets", "kind"),
+    ("targets", "shape", "kind"),
     [
-        (torch.arange(20) % 3, "whole numbers"), (torch.arange(20) % 2, "classes"),
-        ((torch.arange(20) % 2).float(), "classes"), (torch.arange(20) / 7, "numbers"),
-        (torch.eye(20)[:, :3], "labels"), (torch.eye(20)[:, :3] * 0.5, "numbers"),
-        (torch.eye(20, dtype=torch.long)[:, :3], "labels"), ((torch.arange(20) % 2).bool(), "classes"),
-        (torch.zeros(20, 3, 3, dtype=torch.long) + torch.arange(20)[:, None, None] % 2, "labels"),
+        (WHOLE % 3, (3,), "classes"), (WHOLE % 3, (1,), "numbers"), (WHOLE % 3, (), "numbers"),
+        (WHOLE % 2, (2,), "classes"), (WHOLE % 2, (1,), "labels"), (WHOLE % 2, (), "labels"),
+        ((WHOLE % 2).float(), (), "labels"), ((WHOLE % 2).float(), (2,), "classes"),
+        ((WHOLE % 2).bool(), (1,), "labels"),
+        (WHOLE / 7, (), "numbers"), (WHOLE / 7, (1,), "numbers"), (torch.randn(20, 3), (3,), "numbers"),
+        (torch.eye(20)[:, :3], (3,), "labels"), (torch.eye(20).long()[:, :3], (3,), "labels"),
+        (WHOLE[:, None].expand(20, 4) % 3, (3, 4), "classes"),  # a class for each of 4 tokens
+        (WHOLE[:, None].expand(20, 4) % 2, (2, 4), "classes"),
+        (WHOLE[:, None].expand(20, 4) % 2, (1, 4), "labels"),
+        (WHOLE[:, None].expand(20, 4) % 9, (4,), "numbers"),  # counts of four kinds
+        (WHOLE[:, None, None].expand(20, 2, 2) % 3, (3, 2, 2), "classes"),
+        ((WHOLE[:, None, None].expand(20, 2, 2) % 2).float(), (1, 2, 2), "labels"),
+        (torch.randn(20, 1, 2, 2), (1, 2, 2), "numbers"), (torch.randn(20, 2, 2), (1, 2, 2), "numbers"),
+        (["cat", "dog"] * 10, (2,), "classes"), (["cat", "dog"] * 10, (1,), "labels"),
+        (np.linspace(0, 1, 20), (1,), "numbers"),
+        (torch.zeros(20, 99, 99).long(), (3, 99, 99), "classes"),  # too large for the ledger
     ],
 )  # fmt: skip
-def test_targets_tell_what_outputs_are(tmp_path, targets, kind):
-    data = ActiveDataModule(TensorDataset(torch.zeros(20, 2), targets), initial=range(20), state_dir=tmp_path)
+def test_targets_tell_what_outputs_are(tmp_path, targets, shape, kind):
+    items = [(torch.zeros(2), target) for target in targets]
+    data = ActiveDataModule(items, initial=range(20), state_dir=tmp_path)
     data.open_for_fit()
     data.release()
-    assert kind_of_outputs(data, multilabel=False) == kind
-    assert kind_of_outputs(data, multilabel=True) == "labels"
-
-
-def test_numpy_numbers_and_names_of_classes(tmp_path):
-    for name, targets, kind in (
-        ("a", np.linspace(0, 1, 20), "numbers"), ("b", ["cat", "dog"] * 10, "classes"),
-    ):  # fmt: skip
-        items = [(torch.zeros(2), target) for target in targets]
-        data = ActiveDataModule(items, initial=range(20), state_dir=tmp_path / name)
-        data.open_for_fit()
-        data.release()
-        assert kind_of_outputs(data, multilabel=False) == kind
+    assert Targets.of(data).kind_of(shape) == kind
+    assert Targets.of(data, outputs="labels").kind_of(shape) == "labels"
 
 
 Named = namedtuple("Named", ["logits", "hidden"])
@@ -155,8 +153,11 @@ def logits_in(output):
 X = torch.randn(B, 3, generator=torch.Generator().manual_seed(1))
 
 
-def in_a_test(posterior, module, work, kind="classes"):
-    averaged = AveragedTest(posterior, kind, seed=0)
+CLASSES = Targets(axes=0, binary=False)
+
+
+def in_a_test(posterior, module, work, targets=CLASSES):
+    averaged = AveragedTest(posterior, targets, seed=0)
     module.eval()
     with torch.inference_mode():
         averaged.on_test_start(module.trainer, module)
@@ -197,7 +198,9 @@ def test_tokens_before_classes_are_seen_by_the_attention_mask():
     ids = torch.randint(3, (B, 7), generator=torch.Generator().manual_seed(0))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     members = [Tokens(1).eval(), Tokens(2).eval()]
-    found = in_a_test(Committee(models=members), members[0], lambda: members[0](**batch))
+    found = in_a_test(
+        Committee(models=members), members[0], lambda: members[0](**batch), Targets(axes=1, binary=False)
+    )
     expected = torch.stack([member(**batch) for member in members]).softmax(-1).mean(0)
     assert found.shape == (B, 7, C)
     torch.testing.assert_close(found.softmax(-1), expected)
@@ -226,7 +229,7 @@ def test_samples_have_masks_of_their_own_wherever_they_are_dealt():
 
 def test_forward_is_put_back_after_an_exception_too():
     module = Net()
-    averaged = AveragedTest(MCDropout(2), "classes", 0)
+    averaged = AveragedTest(MCDropout(2), CLASSES, 0)
     averaged.on_test_start(module.trainer, module)
     assert "forward" in vars(module)
     averaged.on_exception(module.trainer, module, ArithmeticError())
@@ -242,7 +245,7 @@ def test_forward_is_put_back_after_an_exception_too():
 
 def test_a_test_step_that_bypasses_forward_is_told_what_to_do():
     module = Net()
-    averaged = AveragedTest(MCDropout(2), "classes", 0)
+    averaged = AveragedTest(MCDropout(2), CLASSES, 0)
     averaged.on_test_start(module.trainer, module)
     with pytest.raises(
         RuntimeError, match=r"stands in for `forward`, but `Net.test_step` does not.*Call `self"
