@@ -130,6 +130,7 @@ class _Driver:
         self.loggers: list[Any] | None = None
         self.steps = 0
         self.last_trainer: L.Trainer | None = None
+        self.last_module: L.LightningModule | None = None
         shares = active.committee is not None and isinstance(model, torch.nn.Module)
         buffers = model.named_buffers() if shares and isinstance(model, torch.nn.Module) else ()
         self.buffers = {name: buffer.detach().clone() for name, buffer in buffers}
@@ -270,6 +271,12 @@ class _Driver:
             assert self.model is not None
             module = self.model(seed)
         check_module(module)
+        if committee is not None and module is self.last_module:
+            raise ValueError(
+                "The function that makes a committee's members returned the same module twice, so training "
+                "one would change another. Make a fresh one in every call."
+            )
+        self.last_module = module
         return module
 
     def _row(self, number: int, callback: ActiveLearning) -> dict[str, Any]:

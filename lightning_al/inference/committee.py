@@ -18,6 +18,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from lightning_al.data.agreement import agree
 from lightning_al.data.checks import check_positive
@@ -206,9 +207,10 @@ def _ready(member: nn.Module | Member | None, module: nn.Module) -> Iterator[nn.
     trainer = getattr(module, "_trainer", None)
     if isinstance(member, Member):
         state = agree(partial(_read, member.weights))  # first: what fails on one rank only comes after
-        made: Any = copy.deepcopy(module) if member.make is None else member.make(member.seed)
+        made: Any = _copied(module) if member.make is None else member.make(member.seed)
         with _attached(made, trainer):
-            if member.make is not None:
+            if member.make is not None:  # as the Trainer does before a fit: layers may be made there
+                made.setup("fit")
                 made.configure_model()
             _put(made, state, member.weights)
             yield made.to(place.device, place.dtype).eval()
@@ -238,6 +240,12 @@ def _attached(module: nn.Module, trainer: Any) -> Iterator[None]:
         yield
     finally:
         module._trainer = own
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy, without the graph of what a training step left behind, which cannot be copied."""
+    left = [v for part in module.modules() for v in tree_leaves(vars(part)) if isinstance(v, Tensor)]
+    return copy.deepcopy(module, {id(v): v.detach() for v in left if v.grad_fn is not None})
 
 
 def _read(path: Path) -> Mapping[str, Any]:

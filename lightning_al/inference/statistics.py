@@ -35,12 +35,20 @@ class Statistics:
         self.needs = tuple(name for name in STATISTICS if name in needs)
         self.multilabel = multilabel
         self.count = 0
+        self._shape: torch.Size | None = None
         self._sums: dict[str, Tensor] = {}
         self._passes: list[Tensor] = []
         self._probs, self._values = _Moments(), _Moments()
 
     def add(self, logits: Tensor) -> None:
         """Further passes: logits `(k, B, C, ...)`."""
+        if self._shape not in (None, logits.shape[1:]):
+            raise ValueError(
+                f"One pass or member gave logits of shape {tuple(self._shape or ())}, another of "
+                f"{tuple(logits.shape[1:])}; only the same outputs can be compared. Give members that answer "
+                "alike, with the same classes."
+            )
+        self._shape = logits.shape[1:]
         self.count += len(logits)
         if {"mean", "variance"} & set(self.needs):
             self._values.add(logits)

@@ -612,3 +612,26 @@ def test_validation_and_callbacks_run_for_every_member(tmp_path):
         tmp_path, lambda seed: Both(), bald(), 1, lambda r: quiet(callbacks=[Watch()]), val_set=blobs(9, 2)
     )
     assert stopped == [2] * 2 * SIZE
+
+
+class Keeping(Net):
+    """Keeps its last loss, and the graph behind it."""
+
+    def training_step(self, batch, batch_idx):
+        self.losses = {"last": [super().training_step(batch, batch_idx)]}
+        return self.losses["last"][0]
+
+
+def test_what_a_training_step_left_behind_is_no_obstacle(tmp_path):
+    rounds(tmp_path, Keeping(), bald(), 1, test_set=blobs(9, 1))
+    assert len(queries(tmp_path)[1]) == 8
+
+
+def test_a_function_that_always_gives_the_same_module_is_refused(tmp_path):
+    module = Net()
+    for model, committee in (
+        (lambda seed: module, Committee(2)),
+        (None, Committee(models=[lambda seed: module] * 2)),
+    ):
+        with pytest.raises(ValueError, match=r"returned the same module twice.*Make a fresh one"):
+            rounds(tmp_path / str(model is None), model, bald(committee))

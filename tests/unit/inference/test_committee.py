@@ -129,10 +129,13 @@ def test_members_are_of_the_structure_of_the_module_or_of_their_own(tmp_path):
 
 
 class WithHead(nn.Sequential):
-    """Has its last layer late."""
+    """Has its last layers late."""
 
     def __init__(self, seed):
-        super().__init__(nn.Linear(2, 3))
+        super().__init__()
+
+    def setup(self, stage):
+        self.append(nn.Linear(2, 3))
 
     def configure_model(self):
         self.append(nn.Linear(3, 2))

@@ -94,3 +94,10 @@ def test_passes_are_kept_only_if_they_are_asked_for():
     found = Statistics(tuple(name for name in STATISTICS if name != "mc_probs"))
     found.add(drawn((5, 4)))
     assert found._passes == []
+
+
+def test_members_of_other_classes_are_not_compared():
+    found = Statistics(("probs",))
+    found.add(drawn((5, 4)))
+    with pytest.raises(ValueError, match=r"shape \(5, 4\), another of \(5, 3\); only.*Give members that"):
+        found.add(drawn((5, 3)))
