@@ -39,6 +39,7 @@ class RepeatedMNIST(Protocol):
         *(Settings(steps, rate, 0.1) for steps in (100, 200) for rate in (2e-3, 5e-3, 1e-2)),
         *(Settings(100, 5e-3, decay) for decay in (0.0, 1.0)),
     )
+    tuned_to = 220
     least_labels, last_target = 200, 0.90
     most_labels: Mapping[str, int] = {"*": 300}
 
