@@ -9,7 +9,7 @@ from integration.small import Net, blobs, margin, pool, quiet
 
 import lightning_al.data.book as book
 from distributed.launch import note, rank
-from lightning_al import ActiveDataModule, ActiveLearning, LedgerError, fit_rounds
+from lightning_al import ActiveDataModule, ActiveLearning, Committee, LedgerError, fit_rounds
 from lightning_al import acquisition as acq
 
 OPTIONS = {"devices": 2, "strategy": "ddp", "max_epochs": 1}
@@ -27,7 +27,8 @@ class Failing(Net):
         if rank() == self.on and self.what == ("rehearsal" if early else "exception"):
             raise ArithmeticError("the model cannot count")
         logits = self(batch[0])
-        return logits * torch.nan if rank() == self.on and self.what == "nan" else logits
+        bad = self.what == ("nan early" if early else "nan")
+        return logits * torch.nan if rank() == self.on and bad else logits
 
 
 def nan(on):
@@ -107,6 +108,43 @@ def waiting(on):
     quiet(callbacks=[margin()], **OPTIONS).fit(Net(), datamodule=data)
 
 
+def member(on, what="exception"):
+    committee = Committee(models=[Net(), Failing(what, on), Net()])
+    active = ActiveLearning(acq.BALD(committee), query_size=8)
+    data = pool(Path(f"member {what}"))
+    quiet(callbacks=[active], **OPTIONS).fit(Net(), datamodule=data)
+    note(f"member {what}", f"asked {len(active.last_query)}")
+
+
+def member_nan(on):
+    member(on, "nan")
+
+
+def member_nan_early(on):
+    member(on, "nan early")
+
+
+def maker(on):
+    """It fails when the member is to be scored, on one rank."""
+
+    def make(seed):
+        made.append(seed)
+        if len(made) > 1 and rank() == on:
+            raise ArithmeticError("the function cannot count")
+        return Net()
+
+    made = []
+    committee = Committee(models=[make, lambda seed: Net()])
+    active = ActiveLearning(acq.BALD(committee), query_size=8)
+    fit_rounds(None, lambda r: quiet(**OPTIONS), pool(Path("maker")), active, rounds=1)
+
+
+def no_dropout(on):
+    quiet(callbacks=[ActiveLearning(acq.BALD(), query_size=8)], **OPTIONS).fit(
+        Net(), datamodule=pool(Path("no"))
+    )
+
+
 CAUGHT = {
     "other_data": (other_data, None),
     "few_labels": (few_labels, None),
@@ -117,6 +155,12 @@ CAUGHT = {
     "rehearsal_on_1": (rehearsal, 1),
     "not_writable": (not_writable, 0),
     "waiting": (waiting, None),
+    "member_on_1": (member, 1),
+    "member_on_0": (member, 0),
+    "member_nan_on_1": (member_nan, 1),
+    "member_nan_early": (member_nan_early, 1),
+    "maker_on_1": (maker, 1),
+    "no_dropout": (no_dropout, None),
 }
 UNCAUGHT = {"nan": (nan, 1), "waiting": (waiting, None), "selection": (selection_fails, 1)}
 

@@ -10,13 +10,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from distributed.launch import note
 from distributed.scenes import (
     Sometimes,
+    committee_rounds,
     frozen_queries,
     rounds,
     scored_once,
     seeded,
     wrong_targets,
 )
-from lightning_al import ActiveDataModule, fit_rounds
+from lightning_al import ActiveDataModule, MCDropout, fit_rounds
 
 
 def everything(options):
@@ -25,6 +26,13 @@ def everything(options):
     note("seen", seen)
     note("wrong_digest", data.state.digest())
     note("rounds", rounds(Path("rounds"), test=True, **options))
+    note("committee", committee_rounds(Path("committee"), test=True, **options))
+    dropping = margin(test_posterior=MCDropout(4, consistent=False))
+    tested = pool(Path("tested"), test_set=blobs(21, 1))
+    history = fit_rounds(
+        lambda seed: seeded(dropout=0.3), lambda r: quiet(**options), tested, dropping, rounds=1
+    )
+    note("tested", history.column("test_acc"))
     again = pool(Path("rounds"), test_set=blobs(21, 1))
     note("again", list(fit_rounds(seeded, lambda r: quiet(**options), again, margin(), rounds=2)))
     more = pool(Path("rounds"), test_set=blobs(21, 1))

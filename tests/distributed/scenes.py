@@ -10,7 +10,7 @@ import torch
 from integration.small import CLASSES, Net, blobs, margin, pool, quiet
 from torch.utils.data import Dataset
 
-from lightning_al import ActiveDataModule, ActiveLearning, fit_rounds
+from lightning_al import ActiveDataModule, ActiveLearning, Committee, MCDropout, fit_rounds
 from lightning_al import acquisition as acq
 
 STRATEGIES = {
@@ -22,6 +22,10 @@ STRATEGIES = {
     "power": lambda: acq.PowerSampling(acq.Entropy(), beta=2.0),
     "softmax": lambda: acq.PowerSampling(acq.Margin(), form="softmax"),
     "softrank": lambda: acq.PowerSampling(acq.LeastConfidence(), form="softrank"),
+    "bald": lambda: acq.BALD(MCDropout(6)),
+    "bald_independent": lambda: acq.BALD(MCDropout(6, consistent=False)),
+    "variation_ratio": lambda: acq.PowerSampling(acq.VariationRatio(MCDropout(5))),
+    "committee": lambda: acq.BALD(Committee(models=[seeded(1), seeded(2)])),
 }
 
 
@@ -31,15 +35,16 @@ def seeded(seed: int = 0, **options: Any) -> Net:
     return Net(**options)
 
 
-def frozen_queries(folder: Path, **trainer_options: Any) -> dict[str, list[int]]:
-    """What every strategy asks for, from weights that training does not change."""
+def frozen_queries(folder: Path, **trainer_options: Any) -> dict[str, dict[str, list[float]]]:
+    """What every strategy asks for, and its scores, from weights that training does not change."""
     found = {}
     for name, make in STRATEGIES.items():
         data = pool(folder / name, size=113, pool_batch_size=8)
         active = ActiveLearning(make(), query_size=20)
         trainer = quiet(max_epochs=1, callbacks=[active], **trainer_options)
-        trainer.fit(seeded(lr=0.0), datamodule=data)
-        found[name] = active.last_query.indices.tolist()
+        trainer.fit(seeded(lr=0.0, dropout=0.3), datamodule=data)
+        query = active.last_query
+        found[name] = {"indices": query.indices.tolist(), "scores": query.scores.tolist()}
     return found
 
 
@@ -120,6 +125,13 @@ def rounds(state_dir: Path, *, test: bool, **trainer_options: Any) -> list[dict[
     data = pool(state_dir, **({"test_set": blobs(21, 1)} if test else {}))
     history = fit_rounds(seeded, lambda r: quiet(**trainer_options), data, margin(), rounds=2)
     return list(history)
+
+
+def committee_rounds(state_dir: Path, *, test: bool, **trainer_options: Any) -> list[dict[str, Any]]:
+    """One query by two members."""
+    data = pool(state_dir, **({"test_set": blobs(21, 1)} if test else {}))
+    active = ActiveLearning(acq.BALD(Committee(2)), query_size=8)
+    return list(fit_rounds(seeded, lambda r: quiet(**trainer_options), data, active, rounds=1))
 
 
 class Sometimes:

@@ -40,6 +40,10 @@ def test_what_rank_0_finds_wrong_every_rank_is_told(caught, name):
         ("nan_on_1", 1, r"ValueError: The logits of samples \[\d+, .*\] are NaN or infinite"),
         ("exception_on_1", 1, "ArithmeticError: the model cannot count"),
         ("rehearsal_on_1", 1, "ArithmeticError: the model cannot count"),
+        ("member_on_1", 1, "ArithmeticError: the model cannot count"),
+        ("member_on_0", 0, "ArithmeticError: the model cannot count"),
+        ("member_nan_on_1", 1, r"ValueError: The logits of samples \[\d+, .*\] are NaN or infinite"),
+        ("maker_on_1", 1, "ArithmeticError: the function cannot count"),
     ],
 )
 def test_what_goes_wrong_on_one_rank_while_scoring_ends_both_with_the_message(caught, name, failed, message):
@@ -48,11 +52,21 @@ def test_what_goes_wrong_on_one_rank_while_scoring_ends_both_with_the_message(ca
     assert re.match(f"RuntimeError: Scoring failed on rank {failed}: {message}", other)
 
 
+def test_a_member_that_is_not_finite_in_the_rehearsal_on_one_rank_is_given_time(caught):
+    assert [caught.notes(rank).get("member nan early") for rank in (0, 1)] == ["asked 8"] * 2
+    assert not any("member_nan_early" in caught.notes(rank) for rank in (0, 1))
+
+
+def test_a_model_without_dropout_is_refused_on_both_ranks_before_training(caught):
+    for rank in (0, 1):
+        assert re.match("ValueError: `MCDropout` needs a model that drops", caught.notes(rank)["no_dropout"])
+
+
 def test_what_goes_wrong_in_the_rehearsal_ends_both_before_the_first_step(caught):
     assert [caught.notes(rank)["steps"] for rank in (0, 1)] == [0, 0]
 
 
-@pytest.mark.parametrize("folder", ["nan", "error", "early", "full", "few"])
+@pytest.mark.parametrize("folder", ["nan", "error", "early", "full", "few", "maker", "no", "member nan"])
 def test_nothing_was_asked_and_the_ledger_verifies(caught, folder):
     assert queries(caught.folder / folder) == {}
     assert Ledger(caught.folder / folder / "ledger.sqlite3").verify() in (1, 12)

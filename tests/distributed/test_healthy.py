@@ -43,11 +43,13 @@ def one(tmp_path_factory):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_same_weights_ask_the_same_on_1_2_and_3_processes(one, two, three, strategy):
-    assert len(one[strategy]) == 20
+    assert len(one[strategy]["indices"]) == 20
     for ended, ranks in ((two, 2), (three, 3)):
         assert ended.notes(0)["world_size"] == ranks
         for rank in range(ranks):
-            assert ended.notes(rank)["frozen"][strategy] == one[strategy]
+            found = ended.notes(rank)["frozen"][strategy]
+            assert found["indices"] == one[strategy]["indices"]
+            assert found["scores"] == pytest.approx(one[strategy]["scores"], abs=1e-6)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 101])
@@ -97,7 +99,7 @@ def test_the_best_checkpoint_is_scored_on_all_ranks_and_the_last_weights_put_bac
 
 def test_ledgers_verify(two):
     ledgers = list(two.folder.rglob("ledger.sqlite3"))
-    assert len(ledgers) == len(STRATEGIES) + 5 + 5
+    assert len(ledgers) == len(STRATEGIES) + 5 + 7
     assert all(Ledger(path).verify() > 0 for path in ledgers)
 
 
@@ -114,3 +116,28 @@ def test_strategies_that_start_processes_anew_ask_as_ddp_does(two, anew, strateg
 def test_one_process_trains_and_asks_for_as_many(tmp_path, two):
     rows = rounds(tmp_path, test=True)
     assert [row["labeled"] for row in rows] == [row["labeled"] for row in two.notes(0)["rounds"]]
+
+
+def test_a_committee_is_trained_asked_and_tested_by_all_ranks(two):
+    first, second = (two.notes(rank)["committee"] for rank in (0, 1))
+    assert [(row["labeled"], row["asked"]) for row in first] == [(12, 8), (20, 0)]
+    assert untimed(first) == untimed(second)
+    assert len(queries(two.folder / "committee")[1]) == 8
+    assert len(list((two.folder / "committee" / "round_1").glob("member_*.pt"))) == 2
+
+
+def test_the_mean_of_many_passes_is_tested_by_all_ranks(two):
+    first, second = (two.notes(rank)["tested"] for rank in (0, 1))
+    assert first == second
+    assert all(0 <= value <= 1 for value in first)
+
+
+@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn"])
+def test_members_trained_in_processes_started_anew_ask_as_with_ddp(two, anew, strategy):
+    folder = anew.folder / f"{strategy}_committee"
+    assert queries(folder) == queries(two.folder / "committee")
+    assert len(list((folder / "round_1").glob("member_*.pt"))) == 2
+    rows, ddp = anew.notes(0)[f"{strategy}_committee"], two.notes(0)["committee"]
+    assert [row["asked"] for row in rows] == [8, 0]
+    if strategy == "ddp_fork":
+        assert [row["test_acc"] for row in rows] == pytest.approx([row["test_acc"] for row in ddp])
