@@ -135,14 +135,12 @@ class MCDropout(Posterior):
         some: Tensor,
         first: Tensor,
     ) -> Tensor | None:
-        """Passes by `torch.vmap`; `None` where it cannot or, seen at the first time, gives something else."""
+        """Passes by `torch.vmap`; `None` where it cannot, or gives something else the first time."""
         known = type(module) in self._vmaps
         numbers = some if known else torch.cat([some.new_zeros(1), some])
         try:
             found = torch.vmap(lambda n: dropping.run(forward, n), randomness="different")(numbers)
         except Exception as error:
-            if known:
-                raise
             why = f"`torch.vmap` failed with {type(error).__name__}: {str(error).splitlines()[0]}"
         else:
             if known:
