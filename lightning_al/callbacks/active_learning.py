@@ -13,6 +13,7 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al.acquisition import Acquisition, Margin
@@ -187,6 +188,10 @@ class ActiveLearning(L.Callback):
             )
             redraws = self._seat is not None and self._seat.shares_module
             weights.begin(pl_module, data.round, seed, drawn=self._drawn, redraws=redraws)
+        if self._driven and any(is_overridden(hook, pl_module) for hook in ("setup", "configure_model")):
+            # They draw what they make only at the first fit of a process, perhaps of a later round.
+            name = () if self._seat is None else self._seat.name
+            L.seed_everything(derive_seed(data.seed, "fit", data.round, *name), workers=True, verbose=False)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         data = _data_of(trainer)

@@ -127,11 +127,23 @@ def rounds(state_dir: Path, *, test: bool, **trainer_options: Any) -> list[dict[
     return list(history)
 
 
-def committee_rounds(state_dir: Path, *, test: bool, **trainer_options: Any) -> list[dict[str, Any]]:
+class EnoughError(Exception):
+    """The rest would only take time."""
+
+
+def committee_rounds(
+    state_dir: Path, *, test: bool, last: int = 1, **trainer_options: Any
+) -> list[dict[str, Any]]:
     """One query by two members."""
+
+    def make(number: int) -> Any:
+        if number > last:
+            raise EnoughError
+        return quiet(**trainer_options)
+
     data = pool(state_dir, **({"test_set": blobs(21, 1)} if test else {}))
     active = ActiveLearning(acq.BALD(Committee(2)), query_size=8)
-    return list(fit_rounds(seeded, lambda r: quiet(**trainer_options), data, active, rounds=1))
+    return list(fit_rounds(seeded, make, data, active, rounds=1))
 
 
 class Sometimes:
