@@ -53,7 +53,8 @@ class ActiveLearning(L.Callback):
             checkpoint, which needs a `ModelCheckpoint` with a monitor.
         embedding_layer: Layer whose output is the embedding; `None`: the input of the last linear layer.
         test_posterior: With `fit_rounds`, test the mean prediction of these passes, such as `MCDropout(20)`;
-            `None`: one pass, or the mean of the committee that was trained. `test_step` must call `self(x)`.
+            `None`: one pass, or the mean of the committee that was trained. `test_step` must call `self(x)`
+            and compute its loss from what it gives: a loss that `forward` returns is one pass's.
         accept_changes: Go on with a ledger that was made with another strategy.
 
     Attributes:
