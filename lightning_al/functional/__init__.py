@@ -14,6 +14,7 @@ from lightning_al.functional.disagreement import (
     vote_margin,
 )
 from lightning_al.functional.joint_entropy import batch_bald
+from lightning_al.functional.ranking import pairwise_ranking_loss, ranking_accuracy
 from lightning_al.functional.scores import (
     entropy,
     hyperplane_distance,
@@ -33,8 +34,10 @@ __all__ = [
     "least_confidence",
     "margin",
     "mean_std",
+    "pairwise_ranking_loss",
     "power_sample",
     "predictive_variance",
+    "ranking_accuracy",
     "top_k",
     "variation_ratio",
     "vote_entropy",

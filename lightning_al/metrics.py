@@ -1,0 +1,58 @@
+"""METRICS: what active learning is judged by, as torchmetrics; correct on several processes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from lightning_al.functional.ranking import check_pairs, ranking_accuracy
+
+__all__ = ["LossRankingAccuracy"]
+
+
+class LossRankingAccuracy(Metric):
+    """How many pairs of samples the predicted losses put in the order of the true ones.
+
+    1 is the right order, 0.5 chance; see `functional.ranking_accuracy`. It keeps two numbers a sample, and
+    compares samples of all batches and processes with each other. The rank correlation is
+    `torchmetrics.SpearmanCorrCoef`.
+
+    Example:
+        >>> metric = LossRankingAccuracy()
+        >>> metric.update(torch.tensor([0.3, 0.9]), torch.tensor([1.0, 2.0]))
+        >>> metric.update(torch.tensor([0.1]), torch.tensor([3.0]))
+        >>> metric.compute()
+        tensor(0.3333)
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
+    predicted: list[Tensor]
+    target: list[Tensor]
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.add_state("predicted", [], dist_reduce_fx="cat")
+        self.add_state("target", [], dist_reduce_fx="cat")
+
+    def update(self, predicted: Tensor, target: Tensor) -> None:
+        """Add a batch: predicted and true losses, `(B,)` each.
+
+        Raises:
+            ValueError: If they are not one number a sample each.
+        """
+        check_pairs(predicted, target)
+        self.predicted.append(predicted.detach().float())
+        self.target.append(target.detach().float())
+
+    def compute(self) -> Tensor:
+        """The share of pairs in the right order; NaN if no two true losses differ."""
+        if not len(self.predicted):
+            return torch.tensor(float("nan"), device=self.device)
+        return ranking_accuracy(dim_zero_cat(self.predicted), dim_zero_cat(self.target))

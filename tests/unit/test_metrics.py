@@ -1,0 +1,74 @@
+import copy
+import pickle
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from lightning_al.functional import ranking_accuracy
+from lightning_al.metrics import LossRankingAccuracy
+
+PREDICTED = torch.randn(40, generator=torch.Generator().manual_seed(0))
+TARGET = PREDICTED + torch.randn(40, generator=torch.Generator().manual_seed(1))
+
+
+def test_batches_are_compared_with_each_other():
+    metric = LossRankingAccuracy()
+    for size in (1, 7, 16, 16):
+        seen = sum(len(part) for part in metric.predicted)
+        metric.update(PREDICTED[seen : seen + size], TARGET[seen : seen + size])
+    assert metric.compute() == ranking_accuracy(PREDICTED, TARGET)
+    assert pickle.loads(pickle.dumps(copy.deepcopy(metric))).compute() == metric.compute()
+    metric.reset()
+    metric.update(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]))
+    assert metric.compute() == 1
+
+
+def test_nothing_to_compare_is_no_number():
+    metric = LossRankingAccuracy()
+    with pytest.warns(UserWarning, match="before the ``update`` method"):
+        assert metric.compute().isnan()
+    metric.update(torch.ones(1), torch.ones(1))
+    metric = LossRankingAccuracy()
+    metric.update(torch.zeros(0), torch.zeros(0))
+    assert metric.compute().isnan()
+
+
+def test_what_is_kept_is_apart_from_the_graph():
+    predicted = torch.ones(2, requires_grad=True, dtype=torch.float64)
+    metric = LossRankingAccuracy()
+    metric.update(predicted, torch.ones(2))
+    assert not metric.predicted[0].requires_grad
+    assert metric.predicted[0].dtype == torch.float32
+
+
+def test_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"\(2, 1\) and `target` \(2,\); needed is one number a sample"):
+        LossRankingAccuracy().update(torch.zeros(2, 1), torch.zeros(2))
+
+
+def on_a_rank(rank, port, found):
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    metric = LossRankingAccuracy()
+    mine = slice(0, 13) if rank == 0 else slice(13, 40)
+    metric.update(PREDICTED[mine], TARGET[mine])
+    found[rank] = float(metric.compute())
+    alone = LossRankingAccuracy()
+    if rank == 0:  # the other one's share of the data was empty
+        alone.update(PREDICTED, TARGET)
+    found[2 + rank] = float(alone.compute())
+    dist.destroy_process_group()
+
+
+@pytest.mark.distributed
+def test_samples_of_two_processes_are_compared_with_each_other():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with mp.get_context("spawn").Manager() as manager:
+        found = manager.dict()
+        mp.spawn(on_a_rank, (port, found), nprocs=2)
+        expected = float(ranking_accuracy(PREDICTED, TARGET))
+        assert dict(found) == {rank: pytest.approx(expected) for rank in range(4)}
