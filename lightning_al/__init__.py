@@ -9,7 +9,8 @@ One round, and where it happens:
     5 LABELLING   data/         the query is on disk first, then its labels; only then training goes on
 
 `callbacks/` (the query at the end of fit), `rounds.py` (a fresh Trainer a round) and `querying.py` (no fit at
-all) join them. `plotting/` draws what came of it.
+all) join them. `learning_loss/` teaches a module to predict its loss. `plotting/` draws what came of it,
+`metrics.py` judges it.
 """
 
 from lightning_al import acquisition, functional
@@ -17,6 +18,7 @@ from lightning_al.callbacks import ActiveLearning
 from lightning_al.data import ActiveDataModule, AwaitingLabels, Ledger, LedgerError
 from lightning_al.history import History
 from lightning_al.inference import Committee, MCDropout, SinglePass
+from lightning_al.learning_loss import LearningLossMixin, LearningLossOptions
 from lightning_al.querying import Query, query
 from lightning_al.rounds import fit_rounds
 
@@ -28,6 +30,8 @@ __all__ = [
     "AwaitingLabels",
     "Committee",
     "History",
+    "LearningLossMixin",
+    "LearningLossOptions",
     "Ledger",
     "LedgerError",
     "MCDropout",

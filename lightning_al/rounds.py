@@ -15,6 +15,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al.callbacks import ActiveLearning
@@ -220,10 +221,20 @@ class _Driver:
         )
         trainer.callbacks.append(callback)  # type: ignore[attr-defined]
         module = self._module(number, committee, seat)
+        if type(trainer.strategy.launcher).__name__ == "_MultiProcessingLauncher":
+            self._make_layers(module, trainer)
         path = agree(lambda: self._checkpoint(trainer, number))
         with data.drawn_for(*name, bootstrap=committee is not None and committee.bootstrap):
             trainer.fit(module, datamodule=data, ckpt_path=path)
         return trainer, module, callback
+
+    def _make_layers(self, module: L.LightningModule, trainer: L.Trainer) -> None:
+        """Layers made in processes started anew are not in this one's module when they end."""
+        module = getattr(module, "_orig_mod", module)
+        if is_overridden("configure_model", module):
+            module.trainer = self.data.trainer = trainer
+            trainer.datamodule = self.data  # type: ignore[attr-defined]
+            module.configure_model()
 
     def _train_members(self, number: int, committee: Committee) -> tuple[list[Member | None], float]:
         """All members but the last, whose fit asks; those that are there already stay. And the seconds."""

@@ -3,11 +3,12 @@
     from lightning_al import acquisition as acq
     acq.Margin(), acq.PowerSampling(acq.Entropy(), beta=2)
 
-base.py         what a strategy is, and how to write one
-random.py       the baseline
-uncertainty.py  from one prediction: entropy, least confidence, margin, distance to the boundary
-disagreement.py from many passes or members: BALD, votes, BatchBALD, variance for regression
-wrappers.py     strategies made of strategies
+base.py           what a strategy is, and how to write one
+random.py         the baseline
+uncertainty.py    from one prediction: entropy, least confidence, margin, distance to the boundary
+disagreement.py   from many passes or members: BALD, votes, BatchBALD, variance for regression
+learning_loss.py  from a head that predicts the loss
+wrappers.py       strategies made of strategies
 """
 
 from lightning_al.acquisition.base import (
@@ -28,6 +29,7 @@ from lightning_al.acquisition.disagreement import (
     VoteEntropy,
     VoteMargin,
 )
+from lightning_al.acquisition.learning_loss import LearningLoss
 from lightning_al.acquisition.random import Random
 from lightning_al.acquisition.uncertainty import (
     Entropy,
@@ -46,6 +48,7 @@ __all__ = [
     "DisagreementAcquisition",
     "Entropy",
     "HyperplaneDistance",
+    "LearningLoss",
     "LeastConfidence",
     "Margin",
     "MeanSTD",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ class Said:
     embeddings: Tensor | None = None
     classifier: tuple[Tensor, Tensor] | None = None
     mask: Tensor | None = None
+    predicted_loss: Tensor | None = None
 
 
 class ModelCall:
@@ -42,12 +44,19 @@ class ModelCall:
         embedding_layer: Name of the layer whose output is the embedding; `None`: the input of the last
             linear layer, the one that made the logits.
         listen: Whether an embedding or the classifier is wanted at all.
+        predicts: Whether predicted losses are wanted: of a module with `predicting_loss`.
     """
 
     def __init__(
-        self, module: nn.Module, place: TargetPlace, *, embedding_layer: str | None, listen: bool
+        self,
+        module: nn.Module,
+        place: TargetPlace,
+        *,
+        embedding_layer: str | None,
+        listen: bool,
+        predicts: bool = False,
     ) -> None:
-        self.module, self.place = module, place
+        self.module, self.place, self.predicts = module, place, predicts
         self.embedding_layer, self.listen = embedding_layer, listen
         self._classes_last: bool | None = None
         #: Of the last batch, or `None` before the first.
@@ -59,6 +68,12 @@ class ModelCall:
         self._handles: list[Any] = []
 
     def __enter__(self) -> ModelCall:
+        if self.predicts and not hasattr(self.module, "predicting_loss"):
+            raise TypeError(
+                f"The acquisition needs predicted losses, but `{type(self.module).__name__}` predicts none. "
+                "Derive it from `LearningLossMixin` first, name its `learning_loss_layers`, and return "
+                "`self.learning_loss(losses)` from `training_step`; or use `Margin`, which needs no head."
+            )
         if self.listen:
             named = self._named_layer()
             listened = [m for m in self.module.modules() if isinstance(m, nn.Linear) or m is named]
@@ -71,8 +86,11 @@ class ModelCall:
 
     def __call__(self, batch: Any) -> Said:
         """Logits, and what was listened for, of a batch on the device."""
-        output = self._forward(batch)
-        said = self._said(output, batch)
+        with self._predicting():
+            output = self.output_of(batch)
+            said = self._said(output, batch)
+            if self.predicts:
+                said.predicted_loss = self._predicted(len(said.logits))
         self._count += 1
         # What is not finite is refused next, by name; which layer made it cannot be seen.
         if self.listen and bool(torch.isfinite(said.logits).all()):
@@ -81,9 +99,17 @@ class ModelCall:
             self._heard.clear()
         return said
 
+    def predicted_loss(self, batch: Any, samples: int) -> Tensor:
+        """Predicted losses `(samples,)` only: the outputs may be anything."""
+        with self._predicting():
+            self.output_of(batch)
+            predicted = self._predicted(samples)
+        self.next_batch()
+        return predicted
+
     def one_pass(self, batch: Any) -> Said:
         """Logits only: one of several passes over a batch, to be followed by `next_batch`."""
-        return self._said(self._forward(batch), batch)
+        return self._said(self.output_of(batch), batch)
 
     def next_batch(self) -> None:
         """The passes over a batch are over."""
@@ -97,7 +123,8 @@ class ModelCall:
             f"in a way that its `forward` does not mean. {_ADVICE}"
         )
 
-    def _forward(self, batch: Any) -> Any:
+    def output_of(self, batch: Any) -> Any:
+        """Whatever the module says of a batch."""
         if self._way is None:
             self._way = _find_way(self.module, batch, self.place)
         self._heard.clear()
@@ -110,6 +137,19 @@ class ModelCall:
                     f"{inspect.signature(self.module.forward)}. If that does not fit: {_ADVICE}"
                 )
             raise
+
+    def _predicting(self) -> AbstractContextManager[None]:
+        block: AbstractContextManager[None] = (
+            self.module.predicting_loss() if self.predicts else nullcontext()  # type: ignore[operator]
+        )
+        return block
+
+    def _predicted(self, samples: int) -> Tensor:
+        """By a head whose layers were never heard as the classifier's could be."""
+        heard, self._heard = self._heard, []
+        predicted: Tensor = self.module.predicted_loss(samples)  # type: ignore[operator]
+        self._heard = heard
+        return predicted.detach().float()
 
     def _said(self, output: Any, batch: Any) -> Said:
         logits, mask = self._masked(logits_of(output), output, batch)

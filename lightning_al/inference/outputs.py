@@ -15,6 +15,7 @@ FIELDS = (
     "probs",
     "embeddings",
     "classifier",
+    "predicted_loss",
     "expected_entropy",
     "votes",
     "probs_std",
@@ -31,6 +32,7 @@ class Outputs:
     - `probs` `(B, C)` or dense `(B, ..., C)`: the posterior mean, the class axis last.
     - `embeddings` `(B, D)`: inputs of the last linear layer.
     - `classifier`: its weight `(C, D)` and bias `(C,)`.
+    - `predicted_loss` `(B,)`: of the deterministic pass, by the head of a `LearningLossMixin`.
     - `expected_entropy` `(B,)`: the mean entropy of the passes; `votes` `(B, C)`: how many of them chose a
       class; `probs_std` `(B, C)`: the standard deviation of its probability. Dense as `probs`.
     - `mean`, `variance` `(B, ...)`: of the raw outputs over passes, for regression.

@@ -94,10 +94,16 @@ class SinglePass(Posterior):
     def outputs(  # noqa: D102
         self, call: ModelCall, batch: Any, needs: tuple[str, ...], draw: Draw, *, multilabel: bool = False
     ) -> Outputs:
-        del draw
+        if set(needs) == {"predicted_loss"}:  # whatever the module's outputs are
+            predicted = call.predicted_loss(batch, len(draw.positions))
+            check_finite(predicted, "predicted losses")
+            return Outputs(predicted_loss=predicted)
         said = call(batch)
         check_finite(said.logits)
         fields: dict[str, Any] = {}
+        if said.predicted_loss is not None:
+            check_finite(said.predicted_loss, "predicted losses")
+            fields["predicted_loss"] = said.predicted_loss
         if "logits" in needs:
             fields["logits"] = said.logits
         if "probs" in needs:
@@ -110,15 +116,15 @@ class SinglePass(Posterior):
 
 
 class NotFiniteError(ValueError):
-    """Some logits are NaN or infinite; `rows` says of which samples of the batch."""
+    """Some logits are NaN or infinite; `rows` says of which samples of the batch, `what` what is."""
 
-    def __init__(self, rows: list[int]) -> None:
-        self.rows = rows
-        super().__init__(f"logits of rows {rows} are not finite")
+    def __init__(self, rows: list[int], what: str = "logits") -> None:
+        self.rows, self.what = rows, what
+        super().__init__(f"{what} of rows {rows} are not finite")
 
 
-def check_finite(logits: Tensor) -> None:
+def check_finite(logits: Tensor, what: str = "logits") -> None:
     """Raise if a sample has a NaN or infinite logit."""
     bad = ~torch.isfinite(logits.reshape(len(logits), -1)).all(1)
     if bool(bad.any()):
-        raise NotFiniteError(bad.nonzero().squeeze(1).tolist())
+        raise NotFiniteError(bad.nonzero().squeeze(1).tolist(), what)

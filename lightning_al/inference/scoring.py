@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["rehearse", "shard_of", "summarize_samples"]
+__all__ = ["rehearse", "shard_of", "summarize_samples", "to_device", "undisturbed"]
 
 
 def shard_of(trainer: L.Trainer, total: int, block_size: int) -> Shard:
@@ -70,7 +70,7 @@ def summarize_samples(
     if not acquisition.needs:
         return Summary({}, shard)
     scoring = _Scoring(acquisition, trainer, module, data, indices, shard, seed, embedding_layer)
-    with _together(shard), _undisturbed(trainer, module, seed):
+    with _together(shard), undisturbed(trainer, module, seed):
         parts = list(scoring.parts())
     summary = Summary.of_parts(parts, shard)
     assert all(len(rows) == len(shard.positions) for rows in summary.values()), "a sample was lost"
@@ -100,7 +100,7 @@ def rehearse(
     scoring = _Scoring(
         acquisition, trainer, module, data, indices, shard, seed, embedding_layer, shows_progress=False
     )
-    with _together(shard), _undisturbed(trainer, module, seed):
+    with _together(shard), undisturbed(trainer, module, seed):
         try:
             for _ in scoring.parts():
                 pass
@@ -191,46 +191,56 @@ class _Scoring:
         )
         listen = bool({"embeddings", "classifier"} & set(needs))
         place, layer = self.data.samples.place, self.embedding_layer
-        with ModelCall(module, place, embedding_layer=layer, listen=listen) as call:
+        predicts = "predicted_loss" in needs
+        with ModelCall(module, place, embedding_layer=layer, listen=listen, predicts=predicts) as call:
             for positions, batch in steps:
-                moved = _to_device(self.trainer, self.module, self.data, batch)
+                moved = to_device(self.trainer, self.module, self.data, batch)
                 with self.trainer.precision_plugin.forward_context():
                     try:
                         one = found(call, moved, positions)
                     except NotFiniteError as error:
                         samples = self.indices[positions[error.rows].numpy()].tolist()
-                        raise _not_finite(samples) from error
+                        raise _not_finite(samples, error.what) from error
                     if call.rows not in (None, len(positions)):
                         raise ValueError(call.wrong_rows(len(positions)))
                 yield positions, one
 
 
-def _to_device(trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule, batch: Any) -> Any:
+def to_device(
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    data: L.LightningDataModule | None,
+    batch: Any,
+    device: torch.device | None = None,
+) -> Any:
     """As the Trainer does it: precision first, then the transfer hooks of data module or module."""
+    device = trainer.strategy.root_device if device is None else device
     batch = trainer.precision_plugin.convert_input(batch)
     for name in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
-        owner = data if is_overridden(name, data) else module
+        owner = data if data is not None and is_overridden(name, data) else module
         if name == "transfer_batch_to_device":
-            batch = owner.transfer_batch_to_device(batch, trainer.strategy.root_device, 0)
+            batch = owner.transfer_batch_to_device(batch, device, 0)
         else:
             batch = getattr(owner, name)(batch, 0)
     return batch
 
 
 @contextmanager
-def _undisturbed(trainer: L.Trainer, module: nn.Module, seed: int) -> Iterator[None]:
+def undisturbed(trainer: L.Trainer | None, module: nn.Module, seed: int) -> Iterator[None]:
     """Eval mode, no gradients, own random streams and the stage PREDICTING, for the block only."""
     modes = [(part, part.training) for part in module.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-    stage = trainer.state.stage
+    stage = None if trainer is None else trainer.state.stage
     with preserved_rng(seed), torch.no_grad():
         try:
             module.eval()
             # Augmentation keyed on `trainer.training` stays off.
-            trainer.state.stage = RunningStage.PREDICTING
+            if trainer is not None:
+                trainer.state.stage = RunningStage.PREDICTING
             yield
         finally:
-            trainer.state.stage = stage
+            if trainer is not None:
+                trainer.state.stage = stage
             for part, training in modes:  # one by one: what the user froze stays frozen
                 part.training = training
             for buffer, before in buffers:  # a forward may count or average as it goes
@@ -246,9 +256,9 @@ def _check_rows(part: dict[str, Tensor], positions: Tensor) -> None:
             )
 
 
-def _not_finite(samples: list[int]) -> ValueError:
+def _not_finite(samples: list[int], what: str) -> ValueError:
     return ValueError(
-        f"The logits of samples {samples[:10]}{' and more' if len(samples) > 10 else ''} are NaN or "
+        f"The {what} of samples {samples[:10]}{' and more' if len(samples) > 10 else ''} are NaN or "
         "infinite; no strategy can rank them. Look at these samples, at the learning rate, or at the "
         "precision; nothing was asked for."
     )

@@ -18,7 +18,8 @@ ALL = [
     acq.PowerSampling(acq.Entropy(), beta=2.0), acq.PowerSampling(acq.HyperplaneDistance(), form="softmax"),
     acq.BALD(), acq.VariationRatio(), acq.VariationRatio(SinglePass()), acq.MeanSTD(), acq.VoteEntropy(),
     acq.VoteMargin(), acq.ConsensusKL(), acq.PredictiveVariance(), acq.BatchBALD(MCDropout(2), candidates=1),
-    acq.TwoStage(acq.BALD(), acq.PowerSampling(acq.VoteEntropy()), 3),
+    acq.TwoStage(acq.BALD(), acq.PowerSampling(acq.VoteEntropy()), 3), acq.LearningLoss(),
+    acq.PowerSampling(acq.LearningLoss(), form="softrank"),
 ]  # fmt: skip
 
 
@@ -36,6 +37,7 @@ def test_every_strategy_is_usable_picklable_and_repeatable(strategy):
         expected_entropy=F.entropy(PROBS) / 2,
         probs_std=0.1 * PROBS,
         variance=PROBS[:, :1],
+        predicted_loss=torch.tensor([-1.0, 2.0, 0.5]),
     )
     summary = Summary(strategy.summarize(outputs), Shard.whole(3))
     picks = [

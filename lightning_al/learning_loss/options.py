@@ -1,0 +1,97 @@
+"""OPTIONS of Learning Loss; the defaults are the paper's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lightning_al.data.checks import check_positive
+from lightning_al.functional.ranking import Pairing
+
+__all__ = ["LearningLossOptions"]
+
+_CHOICES = {
+    "pairing": ("flip", "random"),
+    "objective": ("hinge", "smooth", "mse"),
+    "channels": ("auto", "first", "last"),
+}
+
+
+@dataclass(frozen=True)
+class LearningLossOptions:
+    """Settings of `LearningLossMixin`, for a class or for one module of it.
+
+    Args:
+        hidden: Width of the head's branch for each layer.
+        margin: By how much the predictions of a pair are to differ; of `"hinge"`.
+        weight: What the head's loss counts beside the task's.
+        detach_after: When the head stops shaping the module and only learns from it: at an epoch of the fit
+            (a whole number; 0: from the start) or after a share of its epochs (0.6: the paper's 120 of 200);
+            `None`: never.
+        pairing: How samples of a batch are paired, see `functional.pairwise_ranking_loss`.
+        objective: `"hinge"` (the paper's), `"smooth"` (LearningLoss++, for losses that are not negative), or
+            `"mse"`: the naive regression on the loss itself, which is there to be compared with.
+        channels: Which axis of a feature map holds its channels: `"first"` (after the samples), `"last"`, or
+            `"auto"`: last in sequences `(B, T, D)`, unless their layer contains a 1-D convolution, pooling or
+            normalisation; first in maps `(B, C, H, W)`.
+
+    Raises:
+        ValueError: If a setting does not fit.
+        TypeError: If it is of the wrong kind.
+
+    Example:
+        >>> LearningLossOptions(detach_after=0.6).hidden
+        128
+    """
+
+    hidden: int = 128
+    margin: float = 1.0
+    weight: float = 1.0
+    detach_after: int | float | None = None
+    pairing: Pairing = "flip"
+    objective: Literal["hinge", "smooth", "mse"] = "hinge"
+    channels: Literal["auto", "first", "last"] = "auto"
+
+    def __post_init__(self) -> None:
+        check_positive(hidden=self.hidden)
+        for name in ("margin", "weight"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"`{name}` is {value!r}; needed is a number, such as 1.0.")
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"`{name}` is {value}; needed is a number, 0 or more, such as 1.0.")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                known = ", ".join(f'"{choice}"' for choice in choices)
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; needed is one of {known}.")
+        _check_detach(self.detach_after)
+
+    def detaches(self, epoch: int, progress: float) -> bool:
+        """Whether features are cut off from the module in an epoch, after a share of the fit."""
+        if self.detach_after is None:
+            return False
+        return epoch >= self.detach_after if self._counts_epochs else progress >= self.detach_after
+
+    @property
+    def needs_progress(self) -> bool:
+        """Whether it must be known how long the fit will be."""
+        return self.detach_after is not None and not self._counts_epochs
+
+    @property
+    def _counts_epochs(self) -> bool:
+        return isinstance(self.detach_after, int)
+
+
+def _check_detach(value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(
+            f"`detach_after` is {value!r}; needed is an epoch (a whole number), a share of a fit's epochs "
+            "such as 0.6, or None."
+        )
+    if value < 0 or (isinstance(value, float) and not 0 < value <= 1):
+        raise ValueError(
+            f"`detach_after` is {value!r}; an epoch is a whole number, 0 or more, a share of the fit a "
+            "fraction between 0.0 and 1.0. Write 120 for an epoch, or 0.6 for a share."
+        )

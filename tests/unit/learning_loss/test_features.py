@@ -1,0 +1,209 @@
+"""Features of any shape, of layers that return anything."""
+
+import copy
+import pickle
+from collections import namedtuple
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_al import LearningLossOptions
+from unit.learning_loss.nets import Net, Own, batch, ready
+
+
+def width(layer, example, **options):
+    module = Own(layer, example=example)
+    module.learning_loss_options = LearningLossOptions(hidden=3, **options)
+    module.configure_model()
+    return module.loss_head.branches[0].in_features
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "channels", "expected"),
+    [
+        (nn.Conv2d(3, 5, 3), (2, 3, 8, 9), "auto", 5),
+        (nn.Conv3d(1, 4, 1), (2, 1, 3, 3, 3), "auto", 4),
+        (nn.Linear(6, 7), (2, 9, 6), "auto", 7),
+        (nn.Linear(6, 7), (2, 6), "auto", 7),
+        (nn.Sequential(nn.Conv1d(3, 5, 2), nn.BatchNorm1d(5), nn.ReLU()), (2, 3, 9), "auto", 5),
+        (nn.Identity(), (2, 3, 9), "auto", 9),
+        (nn.Identity(), (2, 3, 9), "first", 3),
+        (nn.Identity(), (2, 4, 4, 11), "last", 11),
+        (nn.Flatten(0), (2,), "auto", 1),
+        (nn.LSTM(6, 7, batch_first=True), (2, 9, 6), "auto", 7),
+        (nn.LSTM(6, 7), (9, 2, 6), "auto", 7),
+        (nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), (2, 9, 6), "auto", 6),
+        (nn.TransformerEncoderLayer(6, 2, 8), (9, 2, 6), "auto", 6),
+    ],
+)  # fmt: skip
+def test_widths_of_maps_sequences_and_vectors(layer, shape, channels, expected):
+    assert width(layer, torch.zeros(shape), channels=channels) == expected
+
+
+def pooled(layer, x, **options):
+    module = Own(layer, example=x)
+    module.learning_loss_options = LearningLossOptions(**options)
+    module.configure_model()
+    features = module._learning_loss_features
+    with features.open():
+        module(x)
+        return features.of_any()[0]
+
+
+def test_places_and_tokens_are_averaged():
+    x = torch.randn(2, 3, 4, 5)
+    assert torch.allclose(pooled(nn.Identity(), x), x.mean((2, 3)))
+    assert torch.allclose(pooled(nn.Identity(), x, channels="last"), x.mean((1, 2)))
+    x = torch.randn(2, 3, 4)
+    assert torch.allclose(pooled(nn.Identity(), x), x.mean(1))
+    assert torch.allclose(pooled(nn.AvgPool1d(1), x), x.mean(2))
+    lstm = nn.LSTM(4, 5)  # (time, batch, features)
+    assert torch.allclose(pooled(lstm, x), lstm(x)[0].mean(0))
+    assert pooled(nn.Identity(), x.bfloat16()).dtype == torch.float32
+
+
+Pair = namedtuple("Pair", ["ids", "hidden"])
+
+
+@dataclass
+class Output:
+    ids: torch.Tensor
+    hidden: torch.Tensor
+
+
+class Returning(nn.Module):
+    def __init__(self, make):
+        super().__init__()
+        self.weight = nn.Linear(4, 6)
+        self.make = make
+
+    def forward(self, x):
+        return self.make(torch.arange(len(x)), self.weight(x))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda ids, h: (ids, h), lambda ids, h: {"ids": ids, "more": [None, (h,)]}, Pair, Output,
+        lambda ids, h: (torch.tensor(0.0), h),
+    ],
+)  # fmt: skip
+def test_a_layer_may_return_a_tuple_a_mapping_or_an_object(make):
+    assert width(Returning(make), torch.zeros(2, 4)) == 6
+
+
+def test_an_output_without_features_is_an_error():
+    with pytest.raises(
+        TypeError, match=r"`layer` .* gave a tuple, in which there is no tensor.*Name a layer"
+    ):
+        width(Returning(lambda ids, h: (ids, "text")), torch.zeros(2, 4))
+
+
+def test_a_copys_features_go_to_the_copy():
+    first = ready(Net())
+    with first._learning_loss_features.open():
+        first(batch()[0])  # what was heard has a graph
+        second = copy.deepcopy(first)
+    third = pickle.loads(pickle.dumps(first))
+    for other in (second, third):
+        with other.predicting_loss():
+            other(batch()[0])
+            assert other.predicted_loss(6).shape == (6,)
+            assert not first._learning_loss_features.is_open
+        other.training_step(batch(), 0).backward()
+    assert all(p.grad is None for p in first.parameters())
+
+
+def test_nothing_is_kept_after_a_step_and_plain_passes_keep_nothing():
+    module = ready(Net())
+    taps = list(module._learning_loss_features._taps.values())
+    module.training_step(batch(), 0)
+    module(batch()[0])
+    assert all(tap.outputs == [] for tap in taps)
+    with pytest.raises(ValueError, match="NaN"):
+        module.training_step((torch.full((4, 4), float("nan")), torch.zeros(4, dtype=torch.long)), 0)
+    assert all(tap.outputs == [] and not tap.is_open for tap in taps)
+
+
+def test_a_layer_replaced_after_the_head_was_made_is_listened_to_when_configured_again():
+    module = ready(Net())
+    module.net[0] = nn.Linear(4, 8)
+    with pytest.raises(RuntimeError, match=r"`net.0` of `learning_loss_layers` gave nothing"):
+        module.training_step(batch(), 0)
+    module.configure_model()
+    assert module.training_step(batch(), 0).requires_grad
+
+
+class Block(nn.Module):
+    """A class of one's own: torch compiles no frame of its own containers."""
+
+    def __init__(self, dims):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(*dims), nn.BatchNorm1d(dims[1])
+
+    def forward(self, x):
+        return self.norm(self.linear(x)).relu()
+
+
+class Blocks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = Block((4, 8)), Block((8, 8)), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(self.second(self.first(x)))
+
+
+class Compiled(Net):
+    learning_loss_layers = ("net.first", "net.second.linear")
+
+    def __init__(self):
+        super().__init__()
+        self.net = Blocks()
+
+
+def graphs(backend):
+    """A backend that counts what it is given."""
+    count = []
+
+    def compile_graph(graph, inputs):
+        count.append(len(graph.graph.nodes))
+        return graph.forward
+
+    return count, (compile_graph if backend == "counted" else backend)
+
+
+# Dynamo hides this warning of its own, unless warnings are errors.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.parametrize(
+    ("what", "backend"), [("inside", "counted"), ("layer", "counted"), ("wrapped", "aot_eager")]
+)
+def test_compiled_submodules_are_heard(backend, what):
+    torch._dynamo.reset()
+    module, plain = Compiled(), Compiled()
+    plain.load_state_dict(module.state_dict())
+    count, backend = graphs(backend)
+    if what == "inside":
+        module.net.compile(backend=backend, fullgraph=True)
+    elif what == "layer":
+        module.net.first.compile(backend=backend, fullgraph=True)
+    else:
+        module.net = torch.compile(module.net, backend=backend, fullgraph=True)
+    ready(module)
+    ready(plain).loss_head.load_state_dict(module.loss_head.state_dict())
+    for seed in range(3):
+        found = []
+        for net in (module, plain):
+            net.zero_grad()
+            loss = net.training_step(batch(seed=seed), 0)
+            loss.backward()
+            found.append((loss, net.net.first.linear.weight.grad, net.loss_head.branches[0].weight.grad))
+        for ours, expected in zip(*found, strict=True):
+            assert torch.allclose(ours, expected, atol=1e-6)
+    assert bool(count) == (backend != "aot_eager")
+    with module.eval().predicting_loss(), torch.no_grad():
+        module(batch(5)[0])
+        assert module.predicted_loss(5).shape == (5,)
+    torch._dynamo.reset()
