@@ -83,6 +83,10 @@ class Protocol(ABC):
     #: Labels at which a run ends in any case, by strategy; "*" for all others.
     most_labels: Mapping[str, int]
     last_target: float
+    lowest_shown = 0.7
+    #: What others report for each target, and what it is.
+    published: Mapping[str, Mapping[float, Any]]
+    published_as: str
 
     @abstractmethod
     def layers(self) -> nn.Module:
@@ -95,6 +99,10 @@ class Protocol(ABC):
     @abstractmethod
     def gates(self, needed: Needed) -> list[tuple[str, bool | None]]:
         """Sentences and whether they hold; `None`: not yet known."""
+
+    def targets(self) -> list[float]:
+        """Test accuracies."""
+        return [target for target in TARGETS if target <= self.last_target]
 
     def most(self, strategy: str) -> int:
         """Labels at which a run ends in any case."""
@@ -414,15 +422,20 @@ class Needed:
     complete: dict[str, bool]
 
     def median(self, strategy: str, target: float) -> float | None:
-        """Over the seeds; `None` while seeds are missing."""
+        """Over the seeds, infinite if most never got there; `None` while runs are going on."""
         return median(self.runs[strategy][target]) if self.complete.get(strategy) else None
+
+    def at_least(self, strategy: str, target: float) -> float | None:
+        """The median, were every run that never got there to get there at once."""
+        if not self.complete.get(strategy):
+            return None
+        return median(map(min, self.runs[strategy][target], self.ends[strategy]))
 
 
 def report(protocol: Protocol, jobs: Sequence[Job]) -> bool:
     """Write tables and plot of what there is, and say what holds."""
     rows = {(job.strategy, job.seed): job.rows() for job in jobs}
-    seeds = sorted({job.seed for job in jobs})
-    ended = sum(job.has_ended() for job in jobs)
+    ended = sum(protocol.has_ended(strategy, found) for (strategy, _), found in rows.items())
     print(f"{protocol.name}: {ended} of {len(jobs)} runs have ended, {sum(map(len, rows.values()))} rounds")
     results = HERE / "results"
     columns = ("round", "labeled", "test_acc", "label_entropy", "train_s", "score_s", "select_s")
@@ -432,45 +445,46 @@ def report(protocol: Protocol, jobs: Sequence[Job]) -> bool:
         for (strategy, seed), found in rows.items()
         for row in found
     ]
-    if not every:
+    if every:
+        _write(results / f"{protocol.name}_rounds.csv", every)
+    whole = {run: found for run, found in rows.items() if protocol.has_ended(run[0], found)}
+    if not whole:
         return False
-    _write(results / f"{protocol.name}_rounds.csv", every)
-    needed = _needed(protocol, jobs)
-    summary = [_summary(protocol, strategy, rows, needed) for strategy in needed.runs]
+    needed = _needed(protocol, rows, whole)
+    summary = [_summary(protocol, strategy, whole, needed) for strategy in needed.runs]
     _write(results / f"{protocol.name}_summary.csv", summary)
     print(_table(summary))
-    draw(protocol, rows, len(seeds))
+    draw(protocol, whole)
     gates = protocol.gates(needed)
     for said, holds in gates:
-        print(f"{ {True: 'yes', False: 'NO', None: 'not yet known'}[holds]:<14}{said}")
+        print(f"{_VERDICTS[holds]:<14}{said}")
+    _into_docs(protocol, len(whole), len(rows), summary, gates)
     return all(holds for _, holds in gates)
 
 
-def _needed(protocol: Protocol, jobs: Sequence[Job]) -> Needed:
+_VERDICTS = {True: "yes", False: "NO", None: "not yet known"}
+Rows = Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]
+
+
+def _needed(protocol: Protocol, rows: Rows, whole: Rows) -> Needed:
+    """Of the runs that have ended."""
     needed = Needed({}, {}, {})
-    for job in jobs:
-        rows = job.rows()
-        if not rows:
-            needed.complete[job.strategy] = False
-            continue
-        history = History(rows)
-        into = needed.runs.setdefault(job.strategy, {target: [] for target in TARGETS})
+    for (strategy, _), found in whole.items():
+        history = History([dict(row) for row in found])
+        into = needed.runs.setdefault(strategy, {target: [] for target in TARGETS})
         for target in TARGETS:
             into[target].append(labels_to_target(history, "test_acc", target))
-        needed.ends.setdefault(job.strategy, []).append(rows[-1]["labeled"])
-        whole = needed.complete.get(job.strategy, True)
-        needed.complete[job.strategy] = whole and job.has_ended()
+        needed.ends.setdefault(strategy, []).append(found[-1]["labeled"])
+    for strategy in protocol.strategies:
+        runs = [run for run in rows if run[0] == strategy]
+        needed.complete[strategy] = bool(runs) and all(run in whole for run in runs)
     return needed
 
 
-def _summary(
-    protocol: Protocol, strategy: str, rows: Mapping[tuple[str, int], Sequence[Any]], needed: Needed
-) -> dict[str, Any]:
+def _summary(protocol: Protocol, strategy: str, whole: Rows, needed: Needed) -> dict[str, Any]:
     row: dict[str, Any] = {"strategy": strategy, "seeds": len(needed.ends[strategy])}
     last = min(needed.ends[strategy])
-    for target in TARGETS:
-        if target > protocol.last_target:
-            continue
+    for target in protocol.targets():
         found, name = needed.runs[strategy][target], f"{target:.0%}"
         row[f"labels_to_{name}"] = _count(median(found), last)
         row[f"acquired_to_{name}"] = _count(median(found) - protocol.initial, last - protocol.initial)
@@ -479,7 +493,7 @@ def _summary(
         )
         row[f"missed_{name}"] = sum(map(isinf, found))
     row["validation_labels"] = 0
-    mine = [row for (name, _), found in rows.items() if name == strategy for row in found]
+    mine = [row for (name, _), found in whole.items() if name == strategy for row in found]
     row["rounds"] = len(mine)
     for column in ("train_s", "score_s", "select_s", "processor_s", "wall_s"):
         row[f"{column}_a_round"] = round(median(each[column] for each in mine if column in each), 2)
@@ -488,13 +502,11 @@ def _summary(
     return row
 
 
-def draw(protocol: Protocol, rows: Mapping[tuple[str, int], Sequence[Any]], seeds: int) -> None:
+def draw(protocol: Protocol, whole: Rows) -> None:
     """Median and quartiles, as far as every seed of a strategy goes: later only the slow seeds are left."""
     grouped: dict[str, list[History]] = {}
-    for strategy in dict.fromkeys(name for name, _ in rows):
-        found = [values for (name, _), values in rows.items() if name == strategy and values]
-        if not found:
-            continue
+    for strategy in dict.fromkeys(name for name, _ in whole):
+        found = [values for (name, _), values in whole.items() if name == strategy]
         last = min(values[-1]["labeled"] for values in found)
         grouped[strategy] = [
             History([dict(row) for row in values if row["labeled"] <= last]) for values in found
@@ -503,10 +515,45 @@ def draw(protocol: Protocol, rows: Mapping[tuple[str, int], Sequence[Any]], seed
     ax = figure.axes[0]
     if protocol.last_target > TARGETS[0]:
         ax.axhline(protocol.last_target, color="#333333", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1.5)
-    ax.set_ylim(0.5, 1)
+    ax.set_ylim(protocol.lowest_shown, 1)
     path = HERE.parent / "docs" / "images" / f"{protocol.name}.png"
     figure.savefig(path, dpi=110)
     print(f"drawn: {path}")
+
+
+def _into_docs(
+    protocol: Protocol,
+    ended: int,
+    wanted: int,
+    summary: Sequence[Mapping[str, Any]],
+    gates: Sequence[tuple[str, bool | None]],
+) -> None:
+    """What the page shows of it: between two marks that bear the protocol's name."""
+    page = HERE.parent / "docs" / "reproductions.md"
+    begin, end = f"<!-- {protocol.name} -->\n", f"<!-- end of {protocol.name} -->"
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    if begin not in text or end not in text:
+        return
+    table = []
+    for row in summary:
+        shown = {"": row["strategy"]}
+        for target in protocol.targets():
+            name = f"{target:.0%}"
+            shown[f"labels to {target:.0%}".replace("%", " %")] = f"**{row[f'labels_to_{name}']}**"
+            shown["acquired" + " " * len(shown)] = row[f"acquired_to_{name}"]
+            shown[protocol.published_as + " " * len(shown)] = protocol.published[row["strategy"]].get(
+                target, ""
+            )
+            shown["each seed" + " " * len(shown)] = row[f"seeds_to_{name}"]
+        table.append(shown | {"processor s a round": row["processor_s_a_round"]})
+    minutes = [sum(row[f"{kind}_min"] for row in summary) for kind in ("processor", "wall")]
+    said = "\n".join(f"- {_VERDICTS[holds]}: {what}" for what, holds in gates)
+    cost = f"{minutes[0]:.0f} minutes of processor time, {minutes[1]:.0f} of wall time on shared cores"
+    part = f"{ended} of {wanted} runs have ended. " if ended < wanted else ""
+    body = f"\n{_table(table)}\n\n{part}All runs together: {cost}.\n\n{said}\n\n"
+    before, after = text.split(begin)[0], text.split(end)[1]
+    page.write_text(f"{before}{begin}{body}{end}{after}", encoding="utf-8")
+    print(f"written: {page}")
 
 
 def _count(labels: float, last: float) -> str:
