@@ -91,7 +91,7 @@ def _data_of(trainer: L.Trainer) -> tuple[Samples, Any, Any] | None:
     if isinstance(datamodule, ActiveDataModule):
         return datamodule.samples, datamodule.collate_fn, datamodule
     source = trainer.fit_loop._data_source
-    loader = source.dataloader() if source.is_defined() else None
+    loader = source.dataloader() if source.instance is not None and source.is_defined() else None
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return None
     samples = Samples(loader.dataset, None, None, None, None, None)

@@ -1,0 +1,70 @@
+"""Learning Loss on two processes: pairs are those of a rank, the head is one for all."""
+
+import sys
+from pathlib import Path
+
+import torch
+from integration.small import FEATURES, Net, pool, quiet
+from torch import nn
+
+from distributed.launch import note
+from lightning_al import ActiveLearning, LearningLossMixin, LearningLossOptions, fit_rounds
+from lightning_al import acquisition as acq
+
+
+class Predicting(LearningLossMixin, Net):
+    """Batches of one sample now and then, and no pass over the head in validation."""
+
+    learning_loss_layers = ("net.0", "net.2")
+    learning_loss_options = LearningLossOptions(detach_after=1)
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        if batch_idx == 1:
+            x, y = x[:1], y[:1]
+        return self.learning_loss(nn.functional.cross_entropy(self(x), y, reduction="none"))
+
+    def on_train_start(self):
+        self.begun = head_of(self)
+
+
+class Forgetful(Predicting):
+    """Never teaches its head."""
+
+    def training_step(self, batch, batch_idx):
+        return self(batch[0]).sum()
+
+
+def head_of(module):
+    """All weights of the head."""
+    return [round(float(w), 5) for p in module.loss_head.parameters() for w in p.detach().flatten()[:5]]
+
+
+def predictions(module):
+    """Of some samples."""
+    x = torch.arange(12.0).reshape(3, FEATURES)
+    with module.eval().predicting_loss(), torch.no_grad():
+        module(x)
+        return module.predicted_loss(3).tolist()
+
+
+def rounds(strategy, model):
+    """Two fits."""
+    data = pool(Path(strategy) / type(model).__name__)
+    active = ActiveLearning(acq.LearningLoss(), query_size=8)
+    return list(fit_rounds(model, lambda r: quiet(devices=2, strategy=strategy), data, active, rounds=1))
+
+
+if __name__ == "__main__":
+    strategy = sys.argv[1]
+    torch.manual_seed(0)
+    module = Predicting()
+    note("rows", [{k: v for k, v in row.items() if v == v} for row in rounds(strategy, module)])
+    note("head", head_of(module))
+    note("begun", getattr(module, "begun", None))
+    note("predictions", predictions(module))
+    if strategy == "ddp":
+        try:
+            rounds("ddp", Forgetful())
+        except RuntimeError as error:
+            note("error", str(error))

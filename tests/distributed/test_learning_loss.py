@@ -1,0 +1,48 @@
+"""The loss head on several processes, also on such as end with the fit."""
+
+import pytest
+import torch
+from integration.small import queries
+
+from distributed.launch import launch
+from distributed.learning_loss import Predicting, head_of
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module", params=["ddp", "ddp_spawn"])
+def ended(request, tmp_path_factory):
+    ended = launch("learning_loss.py", tmp_path_factory.mktemp("ended"), request.param, limit=240)
+    assert ended.status == 0, ended.said[-4000:]
+    return request.param, ended
+
+
+def test_all_processes_have_one_head_that_learned_and_ask_by_it(ended):
+    strategy, ended = ended
+    first = ended.notes(0)
+    assert [(row["labeled"], row["asked"]) for row in first["rows"]] == [(12, 8), (20, 0)]
+    assert len(queries(ended.folder / strategy / "Predicting")[1]) == 8
+    assert len(set(first["predictions"])) == 3
+    if strategy == "ddp":
+        second = ended.notes(1)
+        assert first["head"] == second["head"] != first["begun"] == second["begun"]
+        assert first["predictions"] == second["predictions"]
+
+
+def test_the_head_of_processes_that_ended_is_in_this_ones_module(ended):
+    strategy, ended = ended
+    begun = torch.load(
+        ended.folder / strategy / "Predicting" / "initial_weights.pt", map_location="cpu", weights_only=True
+    )
+    module = Predicting()
+    module.load_state_dict(begun)
+    now = ended.notes(0)["head"]
+    assert len(now) == len(head_of(module))
+    assert now != head_of(module)
+
+
+def test_a_step_that_forgets_the_head_says_so_before_ddp_fails(ended):
+    strategy, ended = ended
+    if strategy == "ddp":
+        for rank in (0, 1):
+            assert "`Forgetful.training_step` never called `self.learning_loss`" in ended.notes(rank)["error"]
