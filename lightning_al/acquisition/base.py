@@ -17,6 +17,7 @@ import torch
 from torch import Generator, Tensor
 
 from lightning_al import functional as F
+from lightning_al.data.checks import check_flag
 from lightning_al.functional.shard import Shard
 from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import Posterior, SinglePass
@@ -25,6 +26,7 @@ from lightning_al.inference.summary import Summary
 __all__ = [
     "Acquisition",
     "DenseAcquisition",
+    "OnlyMean",
     "ProbabilityAcquisition",
     "Reduction",
     "ScoreAcquisition",
@@ -190,6 +192,7 @@ class DenseAcquisition(ScoreAcquisition):
                 f'`reduction` is {reduction!r}; needed is "mean", "max", "sum", or a function from scores '
                 "and mask (B, places) to (B,)."
             )
+        check_flag(multilabel=multilabel)
         self.reduction = reduction
         self.multilabel = multilabel
         if posterior is not None:
@@ -225,6 +228,24 @@ class ProbabilityAcquisition(DenseAcquisition):
 
     def places(self, outputs: Outputs) -> Tensor:  # noqa: D102
         return self.pointwise(outputs.probs)
+
+
+class OnlyMean(Acquisition):
+    """No strategy: to try whether the mean of a posterior's passes can be had. Nothing is kept of it."""
+
+    needs = ("mean",)
+
+    def __init__(self, posterior: Posterior) -> None:
+        self.posterior = posterior
+
+    def summarize(self, outputs: Outputs) -> dict[str, Tensor]:  # noqa: D102
+        del outputs
+        return {}
+
+    def select(  # noqa: D102
+        self, pool: Summary, query_size: int, *, labeled: Summary | None, generator: Generator
+    ) -> Selection:
+        raise NotImplementedError("nothing is known to select by")
 
 
 def checked_posterior(posterior: Any) -> Posterior:

@@ -17,7 +17,7 @@ from lightning_al.acquisition.base import (
     Selection,
     checked_posterior,
 )
-from lightning_al.data.checks import check_positive
+from lightning_al.data.checks import check_flag, check_positive
 from lightning_al.functional import disagreement as D
 from lightning_al.inference.mc_dropout import MCDropout
 from lightning_al.inference.outputs import Outputs
@@ -161,20 +161,16 @@ class VoteMargin(DisagreementAcquisition):
         return D.vote_margin_from(outputs.votes)
 
 
-class ConsensusKL(DisagreementAcquisition):
+class ConsensusKL(BALD):
     """Asks where members differ from their mean; see `functional.consensus_kl`.
 
-    The mean divergence of the members from the committee's mean is what `BALD` measures: both rank alike.
+    The mean divergence of the members from the committee's mean is what `BALD` measures: it is computed
+    as that is, and both rank alike.
 
     Example:
         >>> ConsensusKL().needs
         ('probs', 'expected_entropy')
     """
-
-    needs = ("probs", "expected_entropy")
-
-    def places(self, outputs: Outputs) -> Tensor:  # noqa: D102
-        return D.bald_from(outputs.probs, outputs.expected_entropy)
 
 
 class PredictiveVariance(DisagreementAcquisition):
@@ -183,6 +179,13 @@ class PredictiveVariance(DisagreementAcquisition):
     The variance over passes or members of the raw outputs, averaged over these if there are several; see
     `functional.predictive_variance`. Outputs of different units should be scaled alike.
 
+    Args:
+        posterior: How the passes are made; `None`: `MCDropout()`.
+        reduction: As in `DenseAcquisition`.
+
+    Raises:
+        ValueError: If the posterior makes one pass, which cannot disagree with itself.
+
     Example:
         >>> import torch
         >>> PredictiveVariance().score(Outputs(variance=torch.tensor([[0.5], [2.0]])))
@@ -190,6 +193,9 @@ class PredictiveVariance(DisagreementAcquisition):
     """
 
     needs = ("variance",)
+
+    def __init__(self, posterior: Posterior | None = None, *, reduction: Reduction = "mean") -> None:
+        super().__init__(posterior, reduction=reduction)
 
     def places(self, outputs: Outputs) -> Tensor:  # noqa: D102
         variance: Tensor = outputs.variance
@@ -235,6 +241,7 @@ class BatchBALD(Acquisition):
                 "`MCDropout(consistent=True)` or a `Committee`."
             )
         check_positive(num_joint_samples=num_joint_samples, candidates=candidates)
+        check_flag(exact=exact)
         if num_joint_samples < self.posterior.num_samples:
             raise ValueError(
                 f"`num_joint_samples` is {num_joint_samples}, fewer than the {self.posterior.num_samples} "

@@ -146,8 +146,11 @@ def shared_posterior(*strategies: Acquisition) -> Posterior:
             type(one.posterior) is type(chosen) and repr(one.posterior) == repr(chosen)
         )
         if not same and (one in many or set(one.needs) & set(STATISTICS)):
+            takers = [s.base if isinstance(s, PowerSampling) else s for s in strategies]
+            give = " and ".join(f"`{type(s).__name__}(posterior=passes)`" for s in takers)
             raise ValueError(
                 f"{many[0]!r} scores by {chosen!r} and {one!r} by {one.posterior!r}; one pass over the pool "
-                "has one posterior. Give both the same, such as `posterior = MCDropout()` made once."
+                f"has one posterior. Make it once, `passes = {many[-1].posterior!r}`, and give it to "
+                f"both: {give}."
             )
     return chosen

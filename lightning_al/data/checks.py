@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lightning_al.data.initial import as_indices
 
 __all__ = [
+    "check_flag",
     "check_lightning",
     "check_loader_options",
     "check_map_style",
@@ -61,6 +62,13 @@ def check_positive(**values: Any) -> None:
             raise TypeError(f"`{name}` is {value!r}; needed is a whole number, 1 or more.")
         if value < 1:
             raise ValueError(f"`{name}` is {value}; it must be at least 1.")
+
+
+def check_flag(**values: Any) -> None:
+    """Refuse what is neither true nor false: any text would count as true."""
+    for name, value in values.items():
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"`{name}` is {value!r}; needed is `True` or `False`. Pass one of them.")
 
 
 def check_no_other(**sets: Any) -> None:

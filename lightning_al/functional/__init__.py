@@ -7,6 +7,7 @@ They know nothing of Lightning. Scores take probabilities with the class axis la
 from lightning_al.functional.disagreement import (
     bald,
     consensus_kl,
+    count_votes,
     mean_std,
     predictive_variance,
     variation_ratio,
@@ -29,6 +30,7 @@ __all__ = [
     "bald",
     "batch_bald",
     "consensus_kl",
+    "count_votes",
     "entropy",
     "hyperplane_distance",
     "least_confidence",

@@ -16,7 +16,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_al.functional.rows import as_float, by_rows, checked, dot_, log2, piece_size, refuse_nan
+from lightning_al.functional.rows import (
+    as_float,
+    by_rows,
+    check_tensors,
+    checked,
+    dot_,
+    log2,
+    piece_size,
+    refuse_nan,
+)
 from lightning_al.functional.scores import entropy, shannon, top_two
 
 __all__ = [
@@ -132,6 +141,7 @@ def mean_std_from(probs_std: Tensor) -> Tensor:
         >>> mean_std_from(torch.tensor([[0.5, 0.5], [0.0, 0.0]]))
         tensor([0.5000, 0.0000])
     """
+    check_tensors(probs_std=probs_std)
     if probs_std.ndim == 0 or probs_std.shape[-1] == 0:
         raise ValueError(f"`probs_std` has shape {tuple(probs_std.shape)}; needed is (..., C), C > 0.")
     return refuse_nan(by_rows(lambda rows: rows.mean(-1), probs_std), "probs_std")
@@ -183,6 +193,7 @@ def bald_from(probs: Tensor, expected_entropy: Tensor) -> Tensor:
         >>> bald_from(torch.tensor([[0.5, 0.5], [0.5, 0.5]]), torch.tensor([0.5, 0.0]))
         tensor([0.1931, 0.6931])
     """
+    check_tensors(probs=probs, expected_entropy=expected_entropy)
     if expected_entropy.shape != probs.shape[:-1]:
         raise ValueError(
             f"`expected_entropy` has shape {tuple(expected_entropy.shape)} for `probs` of shape "
@@ -345,6 +356,7 @@ def predictive_variance(mc_values: Tensor) -> Tensor:
         >>> predictive_variance(torch.tensor([[1.0, 3.0], [2.0, 2.0]]))
         tensor([1., 0.])
     """
+    check_tensors(mc_values=mc_values)
     if mc_values.ndim < 2:
         raise ValueError(
             f"`mc_values` has shape {tuple(mc_values.shape)}; needed is (N, K) or (N, K, ...), the K "
@@ -382,6 +394,7 @@ def _scored(score: Callable[[Tensor], Tensor], mc_probs: Tensor, *, compares: st
 
 def _passes(mc_probs: Tensor, compares: str = "") -> Tensor:
     """`(N, ..., K, C)`, checked; `compares` names the score for which one pass is not enough."""
+    check_tensors(mc_probs=mc_probs)
     shape = tuple(mc_probs.shape)
     if mc_probs.ndim < 3:
         raise ValueError(
@@ -407,15 +420,16 @@ def _enough_passes(passes: Tensor, name: str, compares: str) -> None:
 
 
 def _checked_votes(votes: Tensor, at_least: int = 1) -> Tensor:
+    check_tensors(votes=votes)
     if votes.ndim == 0 or votes.shape[-1] < at_least:
         raise ValueError(
             f"`votes` has shape {tuple(votes.shape)}; needed is (..., C) with C >= {at_least}, a count for "
-            "each class. Count them with `count_votes`."
+            "each class. Count them with `functional.count_votes`."
         )
     if votes.numel() and not bool((votes.sum(-1) > 0).all() & (votes.amin() >= 0)):
         raise ValueError(
             "`votes` has a row with a negative or NaN count, or without a vote; needed is how many passes "
-            "voted for each class. Count them with `count_votes`."
+            "voted for each class. Count them with `functional.count_votes`."
         )
     return votes
 

@@ -20,7 +20,7 @@ from typing import Literal, overload
 import torch
 from torch import Generator, Tensor
 
-from lightning_al.functional.rows import checked
+from lightning_al.functional.rows import check_count, check_tensors, checked
 from lightning_al.functional.selection import top_k
 from lightning_al.functional.shard import Shard
 
@@ -305,13 +305,18 @@ def _warn_if_exhausted(information: list[float], samples: int) -> None:
 def _checked(
     mc_probs: Tensor, query_size: int, num_joint_samples: int, candidates: int | None, shard: Shard | None
 ) -> Shard:
-    if query_size <= 0:
-        raise ValueError(f"`query_size` is {query_size}; it must be at least 1.")
-    if mc_probs.ndim != 3 or mc_probs.shape[1] < 2 or mc_probs.shape[2] < 1:
+    check_count(query_size=query_size)
+    check_tensors(mc_probs=mc_probs)
+    if mc_probs.ndim != 3 or mc_probs.shape[1] < 2:
         raise ValueError(
             f"`mc_probs` has shape {tuple(mc_probs.shape)}; needed is (N, K, C) with K > 1 posterior "
             "samples, without whose disagreement there is no information. Predict with `MCDropout` or a "
             "`Committee`."
+        )
+    if mc_probs.shape[2] < 2:
+        raise ValueError(
+            f"`mc_probs` has shape {tuple(mc_probs.shape)}, with {mc_probs.shape[2]} classes; needed are at "
+            "least two to disagree about. Write a single-logit head's probability p as the pair [1 - p, p]."
         )
     if num_joint_samples < mc_probs.shape[1]:
         raise ValueError(

@@ -10,12 +10,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_float", "by_numpy", "by_rows", "checked", "dot_", "log2", "piece_size", "refuse_nan"]
+__all__ = [
+    "as_float",
+    "by_numpy",
+    "by_rows",
+    "check_count",
+    "check_tensors",
+    "checked",
+    "dot_",
+    "log2",
+    "piece_size",
+    "refuse_nan",
+]
 
 _CHECKED_ROWS = 1000
 # NumPy's logarithm is three times as fast as torch's where it has AVX-512 (Intel's SVML, in Linux), and
@@ -110,8 +122,29 @@ def dot_(left: Tensor, right: Tensor) -> Tensor:
     return left.mul_(right).sum(-1)
 
 
+def check_tensors(**values: Any) -> None:
+    """Refuse arrays and lists, which would fail further on and in other words."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"`{name}` is a `{type(value).__name__}`; needed is a tensor. Pass `torch.as_tensor({name})`."
+            )
+
+
+def check_count(**values: Any) -> None:
+    """Refuse counts that are not whole, or below 1."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(
+                f"`{name}` is {value!r}; needed is a whole number, 1 or more. Convert it with `int`."
+            )
+        if value < 1:
+            raise ValueError(f"`{name}` is {value}; it must be at least 1.")
+
+
 def checked(probs: Tensor, name: str = "probs") -> Tensor:
     """The same tensor; logits handed in by mistake are refused, judged by a sample of rows."""
+    check_tensors(**{name: probs})
     if probs.ndim == 0 or probs.shape[-1] == 0:
         raise ValueError(f"`{name}` has shape {tuple(probs.shape)}; needed is (..., C), C > 0.")
     lead = probs.shape[:-1]

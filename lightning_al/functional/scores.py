@@ -14,7 +14,16 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_al.functional.rows import as_float, by_numpy, by_rows, checked, dot_, log2, refuse_nan
+from lightning_al.functional.rows import (
+    as_float,
+    by_numpy,
+    by_rows,
+    check_tensors,
+    checked,
+    dot_,
+    log2,
+    refuse_nan,
+)
 
 __all__ = ["entropy", "hyperplane_distance", "least_confidence", "margin", "shannon", "top_two"]
 
@@ -106,6 +115,7 @@ def margin(probs: Tensor) -> Tensor:
         >>> margin(torch.tensor([[0.5, 0.5, 0.0], [0.75, 0.25, 0.0]]))
         tensor([1.0000, 0.5000])
     """
+    check_tensors(probs=probs)
     if probs.ndim and probs.shape[-1] == 1:
         raise ValueError(
             f"`probs` has shape {tuple(probs.shape)}, one class; a margin needs at least two. "
@@ -146,6 +156,7 @@ def hyperplane_distance(embeddings: Tensor, weight: Tensor, bias: Tensor | None 
         >>> hyperplane_distance(torch.tensor([[3.0, 9.0], [-0.5, 0.0]]), weight, bias)
         tensor([-3.0000, -0.5000])
     """
+    check_tensors(embeddings=embeddings, weight=weight)
     if embeddings.ndim != 2 or weight.ndim != 2 or embeddings.shape[1] != weight.shape[1]:
         raise ValueError(
             f"`embeddings` has shape {tuple(embeddings.shape)} and `weight` {tuple(weight.shape)}; "

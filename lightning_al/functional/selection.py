@@ -13,6 +13,7 @@ from typing import Literal, overload
 import torch
 from torch import Generator, Tensor
 
+from lightning_al.functional.rows import check_count, check_tensors
 from lightning_al.functional.shard import Shard
 
 __all__ = ["power_sample", "top_k"]
@@ -198,8 +199,8 @@ def _descending(values: Tensor, positions: Tensor) -> Tensor:
 
 
 def _checked(scores: Tensor, query_size: int, shard: Shard | None) -> Shard:
-    if query_size <= 0:
-        raise ValueError(f"`query_size` is {query_size}; it must be at least 1.")
+    check_count(query_size=query_size)
+    check_tensors(scores=scores)
     if scores.ndim != 1:
         raise ValueError(
             f"`scores` has shape {tuple(scores.shape)}; needed is one number a sample, (N,). "

@@ -162,6 +162,25 @@ def test_arguments_that_do_not_fit(make, words):
         make()
 
 
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: acq.BatchBALD(exact="yes"), "exact"),
+        (lambda: acq.BALD(multilabel="x"), "multilabel"),
+        (lambda: acq.Margin(multilabel=1), "multilabel"),
+        (lambda: Committee(3, bootstrap="yes"), "bootstrap"),
+    ],
+)
+def test_what_is_neither_true_nor_false_is_refused(make, name):
+    with pytest.raises(TypeError, match=rf"`{name}` is .*; needed is `True` or `False`. Pass"):
+        make()
+
+
+def test_numbers_have_no_labels():
+    with pytest.raises(TypeError, match="multilabel"):
+        acq.PredictiveVariance(multilabel=True)
+
+
 def test_wrappers_pass_the_posterior_and_the_needs_on():
     committee = Committee(3)
     wrapped = acq.PowerSampling(acq.BALD(committee, multilabel=True))

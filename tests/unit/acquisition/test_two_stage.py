@@ -72,8 +72,21 @@ COMMITTEE = Committee(3)
     ],
 )
 def test_different_posteriors_are_refused(first, then):
-    with pytest.raises(ValueError, match=r"one pass over the pool has one posterior.*Give both the same"):
+    with pytest.raises(ValueError, match=r"one pass over the pool has one posterior.*and give it to both"):
         acq.TwoStage(first, then, keep=0.5)
+
+
+def test_the_message_gives_the_way_to_narrow_by_a_score_of_one_prediction():
+    words = (
+        r"has one posterior. Make it once, `passes = MCDropout\(num_samples=100, consistent=True\)`, and "
+        r"give it to both: `Margin\(posterior=passes\)` and `BatchBALD\(posterior=passes\)`"
+    )
+    for first in (acq.Margin(), acq.PowerSampling(acq.Margin())):
+        with pytest.raises(ValueError, match=words):
+            acq.TwoStage(first, acq.BatchBALD(), keep=50)
+    passes = MCDropout(num_samples=100, consistent=True)
+    both = acq.TwoStage(acq.Margin(posterior=passes), acq.BatchBALD(posterior=passes), keep=50)
+    assert both.posterior is passes
 
 
 @pytest.mark.parametrize("keep", [0, -1, float("nan"), float("inf"), True, "all", 1.5])

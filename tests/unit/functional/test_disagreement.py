@@ -1,6 +1,7 @@
 import math
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -345,3 +346,15 @@ def test_little_memory_is_needed_beside_the_scores(name):
 def test_an_accelerator_finds_the_same_scores(name):
     mc_probs = random_passes(300, 20, 500)
     assert torch.allclose(SCORES[name](mc_probs.cuda()).cpu(), SCORES[name](mc_probs), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_arrays_are_refused_in_words(name):
+    with pytest.raises(TypeError, match=r"`mc_\w+` is a `ndarray`; needed is a tensor. Pass `torch.as"):
+        SCORES[name](np.full((3, 2, 2), 0.5))
+
+
+def test_votes_are_counted_by_what_the_message_names():
+    with pytest.raises(ValueError, match=r"Count them with `functional.count_votes`"):
+        disagreement.variation_ratio_from(torch.zeros(3, 2))
+    assert F.count_votes(torch.tensor([[[0.9, 0.1], [0.2, 0.8]]])).tolist() == [[1.0, 1.0]]

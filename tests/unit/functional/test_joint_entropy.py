@@ -316,3 +316,25 @@ def test_what_is_no_probability_is_refused():
         batch_bald(pool, 1, shard=shard)
     with pytest.raises(ValueError, match=r"sums to inf; needed are probabilities"):
         batch_bald(torch.full((1, 2, 2), math.inf), 1)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_copy_that_tells_more_than_the_other_sample_is_chosen(exact):
+    """Published as a puzzle (batchbald_redux #16): by the definition the copy is the better second."""
+    a = [[0.1, 0.2, 0.3, 0.4], [0.15, 0.15, 0.3, 0.4]]
+    other = [[0.4, 0.3, 0.2, 0.1], [0.4, 0.3, 0.16, 0.14]]
+    pool = torch.tensor([a, a, other], dtype=torch.float64)
+    copy, different = (slow.joint_information(pool.numpy(), [0, row]) for row in (1, 2))
+    assert (copy, different) == pytest.approx((0.00858, 0.00707), abs=5e-6)
+    positions, information = select(pool, 2, exact=exact, return_scores=True)
+    assert positions.tolist() == [0, 1]
+    assert information[1].item() == pytest.approx(copy, abs=1e-6)
+
+
+def test_input_that_does_not_fit_is_refused_in_words():
+    with pytest.raises(ValueError, match=r"with 1 classes; needed are at least two.*\[1 - p, p\]"):
+        batch_bald(torch.ones(3, 2, 1), 1)
+    with pytest.raises(TypeError, match=r"`mc_probs` is a `ndarray`; needed is a tensor"):
+        batch_bald(predictions(3, 2, 2).numpy(), 1)
+    with pytest.raises(TypeError, match=r"`query_size` is 2.0; needed is a whole number"):
+        batch_bald(predictions(3, 2, 2), 2.0)

@@ -1,6 +1,7 @@
 import math
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -278,3 +279,14 @@ def test_shapes_that_do_not_fit_are_shown():
         F.hyperplane_distance(torch.zeros(2, 3, 4), torch.zeros(5, 4))
     with pytest.raises(ValueError, match=r"needed are \(N, D\) and \(C, D\)"):
         F.hyperplane_distance(torch.zeros(2, 3), torch.zeros(5, 4))
+
+
+@pytest.mark.parametrize("score", [F.entropy, F.margin, F.least_confidence])
+def test_arrays_are_refused_in_words(score):
+    with pytest.raises(TypeError, match=r"`probs` is a `ndarray`; needed is a tensor. Pass `torch.as_tensor"):
+        score(np.full((3, 2), 0.5))
+
+
+def test_arrays_in_place_of_embeddings_are_refused():
+    with pytest.raises(TypeError, match=r"`weight` is a `ndarray`; needed is a tensor"):
+        F.hyperplane_distance(torch.zeros(3, 2), np.zeros((3, 2)))

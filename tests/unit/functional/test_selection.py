@@ -2,6 +2,7 @@ import math
 from collections import Counter
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -165,3 +166,15 @@ def test_bad_arguments_of_power_sampling():
     with pytest.raises(ValueError, match=r"score of -0\.5.*softrank"):
         F.power_sample(torch.tensor([1.0, -0.5]), 1)
     assert len(F.power_sample(torch.tensor([1.0, -0.5]), 2, form="softrank")) == 2
+
+
+@pytest.mark.parametrize("select", [F.top_k, F.power_sample])
+def test_arrays_and_sizes_that_are_not_whole_are_refused(select):
+    with pytest.raises(TypeError, match=r"`scores` is a `ndarray`; needed is a tensor. Pass `torch.as"):
+        select(np.zeros(3), 2)
+    for size in (2.0, True, "2"):
+        with pytest.raises(TypeError, match=rf"`query_size` is {size!r}; needed is a whole number.*`int`"):
+            select(torch.zeros(3), size)
+    with pytest.raises(ValueError, match=r"`query_size` is 0; it must be at least 1"):
+        select(torch.zeros(3), 0)
+    assert len(select(torch.zeros(3), np.int64(2))) == 2
