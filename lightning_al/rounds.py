@@ -27,7 +27,9 @@ from lightning_al.data.book import is_writer
 from lightning_al.data.checks import check_positive
 from lightning_al.history import COLUMNS, History
 from lightning_al.inference.averaging import AveragedTest, Kind, Targets
-from lightning_al.inference.committee import Committee, Member
+from lightning_al.inference.committee import Committee, Member, check_maker
+from lightning_al.inference.posteriors import SinglePass
+from lightning_al.inference.sharing import Apart
 from lightning_al.querying import check_module
 from lightning_al.randomness import derive_seed
 
@@ -53,7 +55,8 @@ def fit_rounds(
     Args:
         model: A module, or a function from a seed to a fresh one; `None` with `Committee(models=[...])`. The
             members of a `Committee(5)` are all of it: a module's weights are drawn anew for each by its
-            layers' `reset_parameters`, so pre-trained ones come from a function.
+            layers' `reset_parameters`, so pre-trained ones come from a function. What the modules that a
+            function makes have in common must be frozen.
         make_trainer: From the number of the round to a fresh `Trainer` with fresh callbacks; without an
             `ActiveLearning`, which is added.
         data: The samples; with a test set, every round is tested.
@@ -68,6 +71,8 @@ def fit_rounds(
 
     Raises:
         MisconfigurationException: If `make_trainer` does not give fresh plain Trainers.
+        TypeError: If `model` is a class, or a function that takes no seed.
+        ValueError: If members of a committee have trainable parameters in common.
 
     Example:
         >>> import tempfile
@@ -110,6 +115,8 @@ def fit_rounds(
             f"`model` is given, but the members of {active.committee!r} are made by its own functions. Pass "
             "`None` for `model`, or add it to `models` as a function from a seed to a module."
         )
+    if model is not None and not isinstance(model, torch.nn.Module):
+        check_maker(model)
     with data.held():
         return _Driver(model, make_trainer, data, active, rounds, resume).run()
 
@@ -132,6 +139,7 @@ class _Driver:
         self.steps = 0
         self.last_trainer: L.Trainer | None = None
         self.last_module: L.LightningModule | None = None
+        self.apart = Apart()
         shares = active.committee is not None and isinstance(model, torch.nn.Module)
         buffers = model.named_buffers() if shares and isinstance(model, torch.nn.Module) else ()
         self.buffers = {name: buffer.detach().clone() for name, buffer in buffers}
@@ -139,6 +147,12 @@ class _Driver:
     def run(self) -> History:
         data = self.data
         data.open()
+        committee = self.active.committee
+        if committee is not None and isinstance(self.model, torch.nn.Module):
+            rank_zero_info(
+                f"{committee!r}: the weights of the given module are drawn anew for each member; pass a "
+                "function from a seed to a module for pre-trained ones"
+            )
         if data.state_dir is not None and data.ledger.exists():
             self.rows = {int(row["round"]): row for row in data.ledger.rounds()}
         while True:
@@ -287,6 +301,8 @@ class _Driver:
                 "The function that makes a committee's members returned the same module twice, so training "
                 "one would change another. Make a fresh one in every call."
             )
+        if committee is not None:
+            self.apart.check(module)
         self.last_module = module
         return module
 
@@ -299,7 +315,7 @@ class _Driver:
     def _test(self, trainer: L.Trainer, module: L.LightningModule, number: int) -> dict[str, Any]:
         best = "best" if self.active.score_with == "best" else None
         posterior = self.active.test_posterior or self.active.committee
-        if posterior is not None:
+        if posterior is not None and not isinstance(posterior, SinglePass):
             acquisition = self.active.acquisition
             numbers: Kind | None = "numbers" if {"mean", "variance"} & set(acquisition.needs) else None
             outputs: Kind | None = "labels" if acquisition.multilabel else numbers

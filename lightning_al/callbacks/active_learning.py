@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al.acquisition import Acquisition, Margin
-from lightning_al.acquisition.base import checked_posterior
+from lightning_al.acquisition.base import OnlyMean, checked_posterior
 from lightning_al.callbacks.rearm import Rearm
 from lightning_al.callbacks.seat import Seat
 from lightning_al.callbacks.weights import Restart, StoredWeights, best_weights
@@ -26,7 +26,7 @@ from lightning_al.data.agreement import agree
 from lightning_al.data.checks import check_lightning, check_positive
 from lightning_al.data.exchange import place_of_answers
 from lightning_al.inference.committee import Committee
-from lightning_al.inference.posteriors import Posterior
+from lightning_al.inference.posteriors import Posterior, SinglePass
 from lightning_al.inference.scoring import rehearse
 from lightning_al.querying import Query, check_acquisition, choose
 from lightning_al.randomness import derive_seed
@@ -54,7 +54,9 @@ class ActiveLearning(L.Callback):
         embedding_layer: Layer whose output is the embedding; `None`: the input of the last linear layer.
         test_posterior: With `fit_rounds`, test the mean prediction of these passes, such as `MCDropout(20)`;
             `None`: one pass, or the mean of the committee that was trained. `test_step` must call `self(x)`
-            and compute its loss from what it gives: a loss that `forward` returns is one pass's.
+            and compute its loss from what it gives: a loss that `forward` returns is one pass's. Whether it
+            calls it is known only at the first test; `SinglePass()` is a plain test of the module, or of a
+            committee's last member, for those that do not.
         accept_changes: Go on with a ledger that was made with another strategy.
 
     Attributes:
@@ -198,6 +200,7 @@ class ActiveLearning(L.Callback):
         data = _data_of(trainer)
         if self._rehearses and self.num_to_ask(data):
             rehearse(self.acquisition, trainer, pl_module, data, embedding_layer=self.embedding_layer)
+            self._rehearse_test(trainer, pl_module, data)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._ended = True
@@ -255,6 +258,19 @@ class ActiveLearning(L.Callback):
         if self.score_with == "best" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             return best_weights(trainer, module)
         return nullcontext()
+
+    def _rehearse_test(self, trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule) -> None:
+        """The mean that is to be tested, of one block of the pool."""
+        posterior = self.test_posterior
+        asked = self.acquisition.posterior
+        if posterior in (None, asked) or isinstance(posterior, SinglePass) or not data.has_test_data():
+            return
+        if not self.acquisition.needs:
+            try:
+                rehearse(OnlyMean(SinglePass()), trainer, module, data)
+            except Exception:  # the module need not say how it is called, and the test may know
+                return
+        rehearse(OnlyMean(posterior), trainer, module, data)
 
     def _refuse_committee(self) -> None:
         if self.committee is not None:

@@ -52,7 +52,12 @@ class StoredWeights:
 
         Raises:
             RuntimeError: If the weights do not fit the module, or those of the last round were not kept.
+            ValueError: If weights are to be drawn anew, in this round or in others, that cannot be.
         """
+        if redraws or (self.restart == "redraw" and not drawn):  # now, and not after a round's training
+            _check_redraw(module)
+        if self.restart == "shrink_perturb":
+            _check_redraw(module, keep_frozen=True)
         initial = agree(lambda: _load(self._initial))
         if initial is None:
             if redraws:
@@ -112,14 +117,38 @@ class StoredWeights:
         return kept[max(before)]
 
 
-def redraw(module: nn.Module, seed: int) -> None:
+def redraw(module: nn.Module, seed: int, *, keep_frozen: bool = False) -> None:
     """Draw every parameter anew by its layer's own `reset_parameters`.
 
+    Args:
+        module: Changed in place.
+        seed: Of the new weights.
+        keep_frozen: What does not learn stays as it is, instead of being refused.
+
     Raises:
-        ValueError: If a parameter belongs to a layer that has none.
+        ValueError: If a parameter belongs to a layer that has none, or is frozen.
     """
+    _check_redraw(module, keep_frozen=keep_frozen)
+    kept = [(p, p.detach().clone()) for p in module.parameters() if keep_frozen and not p.requires_grad]
+    with preserved_rng(seed), torch.no_grad():
+        for layer in module.modules():
+            reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+            if callable(reset) and not (keep_frozen and _frozen(layer)):
+                reset()
+        for parameter, value in kept:
+            parameter.copy_(value)
+
+
+def _frozen(layer: nn.Module) -> bool:
+    own = list(layer.parameters(recurse=False))
+    return bool(own) and not any(parameter.requires_grad for parameter in own)
+
+
+def _check_redraw(module: nn.Module, *, keep_frozen: bool = False) -> None:
     without = []
     for name, layer in module.named_modules():
+        if keep_frozen and _frozen(layer):
+            continue
         has = any(callable(getattr(layer, f, None)) for f in ("reset_parameters", "_reset_parameters"))
         if not has and any(True for _ in layer.parameters(recurse=False)):
             without += [f"{name}.{p}".lstrip(".") for p, _ in layer.named_parameters(recurse=False)]
@@ -129,18 +158,22 @@ def redraw(module: nn.Module, seed: int) -> None:
             "layers have no `reset_parameters`. Give them one, or pass `fit_rounds` a function from a seed "
             "to a fresh module."
         )
-    with preserved_rng(seed):
-        for layer in module.modules():
-            reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
-            if callable(reset):
-                reset()
+    frozen = [name for name, p in module.named_parameters() if not (p.requires_grad or keep_frozen)]
+    if frozen:
+        raise ValueError(
+            f"The weights {frozen[:5]} are frozen (`requires_grad=False`), so perhaps pre-trained, but "
+            '`restart="redraw"`, and a committee for its members, would draw them anew. Pass a function that '
+            "makes the module with the weights it is to keep: `fit_rounds(lambda seed: ..., ...)`."
+        )
 
 
 def _shrink_perturb(module: nn.Module, seed: int) -> None:
-    last = [parameter.detach().clone() for parameter in module.parameters()]
-    redraw(module, seed)
+    """What is frozen stays as it is."""
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    last = [parameter.detach().clone() for parameter in learning]
+    redraw(module, seed, keep_frozen=True)
     with torch.no_grad():
-        for parameter, old in zip(module.parameters(), last, strict=True):
+        for parameter, old in zip(learning, last, strict=True):
             parameter.mul_(_PERTURB).add_(old, alpha=_SHRINK)
 
 

@@ -7,11 +7,13 @@ is in memory besides the module that is scored.
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from lightning_al.data.agreement import agree
-from lightning_al.data.checks import check_positive
+from lightning_al.data.checks import check_flag
 from lightning_al.inference.model_call import ModelCall
 from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import Draw, Posterior
+from lightning_al.inference.sharing import buffers_kept, shares_storage
 
-__all__ = ["Committee", "Member"]
+__all__ = ["Committee", "Member", "check_maker"]
 
 Maker = Callable[[int], L.LightningModule]
 
@@ -79,7 +82,8 @@ class Committee(Posterior):
         bootstrap: bool = False,
         models: Sequence[Maker | nn.Module | str | os.PathLike[str]] | None = None,
     ) -> None:
-        check_positive(size=size)
+        _check_size(size)
+        check_flag(bootstrap=bootstrap)
         if isinstance(models, str | os.PathLike | nn.Module) or callable(models):
             what = repr(models) if isinstance(models, str) else f"a `{_name(models)}`"
             raise TypeError(
@@ -90,10 +94,7 @@ class Committee(Posterior):
         if models is not None and len(models) != count:
             raise ValueError(f"`size` is {size}, but `models` are {len(models)}. Leave `size` out.")
         if count < 2:
-            raise ValueError(
-                f"A committee of {count} cannot disagree; needed are at least two members. Pass "
-                "`size=5`, or use `MCDropout()`, which needs one model."
-            )
+            raise _too_few(count)
         self.num_samples, self.bootstrap = count, bootstrap
         self.makers: list[Maker] | None = None
         self._members: list[nn.Module | Member | None] | None = None
@@ -107,11 +108,18 @@ class Committee(Posterior):
             )
 
     def _take(self, models: list[Any]) -> None:
+        if any(isinstance(a, nn.Module) and a is b for i, a in enumerate(models) for b in models[:i]):
+            raise ValueError(
+                f"`models` are {[_name(model) for model in models]}, of which one is given twice; a module "
+                "cannot disagree with itself. Give modules that were trained apart."
+            )
         if all(isinstance(model, nn.Module) for model in models):
             self._members = list(models)
         elif all(isinstance(model, str | os.PathLike) for model in models):
             self._members = [Member(Path(model)) for model in models]
         elif all(callable(model) and not isinstance(model, nn.Module | type) for model in models):
+            for model in models:
+                check_maker(model)
             self.makers = models
         elif all(isinstance(model, type) for model in models):
             # The seed would become whatever a class takes first: perhaps a number of units.
@@ -197,6 +205,57 @@ class Committee(Posterior):
         return f"Committee({', '.join(parts)})"
 
 
+def check_maker(make: Any) -> None:
+    """Refuse what cannot be called with a seed; it is not called.
+
+    Raises:
+        TypeError: If it cannot.
+    """
+    if isinstance(make, type):  # the seed would become whatever it takes first: perhaps a number of units
+        raise TypeError(
+            f"The model is the class `{_name(make)}`; needed is a module or a function from a seed to a "
+            f"module. Write `lambda seed: {_name(make)}(...)`."
+        )
+    if not callable(make):
+        raise TypeError(
+            f"The model is {make!r}; needed is a module or a function from a seed to a module. Pass one of "
+            "them."
+        )
+    try:
+        signature = inspect.signature(make)
+    except ValueError:  # built in
+        return
+    try:
+        signature.bind(0)
+    except TypeError:
+        name = _name(make).rsplit(".", 1)[-1]
+        raise TypeError(
+            f"`{name}{signature}` takes no seed, or more than that; needed is a function from a seed to a "
+            "module. Write `lambda seed: ...`, and seed the weights by it: `torch.manual_seed(seed)`."
+        ) from None
+
+
+def _check_size(size: Any) -> None:
+    if isinstance(size, Sequence | nn.Module) or callable(size):
+        raise TypeError(
+            f"The size of a committee is given as a `{type(size).__name__}`; needed is a whole number. Pass "
+            "members by name: `Committee(models=[...])`."
+        )
+    if size is None:
+        return
+    if isinstance(size, bool) or not isinstance(size, Integral):
+        raise TypeError(f"`size` is {size!r}; needed is a whole number, 2 or more. Pass `size=5`.")
+    if size < 2:
+        raise _too_few(int(size))
+
+
+def _too_few(count: int) -> ValueError:
+    return ValueError(
+        f"A committee of {count} cannot disagree; needed are at least two members. Pass `size=5`, or use "
+        "`MCDropout()`, which needs one model."
+    )
+
+
 @contextmanager
 def _ready(member: nn.Module | Member | None, module: nn.Module) -> Iterator[nn.Module]:
     """A member in eval mode, where `module` is; a given one is put back after."""
@@ -208,6 +267,8 @@ def _ready(member: nn.Module | Member | None, module: nn.Module) -> Iterator[nn.
     if isinstance(member, Member):
         state = agree(partial(_read, member.weights))  # first: what fails on one rank only comes after
         made: Any = _copied(module) if member.make is None else member.make(member.seed)
+        if member.make is not None and shares_storage(made, module):
+            made = _copied(made)  # a frozen backbone, say, in which buffers may differ
         with _attached(made, trainer):
             if member.make is not None:  # as the Trainer does before a fit: layers may be made there
                 made.setup("fit")
@@ -220,10 +281,12 @@ def _ready(member: nn.Module | Member | None, module: nn.Module) -> Iterator[nn.
     modes = [(part, part.training) for part in member.modules()]
     before = next((p.device for p in member.parameters()), place.device)
     try:
-        with _attached(member, trainer):
-            yield member.to(place.device).eval()
+        with _attached(member, trainer), buffers_kept(member):
+            try:
+                yield member.to(place.device).eval()
+            finally:
+                member.to(before)
     finally:
-        member.to(before)
         for part, mode in modes:
             part.training = mode
 

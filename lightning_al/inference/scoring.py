@@ -26,6 +26,7 @@ from lightning_al.inference.model_call import ModelCall, Said
 from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import Draw, NotFiniteError, SinglePass, check_finite
 from lightning_al.inference.progress import track
+from lightning_al.inference.sharing import buffers_kept
 from lightning_al.inference.statistics import STATISTICS, Statistics
 from lightning_al.inference.summary import Summary
 from lightning_al.randomness import derive_seed, preserved_rng
@@ -229,9 +230,8 @@ def to_device(
 def undisturbed(trainer: L.Trainer | None, module: nn.Module, seed: int) -> Iterator[None]:
     """Eval mode, no gradients, own random streams and the stage PREDICTING, for the block only."""
     modes = [(part, part.training) for part in module.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     stage = None if trainer is None else trainer.state.stage
-    with preserved_rng(seed), torch.no_grad():
+    with preserved_rng(seed), torch.no_grad(), buffers_kept(module):
         try:
             module.eval()
             # Augmentation keyed on `trainer.training` stays off.
@@ -243,8 +243,6 @@ def undisturbed(trainer: L.Trainer | None, module: nn.Module, seed: int) -> Iter
                 trainer.state.stage = stage
             for part, training in modes:  # one by one: what the user froze stays frozen
                 part.training = training
-            for buffer, before in buffers:  # a forward may count or average as it goes
-                buffer.copy_(before)
 
 
 def _check_rows(part: dict[str, Tensor], positions: Tensor) -> None:

@@ -635,3 +635,179 @@ def test_a_function_that_always_gives_the_same_module_is_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=r"returned the same module twice.*Make a fresh one"):
             rounds(tmp_path / str(model is None), model, bald(committee))
+
+
+# ---------------------------------------------------------------------- what members have in common
+
+
+class OnBackbone(Net):
+    """A head of its own on features that it is given."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone, self.net = backbone, nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        return self.net(self.backbone(x))
+
+
+def backbone():
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.ReLU())
+
+
+@pytest.mark.parametrize("way", ["function", "functions", "another between", "another object"])
+def test_a_common_backbone_that_learns_is_refused(tmp_path, way):
+    common = backbone()
+
+    def make(seed):
+        module = OnBackbone(common)
+        if way == "another object":  # over the same memory
+            module.backbone = backbone()
+            module.backbone[0].weight = nn.Parameter(common[0].weight.data)
+        return module
+
+    makers = [make, make_net, make] if way == "another between" else [make] * SIZE
+    model, committee = (make, Committee(SIZE)) if way == "function" else (None, Committee(models=makers))
+    words = r"shares \['backbone.0.weight'.*with an earlier one.*Make them anew.*must be frozen"
+    with pytest.raises(ValueError, match=words):
+        rounds(tmp_path, model, bald(committee))
+
+
+def test_a_common_backbone_that_is_frozen_is_not_changed_by_scoring(tmp_path):
+    """Its weights do not learn, but BatchNorm counts in it: every member has its own numbers."""
+    common = backbone().requires_grad_(False)
+    begun = {name: value.clone() for name, value in common.state_dict().items()}
+    scored: dict = {}
+
+    class Watched(OnBackbone):
+        def on_train_end(self):
+            scored["trained"] = {name: value.clone() for name, value in self.state_dict().items()}
+
+        def on_test_start(self):
+            scored["tested"] = {name: value.clone() for name, value in self.state_dict().items()}
+
+    def make(seed):
+        torch.manual_seed(seed)
+        return Watched(common)
+
+    rounds(tmp_path, make, bald(), 1, test_set=blobs(9, 1))
+    for number in range(2):
+        members = [member["state_dict"] for member in kept(tmp_path, number)]
+        assert len({float(m["backbone.1.running_mean"].sum()) for m in members}) == SIZE
+        counts = {int(m["backbone.1.num_batches_tracked"]) for m in members}
+        assert counts == {(6, 10)[number]}  # none goes on from another one's
+        assert all(torch.equal(m["backbone.0.weight"], begun["0.weight"]) for m in members)
+    for name, value in scored["trained"].items():
+        torch.testing.assert_close(scored["tested"][name], value)
+        torch.testing.assert_close(members[-1][name], value)
+
+
+def test_frozen_weights_of_a_given_module_are_not_drawn_anew_in_silence(tmp_path):
+    module = OnBackbone(backbone().requires_grad_(False))
+    before = weights(module)
+    words = r"weights \['backbone.0.weight'.*are frozen.*`fit_rounds\(lambda seed: \.\.\., \.\.\.\)`"
+    for number, active in enumerate((bald(), ActiveLearning(query_size=8, restart="redraw"))):
+        with pytest.raises(ValueError, match=words):
+            rounds(tmp_path / str(number), module, active)
+        assert torch.equal(weights(module), before)
+    rounds(tmp_path / "perturbed", module, ActiveLearning(query_size=8, restart="shrink_perturb"))
+    assert torch.equal(weights(module.backbone), weights(backbone()))
+
+
+def test_it_is_said_that_the_weights_of_a_given_module_are_drawn_anew(tmp_path, caplog):
+    with caplog.at_level("INFO", logger="lightning.pytorch"):
+        for number, model in enumerate((seeded, make_net(0))):
+            rounds(tmp_path / str(number), model, bald(Committee(2)))
+            said = [text for text in caplog.messages if "drawn anew for each member" in text]
+            assert len(said) == number
+    assert "pass a function from a seed to a module for pre-trained ones" in said[0]
+
+
+def test_what_cannot_make_a_module_from_a_seed_is_refused(tmp_path):
+    for active in (bald(), ActiveLearning(query_size=8)):
+        with pytest.raises(
+            TypeError, match=r"is the class `Net`; needed.*Write `lambda seed: Net\(\.\.\.\)`"
+        ):
+            rounds(tmp_path, Net, active)
+        with pytest.raises(TypeError, match=r"`backbone\(\)` takes no seed.*from a seed to a module"):
+            rounds(tmp_path, backbone, active)
+        with pytest.raises(TypeError, match=r"The model is 'net'; needed is a module or a function"):
+            rounds(tmp_path, "net", active)
+
+    def broken(seed):
+        raise TypeError("inside of it")
+
+    with pytest.raises(TypeError, match="inside of it"):
+        rounds(tmp_path, broken, bald())
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+class Counted(Net):
+    """Its forward counts in place, and keeps the last size in a new tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("last", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        self.last = torch.tensor(float(len(x)))
+        return super().forward(x)
+
+
+def test_buffers_of_given_members_are_left_as_found(tmp_path):
+    members = [Counted(), Counted()]
+    scored = Counted()
+    committee = Committee(models=members)
+    query(scored, pool(tmp_path / "a"), acq.TwoStage(acq.BALD(committee), acq.HyperplaneDistance(), 20), 4,
+          trainer=quiet())  # fmt: skip
+    rounds(tmp_path / "b", Net(), bald(committee, test_posterior=committee), 1, test_set=blobs(9, 1))
+    for module in (*members, scored):
+        assert (float(module.calls), float(module.last)) == (0, 0)
+
+
+def test_one_pass_as_test_posterior_is_a_plain_test(tmp_path):
+    """The way out for a `test_step` that does not call `self(x)`."""
+
+    class Around(ByHand):
+        def test_step(self, batch, batch_idx):
+            x, y = batch
+            self.log("test_nll", nn.functional.cross_entropy(self.net(x), y))
+
+    def make(seed):
+        torch.manual_seed(seed)
+        return Around()
+
+    active = bald(test_posterior=SinglePass())
+    history = rounds(tmp_path, make, active, 1, test_set=blobs(27, 1))
+    x, y = blobs(27, 1).tensors
+    last = nn.functional.cross_entropy(by_hand(tmp_path, 1, x)[-1], y)
+    assert history.column("test_nll")[1] == pytest.approx(float(last), rel=1e-4)
+
+
+@pytest.mark.parametrize("strategy", [acq.Margin(), acq.Random(), acq.VoteEntropy(Committee(2))], ids=repr)
+def test_a_mean_that_cannot_be_tested_is_known_before_training(tmp_path, strategy):
+    module = Recorded()
+    active = ActiveLearning(strategy, query_size=8, test_posterior=MCDropout(3))
+    with pytest.raises(ValueError, match=r"`MCDropout` needs a model that drops something"):
+        rounds(tmp_path, module, active, test_set=blobs(9, 1))
+    assert all(fit["shown"] == [] for fit in module.fits)
+    rounds(tmp_path / "no test", module, active)  # nothing is tested
+
+
+def test_what_only_a_test_calls_for_is_not_asked_of_a_strategy_that_needs_nothing(tmp_path):
+    class Unusual(ByHand):
+        def forward(self, x, times):
+            return times * self.net(nn.functional.dropout(x))
+
+        def training_step(self, batch, batch_idx):
+            return nn.functional.cross_entropy(self(batch[0], 2), batch[1])
+
+        def test_step(self, batch, batch_idx):
+            self.log("test_acc", (self(batch[0], 2).argmax(1) == batch[1]).float().mean())
+
+    active = ActiveLearning(acq.Random(), query_size=8, test_posterior=MCDropout(3))
+    history = rounds(tmp_path, Unusual(), active, test_set=blobs(9, 1))
+    assert len(history.column("test_acc")) == 2

@@ -22,6 +22,7 @@ def make_b(seed, width=3, layer=nn.Linear):
     return nn.Sequential(layer(2, width), layer(width, 2))
 
 
+SHARED = make_a(0)
 DRAW = Draw(0, torch.arange(1))
 
 
@@ -31,7 +32,14 @@ DRAW = Draw(0, torch.arange(1))
         ({"size": 1}, ValueError, r"A committee of 1 cannot disagree; needed are at least two.*`size=5`"),
         ({"models": [make_a]}, ValueError, r"A committee of 1 cannot disagree"),
         ({"models": []}, ValueError, r"A committee of 0 cannot disagree"),
-        ({"size": 0}, ValueError, r"`size` is 0; it must be at least 1"),
+        ({"size": 0}, ValueError, r"A committee of 0 cannot disagree; needed are at least two.*`size=5`"),
+        ({"size": -1}, ValueError, r"A committee of -1 cannot disagree"),
+        ({"size": True}, TypeError, r"`size` is True; needed is a whole number"),
+        ({"size": [make_a, make_b]}, TypeError, r"given as a `list`; needed.*`Committee\(models=\[...\]\)`"),
+        ({"size": make_a}, TypeError, r"given as a `function`; needed is a whole number. Pass members"),
+        ({"bootstrap": 1}, TypeError, r"`bootstrap` is 1; needed is `True` or `False`"),
+        ({"models": [SHARED, make_b(0), SHARED]}, ValueError, r"one is given twice; a module cannot.* Give"),
+        ({"models": [make_a, lambda: SHARED]}, TypeError, r"`<lambda>\(\)` takes no seed.*seed to a module"),
         ({"size": 2.5}, TypeError, r"`size` is 2.5; needed is a whole number"),
         ({"size": 3, "models": [make_a, make_b]}, ValueError, r"`size` is 3, but `models` are 2. Leave"),
         (
@@ -64,7 +72,7 @@ def test_sizes_and_who_trains():
     assert Committee(models=[make_a, make_b]).num_samples == 2
     assert Committee(2, models=[make_a, make_b], bootstrap=True).trains
     assert Committee(3).trains
-    assert not Committee(models=[nn.Linear(1, 1)] * 2).trains
+    assert not Committee(models=[nn.Linear(1, 1), nn.Linear(1, 1)]).trains
     assert not Committee(models=["a", Path("b")]).trains
     assert Committee().consistent
 
