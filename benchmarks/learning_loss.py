@@ -52,8 +52,7 @@ class Plain(L.LightningModule):
         self.stem = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU())
         widths = [64, 64, 128, 256, 512]
         self.stages = nn.ModuleList(
-            nn.Sequential(Block(a, b, 1 if a == b else 2), Block(b, b, 1))
-            for a, b in pairwise(widths)
+            nn.Sequential(Block(a, b, 1 if a == b else 2), Block(b, b, 1)) for a, b in pairwise(widths)
         )
         self.last = nn.Linear(512, 10)
 
