@@ -25,14 +25,15 @@ PASSES, COPIES, DISTINCT, NOISE = 20, 3, 3_000, 0.1
 
 
 class RepeatedMNIST(Protocol):
-    """BatchBALD against the highest BALD scores, draws by BALD score, and random sampling."""
+    """BatchBALD, the highest BALD scores of the same passes and of noisier ones, and random sampling."""
 
     name = "repeated_mnist"
     strategies: Mapping[str, acq.Acquisition] = {
         "BatchBALD": acq.BatchBALD(MCDropout(PASSES)),
-        "BALD": acq.BALD(MCDropout(PASSES, consistent=False)),
+        "BALD": acq.BALD(MCDropout(PASSES)),
         "Random": acq.Random(),
-        "PowerBALD": acq.PowerSampling(acq.BALD(MCDropout(PASSES, consistent=False))),
+        "BatchBALD, 100 passes": acq.BatchBALD(MCDropout(100)),
+        "BALD, own masks": acq.BALD(MCDropout(PASSES, consistent=False)),
     }
     test_passes = 10
     settings = Settings(steps=200, learning_rate=5e-3, decay=0.1)
@@ -48,7 +49,8 @@ class RepeatedMNIST(Protocol):
         "BatchBALD": {0.90: "135"},
         "BALD": {0.90: "> 290"},
         "Random": {0.90: "202"},
-        "PowerBALD": {},
+        "BatchBALD, 100 passes": {},
+        "BALD, own masks": {},
     }
     published_as = "labels in the authors' logs"
 
@@ -74,18 +76,17 @@ class RepeatedMNIST(Protocol):
     def gates(self, needed: Needed) -> list[tuple[str, bool | None]]:
         """What is promised."""
         random, least = needed.median("Random", 0.90), needed.at_least("Random", 0.90)
-        batch, top = needed.median("BatchBALD", 0.90), needed.median("BALD", 0.90)
         known = random is not None and least is not None
-        return [
-            (
-                "BatchBALD: 90 % with at most 0.8 times random's labels",
-                batch <= 0.8 * least if known and batch is not None else None,
-            ),
-            (
-                "BALD: not 90 % with at most 0.8 times random's labels",
-                top > 0.8 * random if known and top is not None and random < inf else None,
-            ),
-        ]
+        found: list[tuple[str, bool | None]] = []
+        for name in self.strategies:
+            labels = needed.median(name, 0.90)
+            if name.startswith("BatchBALD"):
+                holds = labels <= 0.8 * least if known and labels is not None else None
+                found.append((f"{name}: 90 % with at most 0.8 times random's labels", holds))
+            elif name.startswith("BALD"):
+                holds = labels > 0.8 * random if known and labels is not None and random < inf else None
+                found.append((f"{name}: not 90 % with at most 0.8 times random's labels", holds))
+        return found
 
 
 if __name__ == "__main__":
