@@ -63,7 +63,7 @@ def ours(model: nn.Module, x: Tensor, passes: int, *, consistent: bool) -> Itera
     """The same by `MCDropout`."""
     posterior = MCDropout(passes, consistent)
     draw = Draw(0, torch.arange(len(x), device=x.device))
-    return posterior.passes(lambda module: module(x), model, draw)
+    return posterior.passes(lambda module, x: module(x), model, x, draw)
 
 
 def cost(passes: Callable[[Tensor], Iterator[Tensor]], batches: tuple[Tensor, ...]) -> float:

@@ -146,7 +146,8 @@ class AveragedTest(L.Callback):
     ) -> Any:
         first: list[Any] = []
 
-        def forward(member: nn.Module) -> Tensor:
+        def forward(member: nn.Module, batch: Any) -> Tensor:
+            args, kwargs = batch
             output = own(*args, **kwargs) if member is module else member(*args, **kwargs)
             first.append(output) if not first else None
             return logits_of(output)
@@ -156,7 +157,9 @@ class AveragedTest(L.Callback):
         world, rank = module.trainer.world_size, module.trainer.global_rank
         positions = (self._seen + torch.arange(len(tensor), device=tensor.device)) * world + rank
         self._seen += len(tensor)
-        passes = torch.cat(list(self.posterior.passes(forward, module, Draw(self.seed, positions))))
+        passes = torch.cat(
+            list(self.posterior.passes(forward, module, (args, kwargs), Draw(self.seed, positions)))
+        )
         tokens_first = _tokens_first(passes[0], args, kwargs)
         if tokens_first:
             passes = passes.movedim(-1, 2)

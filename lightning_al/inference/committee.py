@@ -184,15 +184,15 @@ class Committee(Posterior):
                 self._loaded = None
 
     def passes(  # noqa: D102
-        self, forward: Callable[[nn.Module], Tensor], module: nn.Module, draw: Draw
+        self, forward: Callable[[nn.Module, Any], Tensor], module: nn.Module, batch: Any, draw: Draw
     ) -> Iterator[Tensor]:
         del draw
         if self._loaded is not None:
-            yield from (forward(member)[None] for member in self._loaded)
+            yield from (forward(member, batch)[None] for member in self._loaded)
             return
         for block in self.members(module):
             with block as member:
-                yield forward(member)[None]
+                yield forward(member, batch)[None]
 
     def __repr__(self) -> str:
         given = self.makers or (None if self.trains else self._members)

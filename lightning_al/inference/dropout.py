@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from lightning_al.inference.masks import fold, keep_masks, sample_axis
+from lightning_al.inference.layout import Layout, Seen
+from lightning_al.inference.masks import fold, keep_masks
 
-__all__ = ["Dropping", "drop_samples_first"]
+__all__ = ["Dropping", "Sites"]
 
 
 def _elements(ndim: int) -> int | None:
@@ -59,16 +60,16 @@ _ALPHA_DROPOUTS: dict[Any, Callable[[int], int | None]] = {
 _SATURATED = -1.7580993408473766  # what SELU tends to for very negative inputs
 
 
+#: Functions that draw what is no dropout.
+_RANDOM = {
+    "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "normal", "normal_",
+    "uniform_", "random_", "exponential_", "geometric_", "cauchy_", "log_normal_", "bernoulli", "bernoulli_",
+    "poisson", "multinomial", "gumbel_softmax",
+}  # fmt: skip
+
+
 class _ChangedError(RuntimeError):
     """A pass did not do what the one before did, up to the first dropout."""
-
-
-def drop_samples_first(values: Tensor, probability: float) -> Tensor:
-    """Dropout of values known to have their samples on the first axis; without `Dropping`, nothing."""
-    if has_torch_function_unary(values):
-        dropped: Tensor = handle_torch_function(drop_samples_first, (values,), values, probability)
-        return dropped
-    return values
 
 
 class Dropping(TorchFunctionMode):
@@ -78,25 +79,32 @@ class Dropping(TorchFunctionMode):
         key: What the masks depend on besides site, pass and sample: int64 `()`.
         samples: How many the batch has.
         positions: Of the samples, if each has masks of its own; `None`: one mask for all.
-        time_first: Sequences inside of the model are (time, batch, features).
+        layouts: Of the inputs of the dropouts, in order, as far as known; else judged by their shapes.
 
     Attributes:
         sites: Dropouts met in the last pass.
         largest: Elements of the largest result after the first dropout, for one pass.
-        recomputes: Why every pass computes what lies before the first dropout, if it does.
+        foreign: Functions met that draw random numbers other than masks.
+        unbound: A dropout acts on a tensor in which the samples could not be found.
+        recomputes: Why passes compute what lies before the first dropout again, if they do.
     """
 
-    def __init__(self, key: Tensor, samples: int, positions: Tensor | None, *, time_first: bool) -> None:
+    def __init__(
+        self, key: Tensor, samples: int, positions: Tensor | None, layouts: Sequence[Layout | None] = ()
+    ) -> None:
         super().__init__()
-        self.key, self.samples, self.positions, self.time_first = key, samples, positions, time_first
+        self.key, self.samples, self.positions, self.layouts = key, samples, positions, layouts
         self.sites = self.largest = 0
+        self.foreign: set[str] = set()
+        self.unbound = False
         self.recomputes: str | None = None
-        self._passes = key
+        self._passes, self._together = key, False
         self._prefix: _Prefix | None = None
         self._before = _Prefix()
 
-    def run(self, forward: Callable[[], Tensor], passes: Tensor) -> Tensor:
-        """`forward` in one pass `()`; under `torch.vmap` in many."""
+    def run(self, forward: Callable[[], Tensor], passes: Tensor, *, together: bool = False) -> Tensor:
+        """`forward` in one pass `()`; under `torch.vmap`, so `together`, in many."""
+        self._together = together
         try:
             return self._run(forward, passes)
         except _ChangedError as error:
@@ -108,11 +116,7 @@ class Dropping(TorchFunctionMode):
         self._before = _Prefix() if self._prefix is None else self._prefix.rewound()
         with self:
             result = forward()
-        if self._before.intact():
-            self._prefix = self._before
-        else:
-            self.recomputes = "it is changed in place afterwards"
-            self._prefix = None
+        self._prefix = self._before.ended()
         return result
 
     def __torch_function__(
@@ -121,6 +125,8 @@ class Dropping(TorchFunctionMode):
         del types
         kwargs = kwargs or {}
         stochastic = self._stochastic(func, args, kwargs)
+        if stochastic is None and getattr(func, "__name__", "") in _RANDOM:
+            self.foreign.add(func.__name__)
         if not self.sites and stochastic is None:
             return self._before.call(func, args, kwargs)
         if not self.sites:
@@ -149,11 +155,15 @@ class Dropping(TorchFunctionMode):
 
             def drop() -> Tensor:
                 dropped = self._drop(values, probability, mask_axes, alpha=alpha)
-                return values.copy_(dropped) if in_place else dropped
+                # Under `torch.vmap` what differs by pass cannot be written where all passes read.
+                return self._before.written(values, dropped) if in_place and not self._together else dropped
 
             return drop
-        if func is drop_samples_first:
-            return lambda: self._drop(args[0], args[1], None, rows_first=True)
+        if func is Tensor.bernoulli_:  # stochastic depth: ones and zeros, not yet scaled
+            share = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
+            if isinstance(share, int | float):
+                ones = torch.ones_like(args[0])
+                return lambda: self._drop(ones, 1 - share, None, scaled=False)
         if func is functional.scaled_dot_product_attention:
             if (args[4] if len(args) > 4 else kwargs.get("dropout_p", 0.0)) == 0:
                 return None
@@ -173,7 +183,7 @@ class Dropping(TorchFunctionMode):
             kwargs = {**kwargs, "training": True}
 
         def dropout(weights: Tensor, p: float) -> Tensor:
-            return self._drop(weights, p, None, rows_first=True)
+            return self._drop(weights, p, None)
 
         with (
             patch.object(functional, "dropout", dropout),
@@ -202,7 +212,7 @@ class Dropping(TorchFunctionMode):
             scores = scores.masked_fill(~attn_mask, -math.inf)
         elif attn_mask is not None:
             scores = scores + attn_mask
-        return self._drop(scores.softmax(-1), dropout_p, None, rows_first=True) @ value
+        return self._drop(scores.softmax(-1), dropout_p, None) @ value
 
     def _drop(
         self,
@@ -211,28 +221,52 @@ class Dropping(TorchFunctionMode):
         mask_axes: int | None,
         *,
         alpha: bool = False,
-        rows_first: bool = False,
+        scaled: bool = True,
     ) -> Tensor:
         """Dropped values of this pass; a site is a place in the order of the dropouts of a forward."""
-        shape = values.shape if values.ndim else torch.Size([1])
-        axis, group = sample_axis(shape, self.samples, time_first=self.time_first and not rows_first)
-        if rows_first and shape[0] % self.samples == 0:
-            axis, group = 0, shape[0] // self.samples
-        if axis is None and self.positions is None:
+        site, self.sites = self.sites, self.sites + 1
+        shape: Sequence[int] = values.shape if values.ndim else (1,)
+        layout = self.layouts[site] if site < len(self.layouts) else Layout.guessed(shape, self.samples)
+        if layout is not None and not layout.fits(shape, self.samples):
+            layout = None
+        if layout is None and self.positions is None:
             raise ValueError(
-                f"A dropout acts on a tensor of shape {tuple(shape)}, but none of its axes holds the "
-                f"{self.samples} samples of the batch, so no mask can be the same for all of them. Keep the "
-                "batch on the first or second axis, or use `MCDropout(consistent=False)`."
+                f"A dropout acts on a tensor of shape {tuple(shape)}, in which the {self.samples} samples of "
+                "the batch are along no axis, so no mask can be the same for all of them. Keep samples on an "
+                "axis of their own, or use `MCDropout(consistent=False)`."
             )
-        if axis is not None and group > 1:
-            shape = torch.Size([*shape[:axis], self.samples, group, *shape[axis + 1 :]])
-            mask_axes = None if mask_axes is None else mask_axes + 1
-        key = fold(self.key, self.sites)
-        self.sites += 1
+        self.unbound |= layout is None
+        positions = self.positions
+        axis = None
+        if layout is not None:
+            split, axis = layout.split(shape, self.samples)
+            if mask_axes is not None and len(split) > len(shape):
+                mask_axes += 1
+            shape = split
+            positions = positions if axis is not None else None
         dropped: Tensor = _Drop.apply(  # type: ignore[no-untyped-call]
-            values.reshape(shape), self._passes, key, probability, axis, self.positions, mask_axes, alpha
-        )
+            values.reshape(shape), self._passes, fold(self.key, site), probability, axis, positions,
+            mask_axes, alpha, scaled,
+        )  # fmt: skip
         return dropped.reshape(values.shape)
+
+
+class Sites(Dropping):
+    """Notes what enters the dropouts, and drops nothing."""
+
+    def __init__(self, samples: int) -> None:
+        super().__init__(torch.zeros((), dtype=torch.long), samples, None)
+        self.inputs: list[Seen] = []
+
+    def look(self, forward: Callable[[], Tensor]) -> Tensor:
+        """One deterministic pass."""
+        with self:
+            return forward()
+
+    def _drop(self, values: Tensor, *_: Any, **__: Any) -> Tensor:
+        self.inputs.append(Seen.of(values, self.samples))
+        self.sites += 1
+        return values
 
 
 class _Drop(torch.autograd.Function):
@@ -248,12 +282,13 @@ class _Drop(torch.autograd.Function):
         positions: Tensor | None,
         mask_axes: int | None,
         alpha: bool,
+        scaled: bool,
     ) -> Tensor:
         keep = keep_masks(
             fold(key, passes.reshape(1)), 1 - probability, values.shape,
             axis=axis, positions=positions, mask_axes=mask_axes,
         )  # fmt: skip
-        return _masked(values, keep[0], probability, alpha=alpha)
+        return _masked(values, keep[0], probability, alpha=alpha, scaled=scaled)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -261,7 +296,7 @@ class _Drop(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
-        values, passes, key, probability, axis, positions, mask_axes, alpha = inputs
+        values, passes, key, probability, axis, positions, mask_axes, alpha, scaled = inputs
         del info
         if in_dims[0] is not None:
             values = values.movedim(in_dims[0], 0)
@@ -269,10 +304,10 @@ class _Drop(torch.autograd.Function):
             fold(key, passes), 1 - probability, values.shape if in_dims[0] is None else values.shape[1:],
             axis=axis, positions=positions, mask_axes=mask_axes,
         )  # fmt: skip
-        return _masked(values, keep, probability, alpha=alpha), 0
+        return _masked(values, keep, probability, alpha=alpha, scaled=scaled), 0
 
 
-def _masked(values: Tensor, keep: Tensor, probability: float, *, alpha: bool) -> Tensor:
+def _masked(values: Tensor, keep: Tensor, probability: float, *, alpha: bool, scaled: bool) -> Tensor:
     if probability == 1:
         return values * keep
     if alpha:  # mean and variance stay those of the input (Klambauer et al. 2017, section 2)
@@ -289,16 +324,21 @@ class _Prefix:
     can be asked for any more, and a tensor without data stands for them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, copies: bool = False) -> None:
         self._calls: list[tuple[Any, Any]] = []
         self._done, self._at = False, 0
-        self._versions: list[tuple[Tensor, int]] = []
+        self._copies = copies
+        #: Results, their versions and, if they are changed later on, copies of them.
+        self._kept: list[tuple[Tensor, int, Tensor | None]] = []
+        self._overwritten: list[tuple[Tensor, Tensor]] = []
 
     def rewound(self) -> _Prefix:
+        """To be given again from the beginning."""
         self._at = 0
         return self
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Compute, or give again."""
         if self._done:
             return self._again(func, args, kwargs)
         result = func(*args, **kwargs)
@@ -325,23 +365,36 @@ class _Prefix:
             if self._at != len(self._calls):
                 raise _ChangedError("the first dropout came earlier than before")
             return
-        self._calls = [
-            (
-                func,
-                _Walked(tree_map(_strongly, result.values))
-                if isinstance(result, _Walked)
-                else tree_map(_strongly, result),
-            )
-            for func, result in self._calls
-        ]
+        self._calls = [(func, _strongly(result)) for func, result in self._calls]
         results = [r.values if isinstance(r, _Walked) else r for _, r in self._calls]
-        tensors = [leaf for leaf in tree_leaves(results) if isinstance(leaf, Tensor)]
-        self._versions = [(tensor, _version(tensor)) for tensor in tensors]
+        for tensor in {id(leaf): leaf for leaf in tree_leaves(results) if isinstance(leaf, Tensor)}.values():
+            # Inference tensors do not tell whether they were changed.
+            copied = self._copies or tensor.is_inference()
+            self._kept.append((tensor, _version(tensor), tensor.clone() if copied else None))
         self._done = True
 
-    def intact(self) -> bool:
-        """Whether what is to be given again is still as it was."""
-        return all(_version(tensor) == version for tensor, version in self._versions)
+    def written(self, values: Tensor, changed: Tensor) -> Tensor:
+        """`values` overwritten, until the pass is over."""
+        self._overwritten.append((values, values.clone()))
+        return values.copy_(changed)
+
+    def ended(self) -> _Prefix | None:
+        """After a pass: what to begin the next one with; `None`: with nothing, but keep copies then."""
+        if not self._done:
+            return None
+        for tensor, before in reversed(self._overwritten):
+            tensor.copy_(before)
+        undone = {id(tensor) for tensor, _ in self._overwritten}
+        self._overwritten = []
+        kept = []
+        for tensor, version, copied in self._kept:
+            if copied is not None:
+                tensor.copy_(copied)
+            elif _version(tensor) != version and id(tensor) not in undone:
+                return _Prefix(copies=True)
+            kept.append((tensor, _version(tensor), copied))
+        self._kept = kept
+        return self
 
 
 class _Walked:
@@ -358,7 +411,13 @@ def _weakly(value: Any) -> Any:
     return weakref.ref(value) if isinstance(value, Tensor) else value
 
 
-def _strongly(value: Any) -> Any:
+def _strongly(result: Any) -> Any:
+    if isinstance(result, _Walked):
+        return _Walked(_strongly(result.values))
+    return tree_map(_alive, result)
+
+
+def _alive(value: Any) -> Any:
     if not isinstance(value, weakref.ref):
         return value
     tensor = value()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["fold", "keep_masks", "sample_axis"]
+__all__ = ["fold", "keep_masks"]
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15, odd: the step of SplitMix64
 _FIRST, _SECOND = -4658895280553007687, -7723592293110705685  # its multipliers
@@ -69,29 +69,6 @@ def keep_masks(
         width = lengths[last]
     rows = places.expand(row_shape).reshape(-1)
     return _bits(keys, rows, width, keep).reshape(len(keys), *lengths)
-
-
-def sample_axis(shape: Sequence[int], samples: int, *, time_first: bool = False) -> tuple[int | None, int]:
-    """Which axis of a tensor holds the samples of a batch, and how many rows of it each has.
-
-    The first or second, if it is as long as the batch; else the first, if its length is a multiple: heads
-    or tokens were folded into it.
-
-    Args:
-        shape: Of the tensor.
-        samples: How many the batch has.
-        time_first: Where both axes fit, a sequence is (time, batch, features).
-
-    Example:
-        >>> sample_axis((8, 3), 8), sample_axis((3, 8, 5), 8), sample_axis((16, 3), 8), sample_axis((3,), 8)
-        ((0, 1), (1, 1), (0, 2), (None, 1))
-    """
-    fits = [axis for axis in range(min(2, len(shape))) if shape[axis] == samples]
-    if fits:
-        return (fits[-1] if time_first and len(shape) > 2 else fits[0]), 1
-    if len(shape) and samples and shape[0] % samples == 0:
-        return 0, shape[0] // samples
-    return None, 1
 
 
 def _bits(keys: Tensor, rows: Tensor, width: int, keep: float) -> Tensor:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_al.data.checks import check_positive
-from lightning_al.inference.dropout import Dropping, drop_samples_first
+from lightning_al.inference.dropout import Dropping, Sites
+from lightning_al.inference.layout import Layout, without_first
 from lightning_al.inference.masks import fold
 from lightning_al.inference.model_call import ModelCall
 from lightning_al.inference.outputs import Outputs
@@ -66,8 +69,7 @@ class MCDropout(Posterior):
         self.num_samples, self.consistent = num_samples, consistent
         if train:
             self.train = train
-        #: Of classes of models, whether `torch.vmap` can run them.
-        self._vmaps: dict[type[nn.Module], bool] = {}
+        self._known: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
         self._said: set[str] = set()
 
     def outputs(  # noqa: D102
@@ -77,14 +79,14 @@ class MCDropout(Posterior):
         many = Statistics(needs, multilabel=multilabel)
         mask: Tensor | None = None
 
-        def forward(module: nn.Module) -> Tensor:
+        def forward(module: nn.Module, batch: Any) -> Tensor:
             del module  # the one that `call` knows
             nonlocal mask
             said = call.one_pass(batch)
-            mask = said.mask
+            mask = said.mask if mask is None else mask
             return said.logits
 
-        for logits in self.passes(forward, call.module, draw):
+        for logits in self.passes(forward, call.module, batch, draw):
             check_finite(logits.transpose(0, 1))
             many.add(logits)
         found = Outputs(mask=mask, **many.fields())
@@ -94,66 +96,102 @@ class MCDropout(Posterior):
         return found.joined(SinglePass().outputs(call, batch, plain, draw, multilabel=multilabel))
 
     def passes(
-        self, forward: Callable[[nn.Module], Tensor], module: nn.Module, draw: Draw
+        self, forward: Callable[[nn.Module, Any], Tensor], module: nn.Module, batch: Any, draw: Draw
     ) -> Iterator[Tensor]:
-        """What `forward` gives of the module in every pass, some at a time: `(k, B, ...)`.
+        """What `forward` gives of module and batch in every pass, some at a time: `(k, B, ...)`.
 
         Raises:
-            ValueError: If nothing of the module drops.
+            ValueError: If nothing of the module drops, or it draws random numbers that are no masks.
         """
-        device = draw.positions.device
-        key = fold(torch.tensor(draw.seed, device=device), 0)
-        time_first = any(getattr(part, "batch_first", True) is False for part in module.modules())
-        positions = None if self.consistent else draw.positions
-        dropping = Dropping(key, len(draw.positions), positions, time_first=time_first)
+        device, samples = draw.positions.device, len(draw.positions)
         numbers = torch.arange(self.num_samples, device=device)
-        once = partial(forward, module)
-        mixed = torch.is_autocast_enabled(device.type)
-        with layer_by_layer(module, drop_samples_first), self._in_training(module), _uncompiled():
+        once = partial(forward, module, batch)
+        with self._in_training(module), layer_by_layer(), _uncompiled(), _attributes_kept(module):
+            known = self._known.get(module)
+            if known is None:
+                known = self._look(forward, module, batch, samples)
+            key = fold(torch.tensor(draw.seed, device=device), 0)
+            positions = None if self.consistent else draw.positions
+            dropping = Dropping(key, samples, positions, known.layouts)
             first = dropping.run(once, numbers[0])
-            if not dropping.sites:
-                raise _nothing_drops(module)
+            self._check(module, dropping)
             yield first[None]
             most = _TOGETHER.get(device.type, _TOGETHER_ELSEWHERE) // max(1, dropping.largest)
             for some in torch.split(numbers[1:], max(1, most)) if len(numbers) > 1 else ():
-                together = None
-                # `torch.vmap` leaves autocasting out.
-                if len(some) > 1 and self._vmaps.get(type(module), True) and not mixed:
-                    together = self._together(once, module, dropping, some, first)
-                yield torch.stack([dropping.run(once, n) for n in some]) if together is None else together
+                found = self._together(once, module, known, dropping, some, first) if len(some) > 1 else None
+                yield torch.stack([dropping.run(once, n) for n in some]) if found is None else found
         if dropping.recomputes:
+            what = f"what comes before a dropout is computed again and again, since {dropping.recomputes}"
+            self._say(f"{_of(module)}: {what}. The scores are the same; it takes longer.")
+
+    def _look(
+        self, forward: Callable[[nn.Module, Any], Tensor], module: nn.Module, batch: Any, samples: int
+    ) -> _Known:
+        """On the first batch: where the samples are in what is dropped."""
+        fewer = without_first(batch, samples)
+        if fewer is None:
+            return _Known()  # another batch may tell
+        known = self._known[module] = _Known()
+        whole, part = Sites(samples), Sites(samples - 1)
+        whole.look(partial(forward, module, batch))
+        with suppress(Exception):  # it may know how many samples there are
+            part.look(partial(forward, module, fewer))
+        if len(whole.inputs) == len(part.inputs):
+            pairs = zip(whole.inputs, part.inputs, strict=True)
+            known.layouts = [Layout.seen(one, other, samples) for one, other in pairs]
+        return known
+
+    def _check(self, module: nn.Module, dropping: Dropping) -> None:
+        if dropping.foreign and self.consistent:
+            raise ValueError(
+                f"{_of(module)} draws random numbers by {sorted(dropping.foreign)}, which are no dropout, so "
+                "that a pass is not the same draw for all samples. Leave them out in eval mode, or use "
+                "`MCDropout(consistent=False)`."
+            )
+        if not dropping.sites and not dropping.foreign:
+            raise _nothing_drops(module)
+        if dropping.foreign:
             self._say(
-                module,
-                f"what comes before a dropout is computed again and again, since {dropping.recomputes}",
+                f"{_of(module)} draws random numbers by {sorted(dropping.foreign)}, which are no dropout: "
+                "scores depend on the size and order of batches, and on the number of processes."
+            )
+        if dropping.unbound:
+            self._say(
+                f"{_of(module)} drops parts of a tensor in which the samples are along no axis: scores "
+                "depend on the size and order of batches."
             )
 
     def _together(
         self,
         forward: Callable[[], Tensor],
         module: nn.Module,
+        known: _Known,
         dropping: Dropping,
         some: Tensor,
         first: Tensor,
     ) -> Tensor | None:
         """Passes by `torch.vmap`; `None` where it cannot, or gives something else the first time."""
-        known = type(module) in self._vmaps
-        numbers = some if known else torch.cat([some.new_zeros(1), some])
+        # `torch.vmap` leaves autocasting out, and draws its own random numbers.
+        if known.vmaps is False or dropping.foreign or torch.is_autocast_enabled(some.device.type):
+            return None
+        numbers = torch.cat([some.new_zeros(1), some]) if known.vmaps is None else some
         try:
-            found = torch.vmap(lambda n: dropping.run(forward, n), randomness="different")(numbers)
+            run = partial(dropping.run, forward, together=True)
+            found = torch.vmap(run, randomness="different")(numbers)
         except Exception as error:
             why = f"`torch.vmap` failed with {type(error).__name__}: {str(error).splitlines()[0]}"
         else:
-            if known:
+            if known.vmaps:
                 return found
             # Of the weights: what a forward gives is float32 by now.
             coarse = any(p.dtype in (torch.float16, torch.bfloat16) for p in module.parameters())
             slack = 5e-2 if coarse else 1e-4
             if torch.allclose(found[0], first, rtol=slack, atol=slack * float(first.abs().max())):
-                self._vmaps[type(module)] = True
+                known.vmaps = True
                 return found[1:]
             why = "`torch.vmap` gives other numbers than one pass after the other"
-        self._vmaps[type(module)] = False
-        self._say(module, f"passes run one after the other, since {why}")
+        known.vmaps = False
+        self._say(f"{_of(module)}: passes run one after the other, since {why}. It takes longer.")
         return None
 
     @contextmanager
@@ -178,12 +216,44 @@ class MCDropout(Posterior):
             for part, mode in zip(chosen, before, strict=True):
                 part.training = mode
 
-    def _say(self, module: nn.Module, what: str) -> None:
+    def _say(self, what: str) -> None:
         if what not in self._said:
             self._said.add(what)
-            rank_zero_warn(
-                f"MCDropout on `{type(module).__name__}`: {what}. The scores are the same; it takes longer."
-            )
+            rank_zero_warn(what)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_known": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _known=WeakKeyDictionary())
+
+
+@dataclass
+class _Known:
+    """What was found out about a module on its first batch."""
+
+    layouts: list[Layout | None] = field(default_factory=list)
+    vmaps: bool | None = None
+
+
+def _of(module: nn.Module) -> str:
+    return f"MCDropout on `{type(module).__name__}`"
+
+
+@contextmanager
+def _attributes_kept(module: nn.Module) -> Iterator[None]:
+    """A forward that notes something on its modules would leave there what is of many passes at once."""
+    before = [(part, dict(vars(part))) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, attributes in before:
+            now = vars(part)
+            for name in [name for name in now if name not in attributes]:
+                del now[name]
+            for name, value in attributes.items():
+                if now.get(name) is not value:
+                    now[name] = value
 
 
 def _uncompiled() -> AbstractContextManager[Any]:

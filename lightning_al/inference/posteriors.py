@@ -71,11 +71,11 @@ class Posterior(ABC):
         return nullcontext()
 
     def passes(
-        self, forward: Callable[[nn.Module], Tensor], module: nn.Module, draw: Draw
+        self, forward: Callable[[nn.Module, Any], Tensor], module: nn.Module, batch: Any, draw: Draw
     ) -> Iterator[Tensor]:
-        """What `forward` gives of the module in every pass, some at a time: `(k, B, ...)`."""
+        """What `forward` gives of module and batch in every pass, some at a time: `(k, B, ...)`."""
         del draw
-        yield forward(module)[None]
+        yield forward(module, batch)[None]
 
     def __repr__(self) -> str:
         settings = {key: value for key, value in vars(self).items() if not key.startswith("_")}

@@ -285,7 +285,7 @@ def test_a_test_of_mc_dropout_is_that_of_the_mean_probabilities(tmp_path):
     module = made[-1].eval()
     draw = Draw(derive_seed(0, "test", 1), torch.arange(24))
     with torch.inference_mode():
-        probs = torch.cat(list(MCDropout(30).passes(lambda m: m(x), module, draw))).softmax(-1).mean(0)
+        probs = torch.cat(list(MCDropout(30).passes(lambda m, x: m(x), module, x, draw))).softmax(-1).mean(0)
     row = list(history)[1]
     assert row["test_nll"] == pytest.approx(float(nn.functional.nll_loss(probs.log(), y)), rel=1e-4)
     assert row["test_acc"] == pytest.approx(float((probs.argmax(1) == y).float().mean()))
@@ -394,7 +394,7 @@ def test_means_of_other_outputs_equal_those_by_hand(tmp_path, kind, posterior):
     with torch.inference_mode():
         if posterior == "dropout":
             draw = Draw(derive_seed(0, "test", 1), torch.arange(24))
-            passes = torch.cat(list(how.passes(lambda m: m(x), made[-1].eval(), draw)))
+            passes = torch.cat(list(how.passes(lambda m, x: m(x), made[-1].eval(), x, draw)))
         else:
             passes = torch.stack([member.eval()(x) for member in made[-2:]])
     y = y if y.ndim > 1 else y[:, None]

@@ -128,9 +128,9 @@ def test_members_are_of_the_structure_of_the_module_or_of_their_own(tmp_path):
         None,
     ]
     with committee.seated(members):
-        passes = torch.cat(list(committee.passes(lambda m: m(x), scored, DRAW)))
+        passes = torch.cat(list(committee.passes(lambda m, x: m(x), scored, x, DRAW)))
         with committee.together(scored):
-            again = torch.cat(list(committee.passes(lambda m: m(x), scored, DRAW)))
+            again = torch.cat(list(committee.passes(lambda m, x: m(x), scored, x, DRAW)))
     assert torch.equal(passes, torch.stack([first(x), second(x), scored(x)]))
     assert torch.equal(again, passes)
     assert committee._loaded is None

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from lightning_al.inference.masks import fold, keep_masks, sample_axis
+from lightning_al.inference.masks import fold, keep_masks
 
 KEY = torch.tensor(7)
 
@@ -106,18 +106,6 @@ def test_no_generator_is_drawn_from():
     before = torch.get_rng_state()
     keep_masks(keys(2), 0.5, (4, 8), axis=0, positions=torch.arange(4))
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize(
-    ("shape", "time_first", "expected"),
-    [
-        ((8, 3), False, (0, 1)), ((3, 8, 5), False, (1, 1)), ((8, 8, 5), False, (0, 1)),
-        ((8, 8, 5), True, (1, 1)), ((8, 8), True, (0, 1)), ((24, 5), False, (0, 3)),
-        ((5, 3), False, (None, 1)), ((), False, (None, 1)), ((3, 4, 8), False, (None, 1)),
-    ],
-)  # fmt: skip
-def test_the_axis_of_the_samples(shape, time_first, expected):
-    assert sample_axis(shape, 8, time_first=time_first) == expected
 
 
 def test_a_tensor_without_the_samples_has_a_mask_bound_to_the_block():

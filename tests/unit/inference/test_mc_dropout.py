@@ -1,5 +1,8 @@
 """MC dropout: what drops, that masks are a function of what they are for, and that nothing is done twice."""
 
+import copy
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +10,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lightning_al import MCDropout
+from lightning_al.inference.mc_dropout import _Known
 from lightning_al.inference.posteriors import Draw
 
 WIDTH, CLASSES = 8, 3
@@ -79,6 +83,14 @@ def stacked(*layers):
 
 
 TOKENS, VECTORS, IMAGES = (5, WIDTH), (WIDTH,), (2, 6, 6)
+
+
+def one_by_one(model, count, consistent):
+    posterior = MCDropout(count, consistent)
+    posterior._known[model] = _Known(vmaps=False)
+    return posterior
+
+
 MODELS = {
     "dropout": (lambda: stacked(nn.Dropout(0.3)), VECTORS),
     "dropout_in_place": (lambda: stacked(nn.Dropout(0.3, inplace=True), nn.ReLU(inplace=True)), VECTORS),
@@ -121,7 +133,9 @@ def run(model, x, posterior=None, *, seed=1, positions=None, consistent=True):
     posterior = posterior or MCDropout(7, consistent)
     positions = torch.arange(len(x)) if positions is None else positions
     with torch.no_grad():
-        return torch.cat(list(posterior.passes(lambda module: module(x), model, Draw(seed, positions))))
+        return torch.cat(
+            list(posterior.passes(lambda module, batch: module(batch), model, x, Draw(seed, positions)))
+        )
 
 
 @pytest.fixture(params=MODELS)
@@ -161,8 +175,7 @@ class TestEveryKindOfDropout:
 
     def test_one_after_the_other_and_together_are_the_same(self, name, consistent):
         model, x = made(name)
-        alone = MCDropout(7, consistent)
-        alone._vmaps[type(model)] = False
+        alone = one_by_one(model, 7, consistent)
         torch.testing.assert_close(
             run(model, x, alone), run(model, x, consistent=consistent), atol=1e-5, rtol=1e-5
         )
@@ -260,8 +273,8 @@ class TestTheBeginning:
             Headed(nn.Sequential(nn.Dropout(), nn.Linear(WIDTH, CLASSES))).eval(),
             torch.randn(6, WIDTH),
         )
-        posterior = MCDropout(50)
-        posterior._vmaps[Headed] = vmaps
+        posterior = MCDropout(50) if vmaps else one_by_one(model, 50, True)
+        run(model, x, posterior)  # the first batch is looked at before
         COMPUTED.clear()
         run(model, x, posterior)
         assert COMPUTED == [6]
@@ -269,22 +282,36 @@ class TestTheBeginning:
     def test_is_computed_once_where_passes_come_in_pieces(self, monkeypatch):
         monkeypatch.setattr("lightning_al.inference.mc_dropout._TOGETHER", {"cpu": 4 * 6 * WIDTH})
         model, x = Headed(nn.Dropout()).eval(), torch.randn(6, WIDTH)
+        posterior = MCDropout(10)
+        run(model, x, posterior)  # the first batch is looked at before
         COMPUTED.clear()
-        pieces = list(MCDropout(10).passes(lambda module: module(x), model, Draw(0, torch.arange(6))))
+        draw = Draw(0, torch.arange(6))
+        pieces = list(posterior.passes(lambda module, batch: module(batch), model, x, draw))
         assert [len(piece) for piece in pieces] == [1, 4, 4, 1]
         assert COMPUTED == [6]
 
-    def test_that_is_changed_later_is_computed_anew_and_said_once(self):
-        model, x = Headed(InPlace()).eval(), torch.randn(6, WIDTH)
-        posterior = MCDropout(5)
+    @pytest.mark.parametrize("vmaps", [True, False])
+    def test_is_computed_once_where_the_dropout_is_in_place(self, vmaps):
+        tail = nn.Sequential(nn.Dropout(inplace=True), nn.ReLU(inplace=True), nn.Linear(WIDTH, CLASSES))
+        model, x = Headed(tail).eval(), torch.randn(6, WIDTH)
+        posterior = MCDropout(20) if vmaps else one_by_one(model, 20, True)
+        run(model, x, posterior)
         COMPUTED.clear()
-        with pytest.warns(
-            UserWarning, match="computed again and again, since it is changed in place"
-        ) as said:
-            passes, _ = (run(model, x, posterior) for _ in range(2))
-        assert len([w for w in said if "again and again" in str(w.message)]) == 1
-        assert COMPUTED == [6] * 4  # the first pass, then the others together
-        # Kept or doubled: 4x, or 4x and 2 * 2x.
+        passes = run(model, x, posterior)
+        assert COMPUTED == [6]
+        plain = Headed(nn.Sequential(nn.Dropout(), nn.ReLU(), tail[2])).eval()
+        torch.testing.assert_close(passes, run(plain, x, MCDropout(20)))
+
+    @pytest.mark.parametrize("vmaps", [True, False])
+    @pytest.mark.parametrize("inference_mode", [False, True])
+    def test_that_is_changed_later_is_put_back(self, vmaps, inference_mode):
+        model, x = Headed(InPlace()).eval(), torch.randn(6, WIDTH)
+        posterior = MCDropout(30) if vmaps else one_by_one(model, 30, True)
+        COMPUTED.clear()
+        with torch.inference_mode(inference_mode):
+            passes = run(model, x, posterior)
+        assert len(COMPUTED) <= 4
+        # Kept or dropped: 4x and twice 2x, or 4x.
         ratio = passes / x
         assert ((ratio - 4).abs() < 1e-5).logical_or((ratio - 8).abs() < 1e-5).all()
 
@@ -293,13 +320,12 @@ class TestTheBeginning:
 
         class Deep(nn.Module):
             def forward(self, x):
-                import weakref
-
+                made = []
                 for _ in range(5):
                     x = x + 1
-                    alive.append(weakref.ref(x))
+                    made.append(weakref.ref(x))
                 x = functional.dropout(x, 0.5)
-                alive.append(sum(ref() is not None for ref in alive))
+                alive.append(sum(ref() is not None for ref in made))
                 return x
 
         run(Deep().eval(), torch.randn(6, WIDTH), MCDropout(1))
@@ -358,11 +384,160 @@ class TestNoDropout:
             MCDropout(count)
 
 
+class Between(nn.Module):
+    """Attention between the samples of a batch."""
+
+    def forward(self, x):
+        return functional.dropout((x @ x.T).softmax(-1), 0.5) @ x
+
+
 def test_a_mask_for_all_needs_to_know_where_the_samples_are():
-    model = nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (1, 3, -1)), nn.Dropout()).eval()
-    with pytest.raises(ValueError, match=r"shape \(1, 3, 16\).*no mask can be the same.*consistent=False"):
+    model = Between().eval()
+    with pytest.raises(ValueError, match=r"shape \(6, 6\).*along no axis.*consistent=False"):
         run(model, torch.randn(6, WIDTH))
-    assert run(model, torch.randn(6, WIDTH), consistent=False).std(0).max() > 0
+    with pytest.warns(UserWarning, match="depend on the size and order of batches"):
+        assert run(model, torch.randn(6, WIDTH), consistent=False).std(0).max() > 0
+
+
+class Wherever(nn.Module):
+    """Dropout where the shape does not tell which axis holds the samples."""
+
+    def __init__(self, where) -> None:
+        super().__init__()
+        self.where, self.position = where, nn.Parameter(torch.ones(1, 5, WIDTH))
+        self.lstm = nn.LSTM(WIDTH, 3)
+
+    def forward(self, x):  # (B, 5, WIDTH)
+        batch = len(x)
+        if self.where == "time_first":
+            return functional.dropout(x.transpose(0, 1), 0.5).sum(0)
+        if self.where == "flattened_time_first":
+            flat = functional.dropout(x.transpose(0, 1).reshape(-1, WIDTH), 0.5)
+            return flat.reshape(-1, batch, WIDTH).sum(0)
+        if self.where == "two_views":
+            return functional.dropout(torch.cat([x, 2 * x]), 0.5).unflatten(0, (2, batch)).sum((0, 2))
+        if self.where == "channels_and_lstm":
+            maps = functional.dropout1d(x, 0.5)
+            return self.lstm(maps.transpose(0, 1))[0].sum(0)
+        if self.where == "position":
+            return (x + functional.dropout(self.position, 0.5)).sum(1)
+        if self.where == "weights":
+            return x.sum(1) @ functional.dropout(self.position[0], 0.5).T
+        return self.depth(x).sum(1)
+
+    @staticmethod
+    def depth(x):
+        """Stochastic depth."""
+        return x * x.new_empty(len(x), 1, 1).bernoulli_(0.5) / 0.5
+
+
+WHERE = [
+    "time_first",
+    "flattened_time_first",
+    "two_views",
+    "channels_and_lstm",
+    "position",
+    "weights",
+    "depth",
+]
+
+
+@pytest.mark.filterwarnings("ignore:MCDropout on `Wherever`. passes run one after the other")
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("size", [4, 5, 10])
+def test_the_samples_are_found_wherever_they_are(where, size, consistent):
+    torch.manual_seed(0)
+    model = Wherever(where).eval()
+    x = torch.randn(size, 5, WIDTH)
+    posterior = MCDropout(7, consistent)
+    whole = run(model, x, posterior)
+    assert whole.std(0).max() > 0
+    parts = [run(model, part, posterior, positions=at) for part, at in halves(x)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-5)
+    other = MCDropout(7, consistent)  # which first sees another size
+    parts = [run(model, part, other, positions=at) for part, at in halves(x)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-5)
+    same = run(model, x[:1].expand(size, -1, -1), posterior)
+    differ = not consistent and where not in ("position", "weights")
+    assert (
+        (same - same[:, :1]).abs().max().item() > 1e-5
+        if differ
+        else torch.allclose(same, same[:, :1], atol=1e-5)
+    )
+
+
+def halves(x):
+    return zip(x.split([3, len(x) - 3]), torch.arange(len(x)).split([3, len(x) - 3]), strict=True)
+
+
+class Noisy(nn.Module):
+    """Draws random numbers that are no dropout."""
+
+    def forward(self, x):
+        return functional.dropout(x, 0.5) + torch.randn_like(x)
+
+
+def test_other_random_numbers_are_refused_or_said():
+    model, x = Noisy().eval(), torch.randn(6, WIDTH)
+    with pytest.raises(
+        ValueError, match=r"draws random numbers by \['randn_like'\].*Leave them out in eval mode"
+    ):
+        run(model, x)
+    with pytest.warns(UserWarning, match="depend on the size and order of batches"):
+        run(model, x, consistent=False)
+
+
+class Notes(nn.Module):
+    """Keeps what it computed, as attention often does."""
+
+    def forward(self, x):
+        self.seen = functional.dropout(x, 0.5)
+        return self.seen
+
+
+def test_nothing_of_many_passes_stays_on_the_module():
+    model = Notes().eval()
+    run(model, torch.randn(6, WIDTH))
+    assert not hasattr(model, "seen")
+    model(torch.randn(6, WIDTH))
+    before = model.seen
+    run(model, torch.randn(6, WIDTH))
+    assert model.seen is before
+    copy.deepcopy(model)
+
+
+class LastStep(nn.LSTM):
+    """A subclass with a forward of its own."""
+
+    def forward(self, x):
+        return super().forward(x)[0][:, -1]
+
+
+@pytest.mark.parametrize("kind", ["subclass", "weight_norm"])
+@pytest.mark.filterwarnings("ignore:MCDropout on")
+def test_recurrent_layers_of_other_making(kind):
+    torch.manual_seed(0)
+    plain = nn.LSTM(WIDTH, 3, 2, dropout=0.5, batch_first=True).eval()
+    x = torch.randn(6, 5, WIDTH)
+    expected = run(Sequence(plain, 3), x)
+    if kind == "subclass":
+        model = LastStep(WIDTH, 3, 2, dropout=0.5, batch_first=True).eval()
+        model.load_state_dict(plain.state_dict())
+        assert run(model, x).std(0).max() > 0
+        return
+    normed = nn.utils.parametrizations.weight_norm(copy.deepcopy(plain), "weight_hh_l1").eval()
+    found = run(Sequence(normed, 3), x)
+    assert found.std(0).max() > 0
+    assert found.shape == expected.shape
+
+
+def test_layers_of_an_lstm_leave_what_lies_before_them_alone():
+    model = Headed(Sequence(nn.LSTM(WIDTH, 3, 2, dropout=0.5, batch_first=True), 3)).eval()
+    posterior, x = one_by_one(model, 9, True), torch.randn(6, 5, WIDTH)
+    run(model, x, posterior)
+    COMPUTED.clear()
+    run(model, x, posterior)
+    assert COMPUTED == [6]
 
 
 @pytest.mark.parametrize("name", ["twice", "encoder_layer", "images"])
@@ -382,7 +557,7 @@ def test_attention_as_written_out_is_torchs():
     shared = torch.randn(2, 2, 5, 8)
     mask = torch.rand(5, 5) > 0.3
     mask |= torch.eye(5, dtype=torch.bool)
-    ours = Dropping(torch.tensor(0), 2, None, time_first=False)
+    ours = Dropping(torch.tensor(0), 2, None)
     ours._drop = lambda weights, *_, **__: weights
     cases = [{}, {"is_causal": True}, {"attn_mask": mask}, {"attn_mask": torch.randn(5, 5)}, {"scale": 0.3}]
     for options in cases:
