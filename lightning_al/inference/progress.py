@@ -38,10 +38,12 @@ def _rich(bar: RichProgressBar, steps: Iterable[T], total: int, title: str) -> I
         task = bar._add_task(total, title)
     except Exception:  # the display's inner workings differ between versions
         progress = None
-    for step in steps:
-        yield step
+    try:
+        for step in steps:
+            yield step
+            if progress is not None:
+                progress.update(task, advance=1)
+                bar.refresh()
+    finally:  # also if not all steps were wanted
         if progress is not None:
-            progress.update(task, advance=1)
-            bar.refresh()
-    if progress is not None:
-        progress.update(task, visible=False)
+            progress.update(task, visible=False)

@@ -8,9 +8,11 @@ BatchNorm statistics, random streams, gradients and the Trainer's stage as it fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import lightning as L
@@ -37,6 +39,11 @@ if TYPE_CHECKING:
     from lightning_al.data.state import Indices
 
 T = TypeVar("T")
+#: Of the blocks that are gone through together: their positions, sums and masks.
+_Sums = list[tuple[Tensor, Statistics, Tensor | None]]
+
+#: Sums of a committee's members that a process keeps at a time.
+_KEPT_BYTES = 2**30
 
 __all__ = ["rehearse", "shard_of", "summarize_samples", "to_device", "undisturbed"]
 
@@ -141,52 +148,78 @@ class _Scoring:
             draw = Draw(self.seed, positions.to(self.trainer.strategy.root_device))
             return posterior.outputs(call, batch, needs, draw, multilabel=multilabel)
 
-        return self._through_pool(self.module, outputs, needs)
+        return self._through_pool(self.module, outputs, needs, self.shard.positions)
 
     def _of_members(self, committee: Committee) -> Iterator[tuple[Tensor, Outputs]]:
-        """Each member goes through all blocks; only sums are kept of each block."""
+        """Each member goes through all blocks, or through as many at a time as sums can be kept of."""
         needs, multilabel = tuple(self.acquisition.needs), self.acquisition.multilabel
-        found: list[tuple[Tensor, Statistics, Tensor | None]] = []
+        size, left = self.data.pool_batch_size, self.shard.positions
+        found: _Sums = []
 
-        def said(call: ModelCall, batch: Any, positions: Tensor) -> Said:
-            del positions
-            said = call.one_pass(batch)
-            call.next_batch()
-            check_finite(said.logits)
-            return said
+        def add(number: int, block: int, positions: Tensor, one: Said) -> None:
+            if not number:
+                mask = None if one.mask is None else one.mask.cpu()
+                found.append((positions, Statistics(needs, multilabel=multilabel), mask))
+            found[block][1].add(one.logits.cpu()[None])
 
-        for number, ready in enumerate(committee.members(self.module)):
-            # All ranks are done with a member before the next one's weights are shared out.
-            with _together(self.shard), ready as member:
-                passes = self._through_pool(member, said, (), f"Scoring pool, member {number + 1}")
-                for block, (positions, one) in enumerate(passes):
-                    if not number:
-                        mask = None if one.mask is None else one.mask.cpu()
-                        found.append((positions, Statistics(needs, multilabel=multilabel), mask))
-                    found[block][1].add(one.logits.cpu()[None])
-        plain = tuple(name for name in needs if name not in STATISTICS)
+        at_once, times = 0, 1  # known when the first member has seen its first block
+        while times:
+            found.clear()
+            for number, ready in enumerate(committee.members(self.module)):
+                some = left[: at_once * size] if at_once else left
+                title = f"Scoring pool, member {number + 1}"
+                # All ranks are done with a member before the next one's weights are shared out.
+                with (
+                    _together(self.shard),
+                    ready as member,
+                    closing(self._through_pool(member, _said, (), some, title)) as passes,
+                ):
+                    if not at_once:
+                        with _together(self.shard):  # before they agree on anything
+                            for positions, one in islice(passes, 1):
+                                add(number, 0, positions, one)
+                        at_once, times = self._blocks_at_once(found, committee)
+                    seen = 0 if number else len(found)
+                    for block, (positions, one) in enumerate(islice(passes, at_once - seen), seen):
+                        add(number, block, positions, one)
+            yield from self._of_sums(found, left[: at_once * size])
+            left, times = left[at_once * size :], times - 1
+
+    def _blocks_at_once(self, found: _Sums, committee: Committee) -> tuple[int, int]:
+        """Of how many blocks to keep the sums, and how often to go on to the next: on all ranks alike."""
+        blocks = math.ceil(len(self.shard.positions) / self.data.pool_batch_size)
+        large = max((_bytes_kept(sums, committee.num_samples) for _, sums, _ in found), default=0)
+        said = self.shard.gather_objects((large, blocks))
+        at_once = max(1, _KEPT_BYTES // max(1, *(other for other, _ in said)))
+        return at_once, max(1, math.ceil(max(count for _, count in said) / at_once))
+
+    def _of_sums(self, found: _Sums, positions: Tensor) -> Iterator[tuple[Tensor, Outputs]]:
+        """With what is asked of the scored module alone."""
+        plain = tuple(name for name in self.acquisition.needs if name not in STATISTICS)
+        multilabel = self.acquisition.multilabel
         if not plain:
-            yield from ((positions, Outputs(mask=mask, **sums.fields())) for positions, sums, mask in found)
+            yield from ((places, Outputs(mask=mask, **sums.fields())) for places, sums, mask in found)
             return
         device = self.trainer.strategy.root_device
 
         def single(call: ModelCall, batch: Any, positions: Tensor) -> Outputs:
             return SinglePass().outputs(call, batch, plain, Draw(self.seed, positions), multilabel=multilabel)
 
-        singles = self._through_pool(self.module, single, plain)
-        for (positions, outputs), (_, sums, _) in zip(singles, found, strict=True):
+        singles = self._through_pool(self.module, single, plain, positions)
+        for (places, outputs), (_, sums, _) in zip(singles, found, strict=True):
             fields = {name: value.to(device) for name, value in sums.fields().items()}
-            yield positions, outputs.joined(Outputs(**fields))
+            yield places, outputs.joined(Outputs(**fields))
 
     def _through_pool(
         self,
         module: nn.Module,
         found: Callable[[ModelCall, Any, Tensor], T],
         needs: tuple[str, ...],
+        positions: Tensor,
         title: str = "Scoring pool",
-    ) -> Iterator[tuple[Tensor, T]]:
-        """What `found` makes of every block of this rank."""
-        loader = self.data.pool_loader(self.indices, self.shard.positions)
+    ) -> Generator[tuple[Tensor, T], None, None]:
+        """What `found` makes of every block of `positions`."""
+        loader = self.data.pool_loader(self.indices, positions)
         steps: Iterable[Any] = (
             track(self.trainer, loader, len(loader), title) if self.shows_progress else loader
         )
@@ -194,17 +227,32 @@ class _Scoring:
         place, layer = self.data.samples.place, self.embedding_layer
         predicts = "predicted_loss" in needs
         with ModelCall(module, place, embedding_layer=layer, listen=listen, predicts=predicts) as call:
-            for positions, batch in steps:
+            for places, batch in steps:
                 moved = to_device(self.trainer, self.module, self.data, batch)
                 with self.trainer.precision_plugin.forward_context():
                     try:
-                        one = found(call, moved, positions)
+                        one = found(call, moved, places)
                     except NotFiniteError as error:
-                        samples = self.indices[positions[error.rows].numpy()].tolist()
+                        samples = self.indices[places[error.rows].numpy()].tolist()
                         raise _not_finite(samples, error.what) from error
-                    if call.rows not in (None, len(positions)):
-                        raise ValueError(call.wrong_rows(len(positions)))
-                yield positions, one
+                    if call.rows not in (None, len(places)):
+                        raise ValueError(call.wrong_rows(len(places)))
+                yield places, one
+
+
+def _said(call: ModelCall, batch: Any, positions: Tensor) -> Said:
+    """A member's pass over a block."""
+    del positions
+    said = call.one_pass(batch)
+    call.next_batch()
+    check_finite(said.logits)
+    return said
+
+
+def _bytes_kept(sums: Statistics, passes: int) -> int:
+    """What the sums of a block will take: some are two, and all passes are kept if asked for."""
+    times = {"probs_std": 2, "variance": 2, "mc_probs": passes}
+    return sum(value.nbytes * times.get(name, 1) for name, value in sums.fields().items())
 
 
 def to_device(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch.utils.data import Dataset
 
 from lightning_al import ActiveDataModule, ActiveLearning, Committee, MCDropout, fit_rounds
 from lightning_al import acquisition as acq
+from lightning_al.inference import scoring
 
 STRATEGIES = {
     "random": lambda: acq.Random(),
@@ -26,6 +29,7 @@ STRATEGIES = {
     "bald_independent": lambda: acq.BALD(MCDropout(6, consistent=False)),
     "variation_ratio": lambda: acq.PowerSampling(acq.VariationRatio(MCDropout(5))),
     "committee": lambda: acq.BALD(Committee(models=[seeded(1), seeded(2)])),
+    "committee_by_blocks": lambda: acq.BALD(Committee(models=[seeded(1), seeded(2)])),
 }
 
 
@@ -42,10 +46,31 @@ def frozen_queries(folder: Path, **trainer_options: Any) -> dict[str, dict[str, 
         data = pool(folder / name, size=113, pool_batch_size=8)
         active = ActiveLearning(make(), query_size=20)
         trainer = quiet(max_epochs=1, callbacks=[active], **trainer_options)
-        trainer.fit(seeded(lr=0.0, dropout=0.3), datamodule=data)
+        with sums_of_one_block() if name == "committee_by_blocks" else nullcontext():
+            trainer.fit(seeded(lr=0.0, dropout=0.3), datamodule=data)
         query = active.last_query
         found[name] = {"indices": query.indices.tolist(), "scores": query.scores.tolist()}
     return found
+
+
+@contextmanager
+def sums_of_one_block() -> Iterator[None]:
+    """As if the sums of a committee over more than a block were too large to keep."""
+    before, scoring._KEPT_BYTES = scoring._KEPT_BYTES, 1
+    try:
+        yield
+    finally:
+        scoring._KEPT_BYTES = before
+
+
+def few_blocks(folder: Path, **trainer_options: Any) -> list[int]:
+    """A committee's query from a pool of one block: all ranks but one have none."""
+    active = ActiveLearning(STRATEGIES["committee"](), query_size=2)
+    with sums_of_one_block():
+        quiet(max_epochs=1, callbacks=[active], **trainer_options).fit(
+            seeded(), datamodule=pool(folder, size=15, pool_batch_size=8)
+        )
+    return active.last_query.indices.tolist()
 
 
 def scored_once(folder: Path, world_size: int, **trainer_options: Any) -> dict[str, Any]:

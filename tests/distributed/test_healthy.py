@@ -99,7 +99,7 @@ def test_the_best_checkpoint_is_scored_on_all_ranks_and_the_last_weights_put_bac
 
 def test_ledgers_verify(two):
     ledgers = list(two.folder.rglob("ledger.sqlite3"))
-    assert len(ledgers) == len(STRATEGIES) + 5 + 7
+    assert len(ledgers) == len(STRATEGIES) + 5 + 8
     assert all(Ledger(path).verify() > 0 for path in ledgers)
 
 
@@ -124,6 +124,13 @@ def test_a_committee_is_trained_asked_and_tested_by_all_ranks(two):
     assert untimed(first) == untimed(second)
     assert len(queries(two.folder / "committee")[1]) == 8
     assert len(list((two.folder / "committee" / "round_1").glob("member_*.pt"))) == 2
+
+
+def test_sums_kept_of_one_block_at_a_time_give_the_same_query_also_where_a_rank_has_no_block(one, two):
+    assert one["committee_by_blocks"] == one["committee"]
+    few = [two.notes(rank)["few"] for rank in (0, 1)]
+    assert few[0] == few[1]
+    assert len(few[0]) == 2
 
 
 def test_the_mean_of_many_passes_is_tested_by_all_ranks(two):

@@ -9,9 +9,10 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from lightning_al import ActiveDataModule, query
+from lightning_al import ActiveDataModule, Committee, query
 from lightning_al import acquisition as acq
 from lightning_al.functional import entropy
+from lightning_al.inference import scoring
 from lightning_al.inference.scoring import summarize_samples
 
 BATCH = 4
@@ -228,3 +229,48 @@ def test_random_work_in_forward_is_the_same_on_every_call(trainer):
     first = summary_of(trainer, module, data)["score"]
     torch.manual_seed(99)
     assert torch.equal(summary_of(trainer, module, data)["score"], first)
+
+
+class Dense(Net):
+    """Three classes at each of 40 places."""
+
+    def __init__(self, seed):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.head = nn.Linear(1, 120)
+        self.entered = 0
+
+    def forward(self, x):
+        return super().forward(x / 100).reshape(-1, 3, 40)
+
+    def eval(self):
+        self.entered += 1
+        return super().eval()
+
+
+class Both(acq.BALD):
+    """Of the members and of the scored module."""
+
+    needs = (*acq.BALD.needs, "logits")
+
+    def places(self, outputs):
+        return super().places(outputs) + outputs.logits.sum(1)
+
+
+@pytest.mark.parametrize("kind", [acq.BALD, Both])
+@pytest.mark.parametrize(("limit", "times"), [(2**30, 1), (2560 * 3, 4), (1, 10)])
+def test_members_go_through_as_many_blocks_at_a_time_as_their_sums_fit(
+    trainer, monkeypatch, kind, limit, times
+):
+    def scored():
+        members = [Dense(1), Dense(2)]
+        summary = summary_of(trainer, Dense(3), data_of(39), kind(Committee(models=members)))
+        for member in members:
+            assert sorted(member.seen) == pytest.approx([i / 100 for i in range(1, 39)])
+        return summary["score"], [member.entered for member in members]
+
+    expected, _ = scored()
+    monkeypatch.setattr(scoring, "_KEPT_BYTES", limit)
+    found, entered = scored()
+    assert torch.equal(found, expected)
+    assert entered == [times, times]
