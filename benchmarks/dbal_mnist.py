@@ -67,17 +67,24 @@ class DBAL(Protocol):
         """What is promised."""
         found: list[tuple[str, bool | None]] = []
         for target, most in ((0.90, 200), (0.95, 400)):
-            labels = {name: needed.median(name, target) for name in self.strategies if name != "Random"}
-            for name, value in labels.items():
-                holds = None if value is None else value - self.initial <= most
-                found.append((f"{name}: {1 - target:.0%} error by {most} acquired", holds))
-            holds, random = None, needed.median("Random", target)
-            if None not in labels.values() and random is not None:
-                limit = self.initial + 1.4 * (max(labels.values()) - self.initial)  # type: ignore[type-var]
-                holds = random >= limit and limit < inf
-                if random == inf and needed.at_least("Random", target) < limit:  # type: ignore[operator]
-                    holds = None  # raise its `most_labels`
-            found.append((f"Random: 1.4 times the acquired labels for {1 - target:.0%} error", holds))
+            error, random = f"{1 - target:.0%} error", needed.median("Random", target)
+            for name in self.strategies:
+                labels = needed.median(name, target)
+                if name == "Random":
+                    continue
+                found.append(
+                    (
+                        f"{name}: {error} by {most} acquired",
+                        None if labels is None else labels - self.initial <= most,
+                    )
+                )
+                holds = None
+                if labels is not None and random is not None:
+                    limit = self.initial + 1.4 * (labels - self.initial)
+                    holds = random >= limit and limit < inf
+                    if random == inf and needed.at_least("Random", target) < limit:  # type: ignore[operator]
+                        holds = None  # raise its `most_labels`
+                found.append((f"Random: at least 1.4 times as many as {name}", holds))
         return found
 
 
