@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -168,20 +168,21 @@ class _Scoring:
             for number, ready in enumerate(committee.members(self.module)):
                 some = left[: at_once * size] if at_once else left
                 title = f"Scoring pool, member {number + 1}"
-                # All ranks are done with a member before the next one's weights are shared out.
-                with (
-                    _together(self.shard),
-                    ready as member,
-                    closing(self._through_pool(member, _said, (), some, title)) as passes,
-                ):
+                # Step by step, one after the other and none inside of another: a rank that fails in one
+                # ends it on all, before they share out weights or agree on anything.
+                with ExitStack() as stack:
+                    with _together(self.shard):
+                        member = stack.enter_context(ready)
+                    passes = stack.enter_context(closing(self._through_pool(member, _said, (), some, title)))
                     if not at_once:
-                        with _together(self.shard):  # before they agree on anything
+                        with _together(self.shard):
                             for positions, one in islice(passes, 1):
                                 add(number, 0, positions, one)
                         at_once, times = self._blocks_at_once(found, committee)
-                    seen = 0 if number else len(found)
-                    for block, (positions, one) in enumerate(islice(passes, at_once - seen), seen):
-                        add(number, block, positions, one)
+                    with _together(self.shard):
+                        seen = 0 if number else len(found)
+                        for block, (positions, one) in enumerate(islice(passes, at_once - seen), seen):
+                            add(number, block, positions, one)
             yield from self._of_sums(found, left[: at_once * size])
             left, times = left[at_once * size :], times - 1
 
