@@ -8,7 +8,7 @@ One shape cannot tell: there may be as many channels or tokens as samples.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["Layout", "Seen", "without_first"]
+__all__ = ["Layout", "Seen", "first_of", "without_first"]
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,19 @@ class Seen:
         return cls(tuple(values.shape), traces)
 
 
+def first_of(batch: Any, samples: int, count: int) -> Any:
+    """Its first samples, or `None` where samples cannot be told apart."""
+    return _mapped(batch, samples, lambda part: part[:count])
+
+
 def without_first(batch: Any, samples: int) -> Any:
     """The samples but the first, in reverse order, or `None` where they cannot be told apart."""
+    return _mapped(batch, samples, lambda part: torch.flip(part, (0,))[:-1])
 
+
+def _mapped(batch: Any, samples: int, change: Callable[[Tensor], Tensor]) -> Any:
     def shorter(part: Any) -> Any:
-        return torch.flip(part, (0,))[:-1] if _holds_samples(part, samples) else part
+        return change(part) if _holds_samples(part, samples) else part
 
     if isinstance(batch, Mapping) and not isinstance(batch, dict):  # such as a tokenizer's
         fewer = copy.copy(batch)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lightning_al.data.checks import check_positive
 from lightning_al.inference.dropout import Dropping, Sites
-from lightning_al.inference.layout import Layout, without_first
+from lightning_al.inference.layout import Layout, first_of, without_first
 from lightning_al.inference.masks import fold
 from lightning_al.inference.model_call import ModelCall
 from lightning_al.inference.outputs import Outputs
@@ -32,6 +32,8 @@ __all__ = ["MCDropout"]
 #: Elements that the largest tensor of passes run together may have: what stays in cache, or fills a device.
 _TOGETHER = {"cpu": 2**22}
 _TOGETHER_ELSEWHERE = 2**26
+#: Samples by which it is found out where samples are in the model.
+_LOOKED_AT = 3
 
 
 class MCDropout(Posterior):
@@ -128,9 +130,12 @@ class MCDropout(Posterior):
         self, forward: Callable[[nn.Module, Any], Tensor], module: nn.Module, batch: Any, samples: int
     ) -> _Known:
         """On the first batch: where the samples are in what is dropped."""
-        fewer = without_first(batch, samples)
+        count = min(samples, _LOOKED_AT)
+        batch = first_of(batch, samples, count)
+        fewer = None if batch is None else without_first(batch, count)
         if fewer is None:
             return _Known()  # another batch may tell
+        samples = count
         known = self._known[module] = _Known()
         whole, part = Sites(samples), Sites(samples - 1)
         whole.look(partial(forward, module, batch))
