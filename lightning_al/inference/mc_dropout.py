@@ -85,7 +85,9 @@ class MCDropout(Posterior):
             del module  # the one that `call` knows
             nonlocal mask
             said = call.one_pass(batch)
-            mask = said.mask if mask is None else mask
+            # Of the first pass over the whole batch: later ones may be many at once.
+            if mask is None and said.mask is not None and len(said.mask) == len(draw.positions):
+                mask = said.mask
             return said.logits
 
         for logits in self.passes(forward, call.module, batch, draw):
