@@ -44,6 +44,9 @@ class Vectors:
         unit: Whether rows count as divided by their length (cosine; one factor only).
         origin: What is subtracted in float32 arithmetic, so that less is lost (one factor only).
         scale: A power of two by which all is multiplied first, so that squares stay in range.
+        backend: What makes the distances of ordinary vectors on a CPU.
+        places: Which rows of the factors count, and in which order, `(n,)`; `None`: all. A pool is most of a
+            file that is not copied.
     """
 
     factors: tuple[Tensor, ...]
@@ -52,6 +55,7 @@ class Vectors:
     origin: Tensor | None = None
     scale: float = 1.0
     backend: Backend = "auto"
+    places: Tensor | None = None
 
     # ------------------------------------------------------------------ making
 
@@ -63,6 +67,7 @@ class Vectors:
         metric: Metric = "euclidean",
         backend: Backend = "auto",
         name: str = "embeddings",
+        places: Tensor | None = None,
         shard: Shard | None = None,
     ) -> Vectors:
         """Ordinary vectors; every row is looked at once.
@@ -76,7 +81,7 @@ class Vectors:
         _check_backend(backend, embeddings)
         check_matrix(embeddings, name)
         unit = metric == "cosine"
-        made = cls((embeddings.detach(),), unit=unit, backend=backend)
+        made = cls((embeddings.detach(),), unit=unit, backend=backend, places=places)
         largest = _largest(made, name, shard)
         if unit and largest is not None:
             _refuse_zero_rows(made, name, shard)
@@ -102,7 +107,7 @@ class Vectors:
     # ------------------------------------------------------------------ rows
 
     def __len__(self) -> int:
-        return len(self.factors[0])
+        return len(self.factors[0] if self.places is None else self.places)
 
     @property
     def device(self) -> torch.device:
@@ -117,22 +122,23 @@ class Vectors:
     def take(self, rows: Tensor) -> Vectors:
         """Some rows, copied into memory, comparable with the others."""
         rows = rows.to(self.device)
-        return replace(self, factors=tuple(factor.index_select(0, rows) for factor in self.factors))
+        rows = rows if self.places is None else self.places[rows]
+        return self.like(*(factor.index_select(0, rows) for factor in self.factors))
 
     def like(self, *factors: Tensor) -> Vectors:
         """Other rows, comparable with these."""
-        return replace(self, factors=factors)
+        return replace(self, factors=factors, places=None)
 
     def joined(self, other: Vectors) -> Vectors:
         """These rows, then those."""
-        pairs = zip(self.factors, other.factors, strict=True)
-        return replace(self, factors=tuple(torch.cat([mine, its.to(mine)]) for mine, its in pairs))
+        pairs = zip(self.given(), other.given(), strict=True)
+        return self.like(*(torch.cat([mine, its.to(mine)]) for mine, its in pairs))
 
     def gathered(self, shard: Shard) -> Vectors:
         """The rows of all ranks, those of rank 0 first."""
         if shard.world_size == 1:
             return self
-        return replace(self, factors=tuple(shard.gather(factor) for factor in self.factors))
+        return self.like(*(shard.gather(factor) for factor in self.given()))
 
     def chunks(self) -> Iterator[slice]:
         """Slices of rows that stay in the cache."""
@@ -142,11 +148,16 @@ class Vectors:
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
+    def given(self, rows: slice = slice(None)) -> tuple[Tensor, ...]:
+        """Factors of consecutive rows as they were given; a view if possible."""
+        if self.places is None:
+            return tuple(factor[rows] for factor in self.factors)
+        return tuple(factor.index_select(0, self.places[rows]) for factor in self.factors)
+
     def block(self, rows: slice) -> tuple[Tensor, ...]:
         """Factors of consecutive rows in float32, as distances are made of them; a view if possible."""
         found = []
-        for factor in self.factors:
-            part = factor[rows]
+        for part in self.given(rows):
             if self.scale != 1:  # half precision ends at 65504, float32 before float64
                 part = part * self.scale if part.dtype == torch.float64 else part.float() * self.scale
             part = part.float()
@@ -233,8 +244,8 @@ class Vectors:
 
         Made in float64 and rounded to float32, so distances nearer than that count as equal.
         """
-        mine = [self._precisely(factor) for factor in self.factors]
-        its = [self._precisely(factor) for factor in others.factors]
+        mine = [self._precisely(factor) for factor in self.given()]
+        its = [self._precisely(factor) for factor in others.given()]
         if len(mine) == 1:
             total = (mine[0] - its[0]).square_().sum(1)
             found: Tensor = total / 2 if self.unit else total.sqrt_()
@@ -312,7 +323,7 @@ def _largest(vectors: Vectors, name: str, shard: Shard | None) -> float | None:
     """The largest number by size, over all ranks; the same pass finds rows that are not finite."""
     largest, found = 0.0, len(vectors) > 0
     for rows in vectors.chunks():
-        low, high = vectors.factors[0][rows].aminmax()
+        low, high = vectors.given(rows)[0].aminmax()
         here = max(-float(low), float(high))
         if not here < torch.inf or bool(low.isnan()):
             _refuse_rows(
@@ -327,7 +338,7 @@ def _largest(vectors: Vectors, name: str, shard: Shard | None) -> float | None:
 
 def _refuse_zero_rows(vectors: Vectors, name: str, shard: Shard | None) -> None:
     for rows in vectors.chunks():
-        zero = (vectors.factors[0][rows] == 0).all(1)
+        zero = (vectors.given(rows)[0] == 0).all(1)
         if bool(zero.any()):
             _refuse_rows(zero, rows.start, name, shard, "zero, which has no direction,")
 
