@@ -327,7 +327,7 @@ def _largest(vectors: Vectors, name: str, shard: Shard | None) -> float | None:
         here = max(-float(low), float(high))
         if not here < torch.inf or bool(low.isnan()):
             _refuse_rows(
-                ~vectors.factors[0][rows].isfinite().all(1), rows.start, name, shard, "NaN or infinite"
+                ~vectors.given(rows)[0].isfinite().all(1), rows.start, name, shard, "NaN or infinite"
             )
         largest = max(largest, here)
     if shard is not None:
