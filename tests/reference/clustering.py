@@ -19,8 +19,13 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
+def doubles(*arrays: Array) -> list[Array]:
+    return [np.array(array, dtype=np.float64) for array in arrays]
+
+
 def assignments(points: Array, centers: Array) -> list[int]:
     """The centre nearest to every point; of centres as near, the first."""
+    points, centers = doubles(points, centers)
     nearest = []
     for point in points:
         squared = [((point - center) ** 2).sum() for center in centers]
@@ -30,6 +35,7 @@ def assignments(points: Array, centers: Array) -> list[int]:
 
 def weighted_inertia(points: Array, weights: Array, centers: Array) -> float:
     """The sum over points of weight times squared distance to the nearest centre."""
+    points, weights, centers = doubles(points, weights, centers)
     nearest = assignments(points, centers)
     return float(
         sum(w * ((x - centers[c]) ** 2).sum() for x, w, c in zip(points, weights, nearest, strict=True))
@@ -44,7 +50,7 @@ def lloyd(
     A cluster without weight keeps its centre. The `fixed` centres have points too and never move; of centres
     as near they come last. Returned are the others.
     """
-    points, centers = np.asarray(points, np.float64), np.array(centers, np.float64)
+    points, weights, centers = doubles(points, weights, centers)
     for _ in range(iterations):
         everyone = centers if fixed is None else np.concatenate([centers, fixed])
         nearest = assignments(points, everyone)
@@ -62,9 +68,10 @@ def nearest_different(points: Array, centers: Array) -> list[int]:
     Distances equal in float32 are a tie, which goes to the lowest position: a centre half-way between two
     points is as near to both, whatever the last bit of the mean.
     """
+    points, centers = doubles(points, centers)
     taken: list[int] = []
-    for center in centers:
-        distance = np.sqrt(((np.asarray(points, np.float64) - center) ** 2).sum(1)).astype(np.float32)
+    for center in centers[: len(points)]:
+        distance = np.sqrt(((points - center) ** 2).sum(1)).astype(np.float32)
         rest = [i for i in range(len(points)) if i not in taken]
         taken.append(min(rest, key=lambda i: (distance[i], i)))
     return taken
@@ -78,7 +85,8 @@ def diverse_mini_batch_candidates(weights: Array, query_size: int, beta: int) ->
 
 def best_inertia(points: Array, weights: Array, k: int) -> float:
     """The smallest inertia of all ways to part the points into at most k clusters."""
-    points, best = np.asarray(points, np.float64), np.inf
+    points, weights = doubles(points, weights)
+    best = np.inf
     for labels in itertools.product(range(k), repeat=len(points)):
         inertia = 0.0
         for c in range(k):

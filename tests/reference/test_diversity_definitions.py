@@ -165,6 +165,7 @@ def test_gradient_embeddings_by_hand():
     assert single.tolist() == [[-0.5, -1], [1, 0]]
     several = d2_sampling.gradient_embeddings(np.array([[[0.25, 0.75], [0.875, 0.125]]]), h[:1])
     assert several.tolist() == [[-0.5, -1, 0.25, 0.5]]
+    assert d2_sampling.gradient_embeddings(np.full((1, 1, 2), 0.5), h[:1]).tolist() == [[1, 2]]
 
 
 @pytest.mark.parametrize("with_bias", [False, True])
@@ -352,6 +353,16 @@ def test_the_centres_given_are_left_as_they_were():
     assert centers.tolist() == [[1], [6]]
 
 
+def test_single_precision_is_worked_in_double():
+    points, weights = column(0, 1, 3).astype(np.float32), np.array([1, 2**-25, 2**-25], np.float32)
+    center = clustering.lloyd(points, weights, points[:1], 1)
+    assert center.tolist() == [[4 / (2**25 + 2)]]
+    assert clustering.weighted_inertia(points, weights, points[:1]) == 10 / 2**25
+    assert (
+        clustering.weighted_inertia(points[1:] + 2**12, weights[:2], points[:1]) == 4097**2 + 4099**2 / 2**25
+    )
+
+
 def test_whole_weights_are_repeated_points():
     rng = np.random.default_rng(6)
     points, weights = rng.normal(size=(12, 2)), rng.integers(1, 4, 12)
@@ -408,6 +419,7 @@ def test_two_centres_at_one_point_take_two_points():
     # 5.5 is as near to 5 as to 6; a copy of a point is another point.
     assert clustering.nearest_different(points, column(5.5)) == [1]
     assert clustering.nearest_different(column(4, 4, 4), column(4, 4)) == [0, 1]
+    assert clustering.nearest_different(column(4, 7), column(6, 6, 6)) == [1, 0]
 
 
 def test_a_centre_half_way_but_for_the_last_bit_takes_the_lowest_position():
