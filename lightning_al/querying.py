@@ -102,6 +102,7 @@ def query(
     check_module(model)
     model = getattr(model, "_orig_mod", model)
     check_acquisition(acquisition)
+    acquisition.check(len(data.samples))
     check_positive(query_size=query_size, candidates=candidates)
     with _attached(model, data, trainer) as attached:
         found = choose(

@@ -81,6 +81,10 @@ class Acquisition(ABC):
     posterior: Posterior = SinglePass()
     multilabel: bool = False
 
+    def check(self, samples: int) -> None:
+        """Refuse a data set of so many samples, before anything is trained; all are welcome here."""
+        del samples
+
     @abstractmethod
     def summarize(self, outputs: Outputs) -> dict[str, Tensor]:
         """What is kept of a batch: tensors `(B, ...)`."""

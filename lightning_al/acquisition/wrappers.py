@@ -55,6 +55,9 @@ class PowerSampling(ScoreAcquisition):
         self.base, self.beta, self.form = base, beta, form
         self.needs, self.posterior, self.multilabel = base.needs, base.posterior, base.multilabel
 
+    def check(self, samples: int) -> None:  # noqa: D102
+        self.base.check(samples)
+
     def score(self, outputs: Outputs) -> Tensor:  # noqa: D102
         return self.base.score(outputs)
 
@@ -115,6 +118,10 @@ class TwoStage(Acquisition):
         self.needs = tuple(dict.fromkeys([*first.needs, *then.needs]))
         self.needs_labeled, self.multilabel = then.needs_labeled, first.multilabel
 
+    def check(self, samples: int) -> None:  # noqa: D102
+        self.first.check(samples)
+        self.then.check(samples)
+
     def summarize(self, outputs: Outputs) -> dict[str, Tensor]:  # noqa: D102
         first = {f"first/{name}": rows for name, rows in self.first.summarize(outputs).items()}
         return {**first, **self.then.summarize(outputs)}
@@ -126,7 +133,7 @@ class TwoStage(Acquisition):
         scores = Summary({"score": pool["first/score"]}, pool.shard) if "first/score" in pool else pool
         best = self.first.select(scores, max(query_size, math.ceil(count)), labeled=None, generator=generator)
         kept = best.positions.cpu().sort().values
-        rest = Summary({k: v for k, v in pool.items() if not k.startswith("first/")}, pool.shard)
+        rest = pool.only(name for name in pool if not name.startswith("first/"))
         found = self.then.select(rest.of_positions(kept), query_size, labeled=labeled, generator=generator)
         return Selection(kept[found.positions.cpu()], found.scores)
 

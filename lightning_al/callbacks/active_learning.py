@@ -166,6 +166,7 @@ class ActiveLearning(L.Callback):
             return
         data = _data_of(trainer)
         data.check_oracle()
+        self.acquisition.check(len(data.samples))
         self._check_trainer(trainer)
         if not self._driven:
             self._refuse_committee()

@@ -95,6 +95,10 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         12
     """
 
+    #: Bytes kept of a pool in scoring (by each process) above which a file in `state_dir` takes the place of
+    #: memory.
+    spill_bytes: int = 2**31
+
     def __init__(
         self,
         train_set: Any,

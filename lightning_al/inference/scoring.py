@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from lightning_al.functional.shard import Shard
 from lightning_al.inference.committee import Committee
+from lightning_al.inference.kept_rows import KeptRows
 from lightning_al.inference.model_call import ModelCall, Said
 from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import Draw, NotFiniteError, SinglePass, check_finite
@@ -75,14 +76,18 @@ def summarize_samples(
         RuntimeError: If another rank failed; the message says which and why.
     """
     shard = shard_of(trainer, len(indices), data.pool_batch_size)
+    here = torch.from_numpy(indices)[shard.positions]
     if not acquisition.needs:
-        return Summary({}, shard)
+        return Summary({}, shard, here)
     scoring = _Scoring(acquisition, trainer, module, data, indices, shard, seed, embedding_layer)
     with _together(shard), undisturbed(trainer, module, seed):
-        parts = list(scoring.parts())
-    summary = Summary.of_parts(parts, shard)
-    assert all(len(rows) == len(shard.positions) for rows in summary.values()), "a sample was lost"
-    return summary
+        kept = KeptRows(
+            len(here), limit=data.spill_bytes, folder=data.state_dir, rank=trainer.global_rank
+        )  # fmt: skip
+        for part in scoring.parts():
+            kept.add(part)
+    assert not kept.tensors or kept.filled == len(here), "a sample was lost"
+    return Summary.of_rank(kept.tensors, shard, here)
 
 
 def rehearse(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -19,10 +19,11 @@ class Summary(Mapping[str, Tensor]):
     Args:
         tensors: Each `(n, ...)`, on the CPU.
         shard: Global positions of the `n` rows.
+        indices: Their places in the data set, `(n,)`, where these are known.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], shard: Shard) -> None:
-        self.tensors, self.shard = dict(tensors), shard
+    def __init__(self, tensors: Mapping[str, Tensor], shard: Shard, indices: Tensor | None = None) -> None:
+        self.tensors, self.shard, self.indices = dict(tensors), shard, indices
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -38,14 +39,25 @@ class Summary(Mapping[str, Tensor]):
         place = torch.searchsorted(positions, self.shard.positions).clamp_max(max(0, len(positions) - 1))
         here = positions[place] == self.shard.positions if len(positions) else place.bool()
         shard = replace(self.shard, positions=place[here], total=len(positions))
-        return Summary({name: rows[here] for name, rows in self.tensors.items()}, shard)
+        indices = None if self.indices is None else self.indices[here]
+        return Summary({name: rows[here] for name, rows in self.tensors.items()}, shard, indices)
+
+    def only(self, names: Iterable[str]) -> Summary:
+        """Some of the tensors."""
+        return Summary({name: self.tensors[name] for name in names}, self.shard, self.indices)
+
+    def gathered(self, rows: Tensor) -> Tensor:
+        """Rows held here and by all other ranks, in the order of their positions."""
+        order = self.shard.gather(self.shard.positions).argsort()
+        return self.shard.gather(rows)[order]
 
     @classmethod
-    def of_parts(cls, parts: list[dict[str, Tensor]], shard: Shard) -> Summary:
-        """Join batches in order; a rank without a batch gets empty tensors like the others' ones."""
-        joined = {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else {})}
-        like = {name: (tuple(rows.shape[1:]), rows.dtype) for name, rows in joined.items()}
+    def of_rank(cls, tensors: Mapping[str, Tensor], shard: Shard, indices: Tensor | None = None) -> Summary:
+        """What this rank found; one without a batch gets empty tensors like the others' ones."""
+        like = {name: (tuple(rows.shape[1:]), rows.dtype) for name, rows in tensors.items()}
         for known in shard.gather_objects(like):
-            if not joined and known:
-                joined = {name: torch.empty(0, *shape, dtype=dtype) for name, (shape, dtype) in known.items()}
-        return cls(joined, shard)
+            if not tensors and known:
+                tensors = {
+                    name: torch.empty(0, *shape, dtype=dtype) for name, (shape, dtype) in known.items()
+                }
+        return cls(tensors, shard, indices)

@@ -45,9 +45,9 @@ def test_rows_that_are_not_finite():
 
 def test_a_rank_without_a_batch_has_tensors_like_the_others():
     def work(shard):
-        parts = [{"e": torch.ones(len(shard.positions), 3)}] if len(shard.positions) else []
-        return Summary.of_parts(parts, shard)
+        found = {"e": torch.ones(len(shard.positions), 3)} if len(shard.positions) else {}
+        return Summary.of_rank(found, shard)
 
     for summary, rows in zip(on_ranks(3, 2, 1, work), (1, 1, 0), strict=True):
         assert summary["e"].shape == (rows, 3)
-    assert dict(Summary.of_parts([], Shard.whole(0))) == {}
+    assert dict(Summary.of_rank({}, Shard.whole(0))) == {}
