@@ -11,8 +11,7 @@ deterministic pass. It is a mode around torch's functions that makes dropouts dr
 from __future__ import annotations
 
 import math
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest.mock import patch
 
@@ -20,10 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from lightning_al.inference.layout import Layout, Seen
-from lightning_al.inference.masks import fold, keep_masks
+from lightning_al.inference.masks import Drop, fold
+from lightning_al.inference.prefix import ChangedError, Prefix
 
 __all__ = ["Dropping", "Sites"]
 
@@ -57,8 +57,6 @@ _ALPHA_DROPOUTS: dict[Any, Callable[[int], int | None]] = {
     torch.feature_alpha_dropout: _maps(2),
     torch.feature_alpha_dropout_: _maps(2),
 }
-_SATURATED = -1.7580993408473766  # what SELU tends to for very negative inputs
-
 
 #: Functions that draw what is no dropout.
 _RANDOM = {
@@ -66,10 +64,6 @@ _RANDOM = {
     "uniform_", "random_", "exponential_", "geometric_", "cauchy_", "log_normal_", "bernoulli", "bernoulli_",
     "poisson", "multinomial", "gumbel_softmax",
 }  # fmt: skip
-
-
-class _ChangedError(RuntimeError):
-    """A pass did not do what the one before did, up to the first dropout."""
 
 
 class Dropping(TorchFunctionMode):
@@ -99,21 +93,21 @@ class Dropping(TorchFunctionMode):
         self.unbound = False
         self.recomputes: str | None = None
         self._passes, self._together = key, False
-        self._prefix: _Prefix | None = None
-        self._before = _Prefix()
+        self._prefix: Prefix | None = None
+        self._before = Prefix()
 
     def run(self, forward: Callable[[], Tensor], passes: Tensor, *, together: bool = False) -> Tensor:
         """`forward` in one pass `()`; under `torch.vmap`, so `together`, in many."""
         self._together = together
         try:
             return self._run(forward, passes)
-        except _ChangedError as error:
+        except ChangedError as error:
             self.recomputes, self._prefix = str(error), None
             return self._run(forward, passes)
 
     def _run(self, forward: Callable[[], Tensor], passes: Tensor) -> Tensor:
         self.sites, self._passes = 0, passes
-        self._before = _Prefix() if self._prefix is None else self._prefix.rewound()
+        self._before = Prefix() if self._prefix is None else self._prefix.rewound()
         with self:
             result = forward()
         self._prefix = self._before.ended()
@@ -244,7 +238,7 @@ class Dropping(TorchFunctionMode):
                 mask_axes += 1
             shape = split
             positions = positions if axis is not None else None
-        dropped: Tensor = _Drop.apply(  # type: ignore[no-untyped-call]
+        dropped: Tensor = Drop.apply(  # type: ignore[no-untyped-call]
             values.reshape(shape), self._passes, fold(self.key, site), probability, axis, positions,
             mask_axes, alpha, scaled,
         )  # fmt: skip
@@ -267,162 +261,3 @@ class Sites(Dropping):
         self.inputs.append(Seen.of(values, self.samples))
         self.sites += 1
         return values
-
-
-class _Drop(torch.autograd.Function):
-    """A dropout; a Function only because `torch.vmap` then shows it all passes at once."""
-
-    @staticmethod
-    def forward(
-        values: Tensor,
-        passes: Tensor,
-        key: Tensor,
-        probability: float,
-        axis: int | None,
-        positions: Tensor | None,
-        mask_axes: int | None,
-        alpha: bool,
-        scaled: bool,
-    ) -> Tensor:
-        keep = keep_masks(
-            fold(key, passes.reshape(1)), 1 - probability, values.shape,
-            axis=axis, positions=positions, mask_axes=mask_axes,
-        )  # fmt: skip
-        return _masked(values, keep[0], probability, alpha=alpha, scaled=scaled)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        del ctx, inputs, output
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
-        values, passes, key, probability, axis, positions, mask_axes, alpha, scaled = inputs
-        del info
-        if in_dims[0] is not None:
-            values = values.movedim(in_dims[0], 0)
-        keep = keep_masks(
-            fold(key, passes), 1 - probability, values.shape if in_dims[0] is None else values.shape[1:],
-            axis=axis, positions=positions, mask_axes=mask_axes,
-        )  # fmt: skip
-        return _masked(values, keep, probability, alpha=alpha, scaled=scaled), 0
-
-
-def _masked(values: Tensor, keep: Tensor, probability: float, *, alpha: bool, scaled: bool) -> Tensor:
-    if probability == 1:
-        return values * keep
-    if alpha:  # mean and variance stay those of the input (Klambauer et al. 2017, section 2)
-        factor = 1 / math.sqrt((1 - probability) * (1 + probability * _SATURATED**2))
-        kept = torch.where(keep, values, torch.full_like(values, _SATURATED))
-        return kept * factor - factor * _SATURATED * probability
-    return values * (1 / (1 - probability)) * keep
-
-
-class _Prefix:
-    """What a forward does before its first dropout, and what it gave: done once, then given again.
-
-    Only results that are still in use when the first dropout comes are held on to; of the others nothing
-    can be asked for any more, and a tensor without data stands for them.
-    """
-
-    def __init__(self, *, copies: bool = False) -> None:
-        self._calls: list[tuple[Any, Any]] = []
-        self._done, self._at = False, 0
-        self._copies = copies
-        #: Results, their versions and, if they are changed later on, copies of them.
-        self._kept: list[tuple[Tensor, int, Tensor | None]] = []
-        self._overwritten: list[tuple[Tensor, Tensor]] = []
-
-    def rewound(self) -> _Prefix:
-        """To be given again from the beginning."""
-        self._at = 0
-        return self
-
-    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Compute, or give again."""
-        if self._done:
-            return self._again(func, args, kwargs)
-        result = func(*args, **kwargs)
-        if isinstance(result, Iterator):
-            result = list(result)
-            self._calls.append((func, _Walked(tree_map(_weakly, result))))
-            return iter(result)
-        self._calls.append((func, tree_map(_weakly, result)))
-        return result
-
-    def _again(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        # Looking up an attribute makes an object each time, equal but not the same.
-        if self._at >= len(self._calls) or self._calls[self._at][0] != func:
-            raise _ChangedError(f"`{getattr(func, '__name__', func)}` was not called at this place before")
-        result = self._calls[self._at][1]
-        self._at += 1
-        if not any(isinstance(leaf, Tensor) for leaf in tree_leaves((args, kwargs, result))):
-            return func(*args, **kwargs)  # a switch of torch's, such as of gradients
-        return iter(result.values) if isinstance(result, _Walked) else result
-
-    def end(self) -> None:
-        """The first dropout is here."""
-        if self._done:
-            if self._at != len(self._calls):
-                raise _ChangedError("the first dropout came earlier than before")
-            return
-        self._calls = [(func, _strongly(result)) for func, result in self._calls]
-        results = [r.values if isinstance(r, _Walked) else r for _, r in self._calls]
-        for tensor in {id(leaf): leaf for leaf in tree_leaves(results) if isinstance(leaf, Tensor)}.values():
-            # Inference tensors do not tell whether they were changed.
-            copied = self._copies or tensor.is_inference()
-            self._kept.append((tensor, _version(tensor), tensor.clone() if copied else None))
-        self._done = True
-
-    def written(self, values: Tensor, changed: Tensor) -> Tensor:
-        """`values` overwritten, until the pass is over."""
-        self._overwritten.append((values, values.clone()))
-        return values.copy_(changed)
-
-    def ended(self) -> _Prefix | None:
-        """After a pass: what to begin the next one with; `None`: with nothing, but keep copies then."""
-        if not self._done:
-            return None
-        for tensor, before in reversed(self._overwritten):
-            tensor.copy_(before)
-        undone = {id(tensor) for tensor, _ in self._overwritten}
-        self._overwritten = []
-        kept = []
-        for tensor, version, copied in self._kept:
-            if copied is not None:
-                tensor.copy_(copied)
-            elif _version(tensor) != version and id(tensor) not in undone:
-                return _Prefix(copies=True)
-            kept.append((tensor, _version(tensor), copied))
-        self._kept = kept
-        return self
-
-
-class _Walked:
-    """What an iterator gave."""
-
-    def __init__(self, values: Any) -> None:
-        self.values = values
-
-
-_GONE = torch.empty(0, device="meta")
-
-
-def _weakly(value: Any) -> Any:
-    return weakref.ref(value) if isinstance(value, Tensor) else value
-
-
-def _strongly(result: Any) -> Any:
-    if isinstance(result, _Walked):
-        return _Walked(_strongly(result.values))
-    return tree_map(_alive, result)
-
-
-def _alive(value: Any) -> Any:
-    if not isinstance(value, weakref.ref):
-        return value
-    tensor = value()
-    return _GONE if tensor is None else tensor
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version

@@ -1,6 +1,6 @@
 """MASKS: dropout masks that are a function of what they are for, not of when they are drawn.
 
-    key of (seed, site, pass) -> [sample] -> place in the tensor -> random bits -> keep or drop
+    key of (seed, site, pass) -> [sample] -> place in the tensor -> random bits -> keep or drop -> a tensor
 
 A mask depends neither on the batch that a sample happens to be in, nor on the number of processes, nor on
 what was drawn before: its bits are a counter-based hash, the mixer of SplitMix64 (Steele, Lea & Flood,
@@ -9,17 +9,20 @@ what was drawn before: its bits are a counter-based hash, the mixer of SplitMix6
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["fold", "keep_masks"]
+__all__ = ["Drop", "fold", "keep_masks"]
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15, odd: the step of SplitMix64
 _FIRST, _SECOND = -4658895280553007687, -7723592293110705685  # its multipliers
 _LANES = 4  # of 16 bits
 _CHUNK = 2**16  # 64-bit numbers at a time: they stay in cache
+_SATURATED = -1.7580993408473766  # what SELU tends to for very negative inputs
 
 
 def fold(key: Tensor, value: Tensor | int) -> Tensor:
@@ -69,6 +72,54 @@ def keep_masks(
         width = lengths[last]
     rows = places.expand(row_shape).reshape(-1)
     return _bits(keys, rows, width, keep).reshape(len(keys), *lengths)
+
+
+class Drop(torch.autograd.Function):
+    """A dropout; a Function only because `torch.vmap` then shows it all passes at once."""
+
+    @staticmethod
+    def forward(  # noqa: D102
+        values: Tensor,
+        passes: Tensor,
+        key: Tensor,
+        probability: float,
+        axis: int | None,
+        positions: Tensor | None,
+        mask_axes: int | None,
+        alpha: bool,
+        scaled: bool,
+    ) -> Tensor:
+        keep = keep_masks(
+            fold(key, passes.reshape(1)), 1 - probability, values.shape,
+            axis=axis, positions=positions, mask_axes=mask_axes,
+        )  # fmt: skip
+        return _masked(values, keep[0], probability, alpha=alpha, scaled=scaled)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: D102
+        del ctx, inputs, output
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:  # noqa: D102
+        values, passes, key, probability, axis, positions, mask_axes, alpha, scaled = inputs
+        del info
+        if in_dims[0] is not None:
+            values = values.movedim(in_dims[0], 0)
+        keep = keep_masks(
+            fold(key, passes), 1 - probability, values.shape if in_dims[0] is None else values.shape[1:],
+            axis=axis, positions=positions, mask_axes=mask_axes,
+        )  # fmt: skip
+        return _masked(values, keep, probability, alpha=alpha, scaled=scaled), 0
+
+
+def _masked(values: Tensor, keep: Tensor, probability: float, *, alpha: bool, scaled: bool) -> Tensor:
+    if probability == 1:
+        return values * keep
+    if alpha:  # mean and variance stay those of the input (Klambauer et al. 2017, section 2)
+        factor = 1 / math.sqrt((1 - probability) * (1 + probability * _SATURATED**2))
+        kept = torch.where(keep, values, torch.full_like(values, _SATURATED))
+        return kept * factor - factor * _SATURATED * probability
+    return values * (1 / (1 - probability)) * keep
 
 
 def _bits(keys: Tensor, rows: Tensor, width: int, keep: float) -> Tensor:
