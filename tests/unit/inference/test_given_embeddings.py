@@ -1,0 +1,70 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_al.inference.given_embeddings import GivenEmbeddings
+
+
+@pytest.fixture
+def array():
+    return np.random.default_rng(0).normal(size=(30, 4)).astype(np.float16)
+
+
+def forms(array, folder):
+    np.save(folder / "e.npy", array)
+    array.tofile(folder / "e.bin")
+    yield array
+    yield torch.from_numpy(array)
+    yield folder / "e.npy"
+    yield str(folder / "e.npy")
+    yield np.load(folder / "e.npy", mmap_mode="r")
+    yield np.memmap(folder / "e.bin", "float16", "r", shape=array.shape)
+
+
+def test_every_form_gives_the_same_vectors(array, tmp_path):
+    where = torch.tensor([7, 0, 29, 3])
+    for form in forms(array, tmp_path):
+        given = GivenEmbeddings(form)
+        assert len(given) == 30
+        assert torch.equal(given.of(where).given()[0], torch.from_numpy(array)[where])
+        again = pickle.loads(pickle.dumps(given))
+        assert torch.equal(again.tensor, given.tensor)
+
+
+def test_a_mapped_file_goes_to_other_processes_as_its_path(tmp_path):
+    np.save(tmp_path / "e.npy", np.zeros((100_000, 8), np.float32))
+    for form in (tmp_path / "e.npy", np.load(tmp_path / "e.npy", mmap_mode="r")):
+        assert len(pickle.dumps(GivenEmbeddings(form))) < 1000
+
+
+def test_a_part_of_a_mapped_file_stays_that_part(tmp_path):
+    np.save(tmp_path / "e.npy", np.arange(20, dtype=np.float32).reshape(10, 2))
+    part = np.load(tmp_path / "e.npy", mmap_mode="r")[5:]
+    given = pickle.loads(pickle.dumps(GivenEmbeddings(part)))
+    assert given.tensor[0].tolist() == [10, 11]
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        ("nowhere.npy", ValueError, r"nowhere\.npy.*no `\.npy` file.*numpy\.save"),
+        ([[1.0, 2.0]], TypeError, "`list`; needed is one vector for every sample"),
+        (np.zeros((3, 2), np.int64), TypeError, r"torch\.int64.*floating-point"),
+        (np.zeros((3, 2), np.complex64), TypeError, r"complex64.*real and imaginary"),
+        (np.zeros(3), ValueError, r"shape \(3,\).*one vector a sample"),
+        (np.zeros((3, 0)), ValueError, r"shape \(3, 0\).*D > 0"),
+        (torch.zeros(3, 2, 2), ValueError, r"shape \(3, 2, 2\).*Pool over"),
+    ],
+)
+def test_bad_input(source, error, message):
+    with pytest.raises(error, match=message):
+        GivenEmbeddings(source)
+
+
+def test_one_row_for_every_sample():
+    given = GivenEmbeddings(np.zeros((3, 2)))
+    given.check(3)
+    with pytest.raises(ValueError, match="3 rows, but the data set 4 samples"):
+        given.check(4)
