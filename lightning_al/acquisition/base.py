@@ -26,7 +26,6 @@ from lightning_al.inference.summary import Summary
 __all__ = [
     "Acquisition",
     "DenseAcquisition",
-    "OnlyMean",
     "ProbabilityAcquisition",
     "Reduction",
     "ScoreAcquisition",
@@ -232,24 +231,6 @@ class ProbabilityAcquisition(DenseAcquisition):
 
     def places(self, outputs: Outputs) -> Tensor:  # noqa: D102
         return self.pointwise(outputs.probs)
-
-
-class OnlyMean(Acquisition):
-    """No strategy: to try whether the mean of a posterior's passes can be had. Nothing is kept of it."""
-
-    needs = ("mean",)
-
-    def __init__(self, posterior: Posterior) -> None:
-        self.posterior = posterior
-
-    def summarize(self, outputs: Outputs) -> dict[str, Tensor]:  # noqa: D102
-        del outputs
-        return {}
-
-    def select(  # noqa: D102
-        self, pool: Summary, query_size: int, *, labeled: Summary | None, generator: Generator
-    ) -> Selection:
-        raise NotImplementedError("nothing is known to select by")
 
 
 def checked_posterior(posterior: Any) -> Posterior:

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al.acquisition import Acquisition, Margin
-from lightning_al.acquisition.base import OnlyMean, checked_posterior
+from lightning_al.acquisition.base import checked_posterior
 from lightning_al.callbacks.rearm import Rearm
 from lightning_al.callbacks.seat import Seat
 from lightning_al.callbacks.weights import Restart, StoredWeights, best_weights
@@ -200,7 +200,11 @@ class ActiveLearning(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         data = _data_of(trainer)
         if self._rehearses and self.num_to_ask(data):
-            rehearse(self.acquisition, trainer, pl_module, data, embedding_layer=self.embedding_layer)
+            asked = self.acquisition
+            rehearse(
+                asked.posterior, asked.needs, trainer, pl_module, data,
+                summarize=asked.summarize, multilabel=asked.multilabel, embedding_layer=self.embedding_layer,
+            )  # fmt: skip
             self._rehearse_test(trainer, pl_module, data)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
@@ -268,10 +272,10 @@ class ActiveLearning(L.Callback):
             return
         if not self.acquisition.needs:
             try:
-                rehearse(OnlyMean(SinglePass()), trainer, module, data)
+                rehearse(SinglePass(), ("mean",), trainer, module, data)
             except Exception:  # the module need not say how it is called, and the test may know
                 return
-        rehearse(OnlyMean(posterior), trainer, module, data)
+        rehearse(posterior, ("mean",), trainer, module, data)
 
     def _refuse_committee(self) -> None:
         if self.committee is not None:

@@ -12,7 +12,7 @@ summary.py     what is kept of each sample
 from lightning_al.inference.committee import Committee
 from lightning_al.inference.mc_dropout import MCDropout
 from lightning_al.inference.outputs import Outputs
-from lightning_al.inference.posteriors import Posterior, SinglePass
+from lightning_al.inference.posteriors import BatchPosterior, Posterior, SinglePass
 from lightning_al.inference.summary import Summary
 
-__all__ = ["Committee", "MCDropout", "Outputs", "Posterior", "SinglePass", "Summary"]
+__all__ = ["BatchPosterior", "Committee", "MCDropout", "Outputs", "Posterior", "SinglePass", "Summary"]

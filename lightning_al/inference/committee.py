@@ -24,8 +24,6 @@ from torch.utils._pytree import tree_leaves
 
 from lightning_al.data.agreement import agree
 from lightning_al.data.checks import check_flag
-from lightning_al.inference.model_call import ModelCall
-from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import Draw, Posterior
 from lightning_al.inference.sharing import buffers_kept, shares_storage
 
@@ -167,11 +165,6 @@ class Committee(Posterior):
                 f"{self!r} has no members yet: `fit_rounds` trains them. Outside of it give trained ones, "
                 "`Committee(models=[...])` of modules or checkpoints, or use `MCDropout()`."
             )
-
-    def outputs(  # noqa: D102
-        self, call: ModelCall, batch: Any, needs: tuple[str, ...], draw: Draw, *, multilabel: bool = False
-    ) -> Outputs:
-        raise NotImplementedError("a committee goes through the whole pool, member by member")
 
     @contextmanager
     def together(self, module: nn.Module) -> Iterator[None]:

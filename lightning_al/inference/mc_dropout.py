@@ -23,7 +23,7 @@ from lightning_al.inference.layout import Layout, first_of, without_first
 from lightning_al.inference.masks import fold
 from lightning_al.inference.model_call import ModelCall
 from lightning_al.inference.outputs import Outputs
-from lightning_al.inference.posteriors import Draw, Posterior, SinglePass, check_finite
+from lightning_al.inference.posteriors import BatchPosterior, Draw, SinglePass, check_finite
 from lightning_al.inference.recurrent import layer_by_layer
 from lightning_al.inference.statistics import STATISTICS, Statistics
 
@@ -36,7 +36,7 @@ _TOGETHER_ELSEWHERE = 2**26
 _LOOKED_AT = 3
 
 
-class MCDropout(Posterior):
+class MCDropout(BatchPosterior):
     """Many passes with dropout on: samples of an approximate posterior over the weights.
 
     Dropout layers, `functional.dropout`, and the dropout inside of attention and recurrent layers drop,

@@ -2,9 +2,9 @@
 
 How stochastic passes are made is apart from what is computed on them: an acquisition has a posterior.
 
-    SinglePass   one deterministic pass
-    MCDropout    many passes with dropout on; see mc_dropout.py
-    Committee    one pass of each of several models; see committee.py
+    SinglePass   one deterministic pass                                           batch by batch
+    MCDropout    many passes with dropout on; see mc_dropout.py                   batch by batch
+    Committee    one pass of each of several models; see committee.py             member by member
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lightning_al.inference.model_call import ModelCall
 from lightning_al.inference.outputs import Outputs, probabilities
 
-__all__ = ["Draw", "NotFiniteError", "Posterior", "SinglePass", "check_finite"]
+__all__ = ["BatchPosterior", "Draw", "NotFiniteError", "Posterior", "SinglePass", "check_finite"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Draw:
 
 
 class Posterior(ABC):
-    """Runs the model on a batch, once or often, and fills what an acquisition needs.
+    """How passes over samples are made, one or many.
 
     Attributes:
         num_samples: Passes over each sample.
@@ -47,6 +47,26 @@ class Posterior(ABC):
 
     num_samples: int = 1
     consistent: bool = True
+
+    @abstractmethod
+    def passes(
+        self, forward: Callable[[nn.Module, Any], Tensor], module: nn.Module, batch: Any, draw: Draw
+    ) -> Iterator[Tensor]:
+        """What `forward` gives of module and batch in every pass, some at a time: `(k, B, ...)`."""
+
+    def together(self, module: nn.Module) -> AbstractContextManager[None]:
+        """For the block, whatever `passes` needs is at hand, for one batch after the other."""
+        del module
+        return nullcontext()
+
+    def __repr__(self) -> str:
+        settings = {key: value for key, value in vars(self).items() if not key.startswith("_")}
+        values = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+        return f"{type(self).__name__}({values})"
+
+
+class BatchPosterior(Posterior):
+    """Makes all passes over a batch of the scored module before it goes on to the next batch."""
 
     @abstractmethod
     def outputs(
@@ -65,25 +85,8 @@ class Posterior(ABC):
             NotFiniteError: If a logit is NaN or infinite; its `rows` are the batch's.
         """
 
-    def together(self, module: nn.Module) -> AbstractContextManager[None]:
-        """For the block, whatever `passes` needs is at hand, for one batch after the other."""
-        del module
-        return nullcontext()
 
-    def passes(
-        self, forward: Callable[[nn.Module, Any], Tensor], module: nn.Module, batch: Any, draw: Draw
-    ) -> Iterator[Tensor]:
-        """What `forward` gives of module and batch in every pass, some at a time: `(k, B, ...)`."""
-        del draw
-        yield forward(module, batch)[None]
-
-    def __repr__(self) -> str:
-        settings = {key: value for key, value in vars(self).items() if not key.startswith("_")}
-        values = ", ".join(f"{key}={value!r}" for key, value in settings.items())
-        return f"{type(self).__name__}({values})"
-
-
-class SinglePass(Posterior):
+class SinglePass(BatchPosterior):
     """One deterministic pass: dropout off, BatchNorm on its running statistics.
 
     Example:
@@ -113,6 +116,12 @@ class SinglePass(Posterior):
         if "classifier" in needs:
             fields["classifier"] = said.classifier
         return Outputs(mask=said.mask, **fields)
+
+    def passes(  # noqa: D102
+        self, forward: Callable[[nn.Module, Any], Tensor], module: nn.Module, batch: Any, draw: Draw
+    ) -> Iterator[Tensor]:
+        del draw
+        yield forward(module, batch)[None]
 
 
 class NotFiniteError(ValueError):

@@ -9,7 +9,7 @@ BatchNorm statistics, random streams, gradients and the Trainer's stage as it fo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -27,7 +27,14 @@ from lightning_al.inference.committee import Committee
 from lightning_al.inference.kept_rows import KeptRows
 from lightning_al.inference.model_call import ModelCall, Said
 from lightning_al.inference.outputs import Outputs
-from lightning_al.inference.posteriors import Draw, NotFiniteError, SinglePass, check_finite
+from lightning_al.inference.posteriors import (
+    BatchPosterior,
+    Draw,
+    NotFiniteError,
+    Posterior,
+    SinglePass,
+    check_finite,
+)
 from lightning_al.inference.progress import track
 from lightning_al.inference.sharing import buffers_kept
 from lightning_al.inference.statistics import STATISTICS, Statistics
@@ -79,44 +86,62 @@ def summarize_samples(
     here = torch.from_numpy(indices)[shard.positions]
     if not acquisition.needs:
         return Summary({}, shard, here)
-    scoring = _Scoring(acquisition, trainer, module, data, indices, shard, seed, embedding_layer)
+    scoring = _Scoring(
+        acquisition.posterior, tuple(acquisition.needs), acquisition.multilabel,
+        trainer, module, data, indices, shard, seed, embedding_layer,
+    )  # fmt: skip
     with _together(shard), undisturbed(trainer, module, seed):
         kept = KeptRows(
             len(here), limit=data.spill_bytes, folder=data.state_dir, rank=trainer.global_rank
         )  # fmt: skip
-        for part in scoring.parts():
-            kept.add(part)
+        for positions, outputs in scoring.blocks():
+            kept.add(_summarized(acquisition.summarize, outputs, positions))
     assert not kept.tensors or kept.filled == len(here), "a sample was lost"
     return Summary.of_rank(kept.tensors, shard, here)
 
 
 def rehearse(
-    acquisition: Acquisition,
+    posterior: Posterior,
+    needs: Sequence[str],
     trainer: L.Trainer,
     module: L.LightningModule,
     data: ActiveDataModule,
     *,
+    summarize: Callable[[Outputs], dict[str, Tensor]] | None = None,
+    multilabel: bool = False,
     embedding_layer: str | None = None,
 ) -> None:
     """Score one block a rank and keep nothing: what cannot be scored is known before the training.
 
     Logits that are not finite are no reason to stop: BatchNorm has seen nothing yet.
 
+    Args:
+        posterior: Makes the passes.
+        needs: Fields of `Outputs`; with none, nothing is forwarded.
+        trainer: Of the fit that is about to begin.
+        module: As it is before that.
+        data: Whose pool it is.
+        summarize: What is to be done with the outputs of a block, if anything.
+        multilabel: Every logit is a label of its own.
+        embedding_layer: Layer whose output is the embedding.
+
     Raises:
         Exception: What scoring the pool would raise, on every rank.
     """
-    if not acquisition.needs:
+    if not needs:
         return
     indices = data.pool_indices[: data.pool_batch_size * trainer.world_size]
     shard = shard_of(trainer, len(indices), data.pool_batch_size)
     seed = derive_seed(data.seed, "rehearsal")
     scoring = _Scoring(
-        acquisition, trainer, module, data, indices, shard, seed, embedding_layer, shows_progress=False
-    )
+        posterior, tuple(needs), multilabel,
+        trainer, module, data, indices, shard, seed, embedding_layer, shows_progress=False,
+    )  # fmt: skip
     with _together(shard), undisturbed(trainer, module, seed):
         try:
-            for _ in scoring.parts():
-                pass
+            for positions, outputs in scoring.blocks():
+                if summarize is not None:
+                    _summarized(summarize, outputs, positions)
         except (ValueError, RuntimeError) as error:
             if not isinstance(error.__cause__, NotFiniteError):
                 raise
@@ -124,9 +149,11 @@ def rehearse(
 
 @dataclass
 class _Scoring:
-    """Everything one scoring needs; `parts` does it."""
+    """Everything one scoring needs; `blocks` does it."""
 
-    acquisition: Acquisition
+    posterior: Posterior
+    needs: tuple[str, ...]
+    multilabel: bool
     trainer: L.Trainer
     module: L.LightningModule
     data: ActiveDataModule
@@ -136,35 +163,36 @@ class _Scoring:
     embedding_layer: str | None
     shows_progress: bool = True
 
-    def parts(self) -> Iterator[dict[str, Tensor]]:
-        """What is kept of each block of this rank, in order, on the CPU."""
-        posterior = self.acquisition.posterior
-        blocks = self._of_members(posterior) if isinstance(posterior, Committee) else self._of_module()
-        for positions, outputs in blocks:
-            part = self.acquisition.summarize(outputs)
-            _check_rows(part, positions)
-            yield {name: rows.detach().cpu() for name, rows in part.items()}
+    def blocks(self) -> Iterator[tuple[Tensor, Outputs]]:
+        """Positions and outputs of each block of this rank, in order."""
+        posterior = self.posterior
+        if isinstance(posterior, Committee):
+            return self._of_members(posterior)
+        if isinstance(posterior, BatchPosterior):
+            return self._of_batches(posterior)
+        raise TypeError(
+            f"`{type(posterior).__name__}` is a posterior that does not say how it scores a batch. Derive it "
+            "from `BatchPosterior`, and write `outputs`."
+        )
 
-    def _of_module(self) -> Iterator[tuple[Tensor, Outputs]]:
-        needs, multilabel = tuple(self.acquisition.needs), self.acquisition.multilabel
-        posterior = self.acquisition.posterior
+    def _of_batches(self, posterior: BatchPosterior) -> Iterator[tuple[Tensor, Outputs]]:
+        """The scored module goes through all blocks, with all passes over each."""
 
         def outputs(call: ModelCall, batch: Any, positions: Tensor) -> Outputs:
             draw = Draw(self.seed, positions.to(self.trainer.strategy.root_device))
-            return posterior.outputs(call, batch, needs, draw, multilabel=multilabel)
+            return posterior.outputs(call, batch, self.needs, draw, multilabel=self.multilabel)
 
-        return self._through_pool(self.module, outputs, needs, self.shard.positions)
+        return self._through_pool(self.module, outputs, self.needs, self.shard.positions)
 
     def _of_members(self, committee: Committee) -> Iterator[tuple[Tensor, Outputs]]:
         """Each member goes through all blocks, or through as many at a time as sums can be kept of."""
-        needs, multilabel = tuple(self.acquisition.needs), self.acquisition.multilabel
         size, left = self.data.pool_batch_size, self.shard.positions
         found: _Sums = []
 
         def add(number: int, block: int, positions: Tensor, one: Said) -> None:
             if not number:
                 mask = None if one.mask is None else one.mask.cpu()
-                found.append((positions, Statistics(needs, multilabel=multilabel), mask))
+                found.append((positions, Statistics(self.needs, multilabel=self.multilabel), mask))
             found[block][1].add(one.logits.cpu()[None])
 
         at_once, times = 0, 1  # known when the first member has seen its first block
@@ -201,15 +229,15 @@ class _Scoring:
 
     def _of_sums(self, found: _Sums, positions: Tensor) -> Iterator[tuple[Tensor, Outputs]]:
         """With what is asked of the scored module alone."""
-        plain = tuple(name for name in self.acquisition.needs if name not in STATISTICS)
-        multilabel = self.acquisition.multilabel
+        plain = tuple(name for name in self.needs if name not in STATISTICS)
         if not plain:
             yield from ((places, Outputs(mask=mask, **sums.fields())) for places, sums, mask in found)
             return
         device = self.trainer.strategy.root_device
 
         def single(call: ModelCall, batch: Any, positions: Tensor) -> Outputs:
-            return SinglePass().outputs(call, batch, plain, Draw(self.seed, positions), multilabel=multilabel)
+            draw = Draw(self.seed, positions)
+            return SinglePass().outputs(call, batch, plain, draw, multilabel=self.multilabel)
 
         singles = self._through_pool(self.module, single, plain, positions)
         for (places, outputs), (_, sums, _) in zip(singles, found, strict=True):
@@ -299,13 +327,18 @@ def undisturbed(trainer: L.Trainer | None, module: nn.Module, seed: int) -> Iter
                 part.training = training
 
 
-def _check_rows(part: dict[str, Tensor], positions: Tensor) -> None:
+def _summarized(
+    summarize: Callable[[Outputs], dict[str, Tensor]], outputs: Outputs, positions: Tensor
+) -> dict[str, Tensor]:
+    """What is kept of a block, on the CPU."""
+    part = summarize(outputs)
     for name, rows in part.items():
         if rows.ndim == 0 or len(rows) != len(positions):
             raise ValueError(
                 f"`summarize` returned {name!r} of shape {tuple(rows.shape)} for {len(positions)} samples; "
                 "needed is one row a sample."
             )
+    return {name: rows.detach().cpu() for name, rows in part.items()}
 
 
 def _not_finite(samples: list[int], what: str) -> ValueError:

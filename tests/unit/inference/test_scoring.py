@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 from lightning_al import ActiveDataModule, Committee, query
 from lightning_al import acquisition as acq
 from lightning_al.functional import entropy
-from lightning_al.inference import scoring
+from lightning_al.inference import BatchPosterior, Outputs, Posterior, SinglePass, scoring
 from lightning_al.inference.scoring import summarize_samples
 
 BATCH = 4
@@ -274,3 +274,44 @@ def test_members_go_through_as_many_blocks_at_a_time_as_their_sums_fit(
     found, entered = scored()
     assert torch.equal(found, expected)
     assert entered == [times, times]
+
+
+class OfNoKind(Posterior):
+    def passes(self, forward, module, batch, draw):
+        yield forward(module, batch)[None]
+
+
+class Twice(BatchPosterior):
+    """A posterior of one's own: twice the logits of one pass."""
+
+    def outputs(self, call, batch, needs, draw, *, multilabel=False):
+        return Outputs(logits=2 * SinglePass().outputs(call, batch, needs, draw).logits)
+
+    def passes(self, forward, module, batch, draw):
+        yield 2 * forward(module, batch)[None]
+
+
+class Kept(acq.Random):
+    needs = ("logits",)
+
+    def __init__(self, posterior):
+        self.posterior = posterior
+
+    def summarize(self, outputs):
+        return {"logits": outputs.logits}
+
+
+def test_a_posterior_of_ones_own_is_asked_batch_by_batch(trainer):
+    data, model = data_of(10), Net()
+    once, twice = (
+        summarize_samples(Kept(posterior), trainer, model, data, data.pool_indices, seed=0)["logits"]
+        for posterior in (SinglePass(), Twice())
+    )
+    assert len(once) == 9
+    torch.testing.assert_close(twice, 2 * once)
+
+
+def test_a_posterior_that_scores_no_batch_is_refused(trainer):
+    data = data_of(10)
+    with pytest.raises(TypeError, match=r"`OfNoKind` is a posterior that.*`BatchPosterior`, and write"):
+        summarize_samples(Kept(OfNoKind()), trainer, Net(), data, data.pool_indices, seed=0)
