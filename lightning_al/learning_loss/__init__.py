@@ -6,6 +6,7 @@ mixin.py     `LearningLossMixin`: what a user adds to a module
 options.py   its settings
 features.py  listens to layers while a training step, or a scoring, asks for it
 head.py      features -> one number a sample
+held_out.py  how well it ranks, in validation and tests
 shapes.py    a dry run, to know how wide the features are
 """
 

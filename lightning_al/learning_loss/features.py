@@ -91,11 +91,12 @@ class Features:
 
     Attributes:
         used: Whether anybody ever asked for the features of a batch in training.
+        is_held_out: Whether it was opened for a step of a validation or a test.
     """
 
     def __init__(self, channels: str) -> None:
         self.channels = channels
-        self.used = False
+        self.used = self.is_held_out = False
         self._taps: dict[str, Tap] = {}
 
     def attach(self, layers: Mapping[str, nn.Module]) -> None:
@@ -112,16 +113,18 @@ class Features:
         return any(tap.is_open for tap in self._taps.values())
 
     @contextmanager
-    def open(self) -> Iterator[None]:
+    def open(self, *, held_out: bool = False) -> Iterator[None]:
         """For the block, keep what the layers give; nothing of it is kept after."""
         if self.is_open:  # a step that calls its base's step
             yield
             return
         try:
+            self.is_held_out = held_out
             for tap in self._taps.values():
                 tap.is_open = True
             yield
         finally:
+            self.is_held_out = False
             for tap in self._taps.values():
                 tap.is_open, tap.outputs = False, []
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from lightning_al.functional import pairwise_ranking_loss
 from lightning_al.learning_loss.features import Features, find_layers
 from lightning_al.learning_loss.head import LossHead
+from lightning_al.learning_loss.held_out import HeldOutRanking, averages_passes
 from lightning_al.learning_loss.options import LearningLossOptions
 from lightning_al.learning_loss.shapes import place_of, widths_of
 
@@ -69,17 +70,19 @@ class LearningLossMixin(L.LightningModule):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        step = cls.training_step
-        # Also one that comes from a base without the mixin.
-        if step is not L.LightningModule.training_step and not hasattr(step, "listens"):
-            cls.training_step = _listening(step)  # type: ignore[method-assign]
+        for name, wrap in _STEPS.items():
+            step = getattr(cls, name)
+            # Also one that comes from a base without the mixin.
+            if step is not getattr(L.LightningModule, name) and not hasattr(step, "listens"):
+                setattr(cls, name, wrap(step))
 
     # ------------------------------------------------------------------ what a user calls
 
     def learning_loss(self, losses: Tensor, task_loss: Tensor | None = None) -> Tensor:
         """What `training_step` returns: the task's loss, and what teaches the head to predict it.
 
-        In validation and tests it is the task's loss alone.
+        In validation and tests it is the task's loss alone; with `log_ranking` of the options, how well the
+        head ranks `losses` is logged as well.
 
         Args:
             losses: One a sample, of the last forward pass: `reduction="none"`, further axes averaged.
@@ -95,10 +98,13 @@ class LearningLossMixin(L.LightningModule):
         """
         _check_losses(losses)
         task = losses.mean(dtype=_at_least_float32(losses)) if task_loss is None else task_loss
+        features = self._learning_loss_features
+        if features is not None and features.is_held_out:
+            self._log_ranking(losses)
+            return task
         if not self.training:
             return task
         _check_not_nan(losses)
-        features = self._learning_loss_features
         if features is None or not features.is_open:
             raise _outside_of_a_step(self) if features is not None else _no_head(self)
         features.used = True
@@ -200,6 +206,17 @@ class LearningLossMixin(L.LightningModule):
             raise _no_head(self)
         return head
 
+    @property
+    def _held_out(self) -> HeldOutRanking:
+        kept: HeldOutRanking = vars(self).setdefault("_ranking_of_learning_loss", HeldOutRanking())
+        return kept
+
+    def _log_ranking(self, losses: Tensor) -> None:
+        _check_not_nan(losses)
+        predicted = self.predicted_loss(len(losses))
+        self._listened().forget()
+        self._held_out.log(self, predicted, losses)
+
     def _detaches(self) -> bool:
         options = self.learning_loss_options
         if self._trainer is None or options.detach_after is None:
@@ -225,6 +242,28 @@ def _listening(step: Callable[..., Any]) -> Callable[..., Any]:
 
     training_step.listens = True  # type: ignore[attr-defined]
     return training_step
+
+
+def _held_out(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step of a validation or a test, that is listened to if the options ask for it."""
+
+    @wraps(step)
+    def held_out_step(self: LearningLossMixin, *args: Any, **kwargs: Any) -> Any:
+        wanted = self.learning_loss_options.log_ranking and self._trainer is not None
+        if not wanted or averages_passes(self.trainer) or self._listened().is_open:
+            return step(self, *args, **kwargs)
+        self._loss_head()
+        self._held_out.begin_step(self.trainer)
+        with self._listened().open(held_out=True):
+            result = step(self, *args, **kwargs)
+        self._held_out.end_step(self)
+        return result
+
+    held_out_step.listens = True  # type: ignore[attr-defined]
+    return held_out_step
+
+
+_STEPS = {"training_step": _listening, "validation_step": _held_out, "test_step": _held_out}
 
 
 def _check_losses(losses: Any) -> None:
@@ -270,8 +309,10 @@ def _check_optimizers(module: LearningLossMixin) -> None:
 
 def _check_called(module: LearningLossMixin) -> None:
     trainer = module._trainer
+    if trainer is None or not trainer.training:  # a step of a validation may call that of the training
+        return
     # With several processes the next step would fail, as the head took no part in this one.
-    if trainer is None or not (trainer.is_last_batch or trainer.world_size > 1):
+    if not (trainer.is_last_batch or trainer.world_size > 1):
         return
     raise RuntimeError(
         f"`{type(module).__name__}.training_step` never called `self.learning_loss`, so nothing teaches the "

@@ -34,6 +34,9 @@ class LearningLossOptions:
         channels: Which axis of a feature map holds its channels: `"first"` (after the samples), `"last"`, or
             `"auto"`: last in sequences `(B, T, D)`, unless their layer contains a 1-D convolution, pooling or
             normalisation; first in maps `(B, C, H, W)`.
+        log_ranking: Whether `learning_loss`, called in `validation_step`, runs the head and logs how well it
+            ranks: `val_loss_ranking_accuracy` and `val_loss_spearman`; in `test_step`, with `test_`. It keeps
+            a few numbers a sample for the length of an epoch.
 
     Raises:
         ValueError: If a setting does not fit.
@@ -51,6 +54,7 @@ class LearningLossOptions:
     pairing: Pairing = "flip"
     objective: Literal["hinge", "smooth", "mse"] = "hinge"
     channels: Literal["auto", "first", "last"] = "auto"
+    log_ranking: bool = False
 
     def __post_init__(self) -> None:
         check_positive(hidden=self.hidden)
@@ -64,6 +68,8 @@ class LearningLossOptions:
             if getattr(self, name) not in choices:
                 known = ", ".join(f'"{choice}"' for choice in choices)
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; needed is one of {known}.")
+        if not isinstance(self.log_ranking, bool):
+            raise TypeError(f"`log_ranking` is {self.log_ranking!r}; needed is True or False.")
         _check_detach(self.detach_after)
 
     def detaches(self, epoch: int, progress: float) -> bool:

@@ -1,15 +1,19 @@
-"""Learning Loss on two processes: pairs are those of a rank, the head is one for all."""
+"""Learning Loss on two processes: pairs are those of a rank; the head, and how it is judged, one for all."""
 
 import sys
 from pathlib import Path
 
 import torch
-from integration.small import FEATURES, Net, pool, quiet
+from integration.small import FEATURES, Net, blobs, pool, quiet
 from torch import nn
+from torch.utils.data import DataLoader
 
-from distributed.launch import note
+from distributed.launch import note, rank
 from lightning_al import ActiveLearning, LearningLossMixin, LearningLossOptions, fit_rounds
 from lightning_al import acquisition as acq
+
+#: 13 a rank, the last batch of one.
+HELD_OUT = blobs(26, 3)
 
 
 class Predicting(LearningLossMixin, Net):
@@ -33,6 +37,25 @@ class Forgetful(Predicting):
 
     def training_step(self, batch, batch_idx):
         return self(batch[0]).sum()
+
+
+class Judged(Predicting):
+    """Says how it ranks what it has not seen."""
+
+    learning_loss_options = LearningLossOptions(log_ranking=True)
+
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        self.learning_loss(nn.functional.cross_entropy(self(x), y, reduction="none"))
+
+
+def judged():
+    """A module, and what its last validation logged."""
+    trainer = quiet(devices=2, strategy="ddp")
+    module = Judged()
+    trainer.fit(module, DataLoader(blobs(40), 4), DataLoader(HELD_OUT, 4))
+    names = ["val_loss_ranking_accuracy", "val_loss_spearman"]
+    return module, [float(trainer.callback_metrics[name]) for name in names]
 
 
 def head_of(module):
@@ -68,3 +91,6 @@ if __name__ == "__main__":
             rounds("ddp", Forgetful())
         except RuntimeError as error:
             note("error", str(error))
+        module, logged = judged()
+        note("judged", logged)
+        torch.save(module.state_dict(), f"judged_{rank()}.pt")

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from integration.small import queries
+from torchmetrics.functional import spearman_corrcoef
 
 from distributed.launch import launch
-from distributed.learning_loss import Predicting, head_of
+from distributed.learning_loss import HELD_OUT, Judged, Predicting, head_of
+from lightning_al.functional import ranking_accuracy
 
 pytestmark = pytest.mark.distributed
 
@@ -46,3 +48,20 @@ def test_a_step_that_forgets_the_head_says_so_before_ddp_fails(ended):
     if strategy == "ddp":
         for rank in (0, 1):
             assert "`Forgetful.training_step` never called `self.learning_loss`" in ended.notes(rank)["error"]
+
+
+def test_held_out_samples_of_both_processes_are_compared_with_each_other(ended):
+    """The numbers are those of one process over all of them."""
+    strategy, ended = ended
+    if strategy == "ddp":
+        module = Judged()
+        module.load_state_dict(torch.load(ended.folder / "judged_0.pt", weights_only=True))
+        x, y = HELD_OUT.tensors
+        with module.eval().predicting_loss(), torch.no_grad():
+            losses = torch.nn.functional.cross_entropy(module(x), y, reduction="none")
+            predicted = module.predicted_loss(len(x))
+        expected = [float(ranking_accuracy(predicted, losses)), float(spearman_corrcoef(predicted, losses))]
+        for rank in (0, 1):
+            assert ended.notes(rank)["judged"] == pytest.approx(expected, abs=1e-5)
+        mine = [float(ranking_accuracy(predicted[part::2], losses[part::2])) for part in (0, 1)]
+        assert all(abs(found - expected[0]) > 1e-4 for found in (*mine, sum(mine) / 2))
