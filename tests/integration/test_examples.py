@@ -99,13 +99,13 @@ def label_yourself_over_three_days(folder):
     return days, on_disk, second, between, third, rows(folder, TYPED)
 
 
-ENVIRONMENT.pop("LIGHTNING_AL_DATA", None)  # without it, bayesian_mnist.py needs no download
+ENVIRONMENT.pop("LIGHTNING_AL_DATA", None)  # without it, examples take scikit-learn's digits
 BAYESIAN = ("--rounds", "1", "--steps", "4", "--passes", "5")
 
 
-def bayesian_mnist_on_files(folder):
-    """60 images to learn from and 30 to test on, in the published format."""
-    home = folder.parent / "data" / "mnist"
+def published_files(folder, name):
+    """60 images to learn from and 30 to test on, in the published format: the folder that holds theirs."""
+    home = folder.parent / "data" / name
     home.mkdir(parents=True)
     random = np.random.default_rng(0)
     for part, count in (("train", 60), ("t10k", 30)):
@@ -116,7 +116,20 @@ def bayesian_mnist_on_files(folder):
             header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes()
             content = gzip.compress(header + values.astype(np.uint8).tobytes())
             (home / f"{part}-{kind}-ubyte.gz").write_bytes(content)
-    return run("bayesian_mnist", folder, *BAYESIAN, "--data-root", str(home.parent), "--strategy", "BALD")
+    return str(home.parent)
+
+
+def bayesian_mnist_on_files(folder):
+    home = published_files(folder, "mnist")
+    return run("bayesian_mnist", folder, *BAYESIAN, "--data-root", home, "--strategy", "BALD")
+
+
+LEARNING_LOSS = ("--rounds", "1", "--initial", "20", "--steps", "2")
+
+
+def learning_loss_on_files(folder):
+    home = published_files(folder, "fashion_mnist")
+    return run("learning_loss", folder, *LEARNING_LOSS, "--data-root", home, "--strategy", "Random")
 
 
 COMMITTEE = ("--rounds", "1", "--query-size", "4", "--epochs", "2")
@@ -144,6 +157,8 @@ JOBS = {
     "files": bayesian_mnist_on_files,
     "structures": lambda folder: run("committee", folder, *COMMITTEE),
     "bootstrap": lambda folder: run("committee", folder, *COMMITTEE, "--size", "2", "--bootstrap"),
+    "losses": lambda folder: run("learning_loss", folder, *LEARNING_LOSS),
+    "losses_of_files": learning_loss_on_files,
     "maps": maps_of_a_small_committee,
 }
 
@@ -318,6 +333,20 @@ def test_a_committee_of_one_structure_on_drawn_labels_asks_by_its_name(runs):
     asked = rows(folder, "SELECT DISTINCT strategy FROM events WHERE kind = 'asked' AND round > 0")
     assert len(asked) == 1
     assert "posterior=Committee(size=2, bootstrap=True)" in asked[0][0]
+
+
+@uses("losses", "losses_of_files")
+def test_learning_loss_asks_by_predicted_losses_and_tells_how_they_are_ranked(runs):
+    for name, strategy in (("losses", "LearningLoss()"), ("losses_of_files", "Random()")):
+        said, folder = runs(name)
+        table = re.findall(r"^ *(\d+) +(\d+) +(\d+) +([\d.]+) +([\d.]+)$", said, flags=re.MULTILINE)
+        assert [tuple(map(int, row[:3])) for row in table] == [(0, 20, 20), (1, 40, 0)]
+        assert all(0 < float(ranked) < 1 for *_, ranked in table)
+        asked = rows(folder, "SELECT DISTINCT strategy FROM events WHERE kind = 'asked' AND round > 0")
+        assert asked == [(strategy,)]
+        scores = rows(folder, "SELECT score FROM events WHERE round = 1 AND kind = 'asked' ORDER BY rank")
+        if name == "losses":
+            assert [score for (score,) in scores] == sorted((score for (score,) in scores), reverse=True)
 
 
 @uses("maps")
