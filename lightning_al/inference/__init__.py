@@ -4,7 +4,7 @@ scoring.py     the loop: modes, random streams and Trainer are left as they were
 model_call.py  how a plain module is called, and where its embedding is
 posteriors.py  how passes become the fields of `Outputs`: one pass
 committee.py   one of each of several models
-mc_dropout.py  many, with dropout on; masks.py, dropout.py, recurrent.py: how
+mc_dropout.py  many, with dropout on; look.py, dropout.py, prefix.py, masks.py, recurrent.py, layout.py: how
 statistics.py  what is kept of many passes
 summary.py     what is kept of each sample
 """

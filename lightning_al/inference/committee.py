@@ -106,10 +106,10 @@ class Committee(Posterior):
             )
 
     def _take(self, models: list[Any]) -> None:
-        if any(isinstance(a, nn.Module) and a is b for i, a in enumerate(models) for b in models[:i]):
+        if any(_same(a, b) for place, a in enumerate(models) for b in models[:place]):
             raise ValueError(
-                f"`models` are {[_name(model) for model in models]}, of which one is given twice; a module "
-                "cannot disagree with itself. Give modules that were trained apart."
+                f"`models` are {[_name(model) for model in models]}, of which one is given twice; a model "
+                "cannot disagree with itself. Give modules or checkpoints that were trained apart."
             )
         if all(isinstance(model, nn.Module) for model in models):
             self._members = list(models)
@@ -196,6 +196,13 @@ class Committee(Posterior):
         if self.bootstrap:
             parts.append("bootstrap=True")
         return f"Committee({', '.join(parts)})"
+
+
+def _same(model: Any, other: Any) -> bool:
+    """Whether two members would be one. Not two calls of a function: each has a seed of its own."""
+    if isinstance(model, str | os.PathLike) and isinstance(other, str | os.PathLike):
+        return Path(model).resolve() == Path(other).resolve()
+    return isinstance(model, nn.Module) and model is other
 
 
 def check_maker(make: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
@@ -246,18 +246,53 @@ class Dropping(TorchFunctionMode):
 
 
 class Sites(Dropping):
-    """Notes what enters the dropouts, and drops nothing."""
+    """Notes what enters the dropouts and in which part of the module each is, and drops nothing.
 
-    def __init__(self, samples: int) -> None:
+    Args:
+        samples: How many the batch has.
+        module: That is looked at.
+        blanks: Asked at each dropout whether zeros are to come out of it.
+
+    Attributes:
+        inputs: Of the dropouts, in order.
+        parts: All that were called.
+    """
+
+    def __init__(
+        self, samples: int, module: nn.Module, *, blanks: Callable[[], bool] = lambda: False
+    ) -> None:
         super().__init__(torch.zeros((), dtype=torch.long), samples, None)
         self.inputs: list[Seen] = []
+        self.parts: set[nn.Module] = {module}
+        self._module, self._blanks = module, blanks
+        self._path = [module]
+        self._paths: list[list[nn.Module]] = []
 
     def look(self, forward: Callable[[], Tensor]) -> Tensor:
         """One deterministic pass."""
-        with self:
-            return forward()
+        parts = [p for p in self._module.modules() if not isinstance(p, torch.jit.ScriptModule)]
+        hooks = [part.register_forward_pre_hook(self._enter) for part in parts]
+        hooks += [part.register_forward_hook(self._leave, always_call=True) for part in parts]
+        try:
+            with self:
+                return forward()
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def owners(self, known: set[nn.Module]) -> list[nn.Module]:
+        """Of each dropout, the innermost part around it that is among those known."""
+        return [next(part for part in reversed(path) if part in known) for path in self._paths]
+
+    def _enter(self, part: nn.Module, args: Any) -> None:
+        self.parts.add(part)
+        self._path.append(part)
+
+    def _leave(self, part: nn.Module, args: Any, result: Any) -> None:
+        self._path.pop()
 
     def _drop(self, values: Tensor, *_: Any, **__: Any) -> Tensor:
         self.inputs.append(Seen.of(values, self.samples))
+        self._paths.append(list(self._path))
         self.sites += 1
-        return values
+        return torch.zeros_like(values) if self._blanks() else values

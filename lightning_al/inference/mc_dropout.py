@@ -6,20 +6,19 @@ first pass -> what lies before the first dropout is kept -> the other passes, so
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_al.data.checks import check_positive
-from lightning_al.inference.dropout import Dropping, Sites
-from lightning_al.inference.layout import Layout, first_of, without_first
+from lightning_al.data.checks import check_flag, check_positive
+from lightning_al.inference.dropout import Dropping
+from lightning_al.inference.look import Known, look
 from lightning_al.inference.masks import fold
 from lightning_al.inference.model_call import ModelCall
 from lightning_al.inference.outputs import Outputs
@@ -32,8 +31,6 @@ __all__ = ["MCDropout"]
 #: Elements that the largest tensor of passes run together may have: what stays in cache, or fills a device.
 _TOGETHER = {"cpu": 2**22}
 _TOGETHER_ELSEWHERE = 2**26
-#: Samples by which it is found out where samples are in the model.
-_LOOKED_AT = 3
 
 
 class MCDropout(BatchPosterior):
@@ -48,10 +45,11 @@ class MCDropout(BatchPosterior):
         num_samples: Passes. With few, chance has a part in the order; the papers take up to 100.
         consistent: The same masks for all samples: a pass is then one draw of the weights, as `BatchBALD`
             needs. `False`: every sample has masks of its own.
-        train: Submodules to put into training mode meanwhile, by name or class: for dropout that the model
-            hides behind `if self.training`.
+        train: Submodules to put into training mode meanwhile, by name or class, one or several: for dropout
+            that the model hides behind `if self.training`.
 
     Raises:
+        TypeError: If an argument is of another type.
         ValueError: If `num_samples` is not positive; in scoring, if nothing of the model drops.
 
     References:
@@ -65,13 +63,18 @@ class MCDropout(BatchPosterior):
     """
 
     def __init__(
-        self, num_samples: int = 20, consistent: bool = True, *, train: tuple[str | type[nn.Module], ...] = ()
+        self,
+        num_samples: int = 20,
+        consistent: bool = True,
+        *,
+        train: str | type[nn.Module] | Sequence[str | type[nn.Module]] = (),
     ) -> None:
         check_positive(num_samples=num_samples)
+        check_flag(consistent=consistent)
         self.num_samples, self.consistent = num_samples, consistent
-        if train:
-            self.train = train
-        self._known: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
+        if chosen := _parts_named(train):
+            self.train = chosen
+        self._known: WeakKeyDictionary[nn.Module, Known] = WeakKeyDictionary()
         self._said: set[str] = set()
 
     def outputs(  # noqa: D102
@@ -111,14 +114,16 @@ class MCDropout(BatchPosterior):
         numbers = torch.arange(self.num_samples, device=device)
         once = partial(forward, module, batch)
         with self._in_training(module), layer_by_layer(), _uncompiled(), _attributes_kept(module):
-            known = self._known.get(module)
+            known = self._known.get(module) or look(forward, module, batch, samples)
             if known is None:
-                known = self._look(forward, module, batch, samples)
+                known = Known()  # another batch may tell
+            else:
+                self._known[module] = known
             key = fold(torch.tensor(draw.seed, device=device), 0)
             positions = None if self.consistent else draw.positions
             dropping = Dropping(key, samples, positions, known.layouts)
             first = dropping.run(once, numbers[0])
-            self._check(module, dropping)
+            self._check(module, known, dropping)
             yield first[None]
             most = _TOGETHER.get(device.type, _TOGETHER_ELSEWHERE) // max(1, dropping.largest)
             for some in torch.split(numbers[1:], max(1, most)) if len(numbers) > 1 else ():
@@ -128,27 +133,7 @@ class MCDropout(BatchPosterior):
             what = f"what comes before a dropout is computed again and again, since {dropping.recomputes}"
             self._say(f"{_of(module)}: {what}. The scores are the same; it takes longer.")
 
-    def _look(
-        self, forward: Callable[[nn.Module, Any], Tensor], module: nn.Module, batch: Any, samples: int
-    ) -> _Known:
-        """On the first batch: where the samples are in what is dropped."""
-        count = min(samples, _LOOKED_AT)
-        batch = first_of(batch, samples, count)
-        fewer = None if batch is None else without_first(batch, count)
-        if fewer is None:
-            return _Known()  # another batch may tell
-        samples = count
-        known = self._known[module] = _Known()
-        whole, part = Sites(samples), Sites(samples - 1)
-        whole.look(partial(forward, module, batch))
-        with suppress(Exception):  # it may know how many samples there are
-            part.look(partial(forward, module, fewer))
-        if len(whole.inputs) == len(part.inputs):
-            pairs = zip(whole.inputs, part.inputs, strict=True)
-            known.layouts = [Layout.seen(one, other, samples) for one, other in pairs]
-        return known
-
-    def _check(self, module: nn.Module, dropping: Dropping) -> None:
+    def _check(self, module: nn.Module, known: Known, dropping: Dropping) -> None:
         if dropping.foreign and self.consistent:
             raise ValueError(
                 f"{_of(module)} draws random numbers by {sorted(dropping.foreign)}, which are no dropout, so "
@@ -156,7 +141,13 @@ class MCDropout(BatchPosterior):
                 "`MCDropout(consistent=False)`."
             )
         if not dropping.sites and not dropping.foreign:
-            raise _nothing_drops(module)
+            raise _nothing_drops(module, known.hidden)
+        if known.hidden:
+            self._say(
+                f"{_of(module)}: parts of class {known.hidden} drop in training mode only, and in the passes "
+                "all else drops but they do not. To have them drop too, name them: "
+                f"`MCDropout(train=({', '.join(known.hidden)},))`."
+            )
         if dropping.foreign:
             self._say(
                 f"{_of(module)} draws random numbers by {sorted(dropping.foreign)}, which are no dropout: "
@@ -172,14 +163,20 @@ class MCDropout(BatchPosterior):
         self,
         forward: Callable[[], Tensor],
         module: nn.Module,
-        known: _Known,
+        known: Known,
         dropping: Dropping,
         some: Tensor,
         first: Tensor,
     ) -> Tensor | None:
         """Passes by `torch.vmap`; `None` where it cannot, or gives something else the first time."""
-        # `torch.vmap` leaves autocasting out, and draws its own random numbers.
-        if known.vmaps is False or dropping.foreign or torch.is_autocast_enabled(some.device.type):
+        if known.vmaps is False or dropping.foreign:  # which `torch.vmap` would draw by itself
+            return None
+        if torch.is_autocast_enabled(some.device.type):  # `torch.vmap` leaves it out
+            self._say(
+                f"{_of(module)}: passes run one after the other under mixed precision, of which `torch.vmap` "
+                "knows nothing. The scores are right; it takes longer.",
+                rank_zero_info,
+            )
             return None
         numbers = torch.cat([some.new_zeros(1), some]) if known.vmaps is None else some
         try:
@@ -223,10 +220,10 @@ class MCDropout(BatchPosterior):
             for part, mode in zip(chosen, before, strict=True):
                 part.training = mode
 
-    def _say(self, what: str) -> None:
+    def _say(self, what: str, by: Callable[[str], None] = rank_zero_warn) -> None:
         if what not in self._said:
             self._said.add(what)
-            rank_zero_warn(what)
+            by(what)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_known": None}
@@ -235,12 +232,15 @@ class MCDropout(BatchPosterior):
         vars(self).update(state, _known=WeakKeyDictionary())
 
 
-@dataclass
-class _Known:
-    """What was found out about a module on its first batch."""
-
-    layouts: list[Layout | None] = field(default_factory=list)
-    vmaps: bool | None = None
+def _parts_named(train: Any) -> tuple[str | type[nn.Module], ...]:
+    several = train if isinstance(train, Sequence) and not isinstance(train, str) else (train,)
+    for one in several:
+        if not (isinstance(one, str) or (isinstance(one, type) and issubclass(one, nn.Module))):
+            raise TypeError(
+                f"`train` holds {one!r}; needed are names of submodules or classes of them. Pass them, such "
+                'as `train=("net.attention", Attention)`.'
+            )
+    return tuple(several)
 
 
 def _of(module: nn.Module) -> str:
@@ -270,9 +270,11 @@ def _uncompiled() -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _nothing_drops(module: nn.Module) -> ValueError:
+def _nothing_drops(module: nn.Module, hidden: list[str]) -> ValueError:
+    parts = f"those of class {hidden}" if hidden else "the parts"
+    which = f"{', '.join(hidden)}," if hidden else "..."
     return ValueError(
         f"`MCDropout` needs a model that drops something, but a pass through `{type(module).__name__}` met "
-        "no dropout with a probability above 0. Add `nn.Dropout`, name the parts that drop only in training "
-        "mode by `MCDropout(train=...)`, or use a `Committee`, which needs no dropout."
+        f"no dropout with a probability above 0. Add `nn.Dropout`, name {parts} that drop only in training "
+        f"mode by `MCDropout(train=({which}))`, or use a `Committee`, which needs no dropout."
     )

@@ -38,7 +38,9 @@ DRAW = Draw(0, torch.arange(1))
         ({"size": [make_a, make_b]}, TypeError, r"given as a `list`; needed.*`Committee\(models=\[...\]\)`"),
         ({"size": make_a}, TypeError, r"given as a `function`; needed is a whole number. Pass members"),
         ({"bootstrap": 1}, TypeError, r"`bootstrap` is 1; needed is `True` or `False`"),
-        ({"models": [SHARED, make_b(0), SHARED]}, ValueError, r"one is given twice; a module cannot.* Give"),
+        ({"models": [SHARED, make_b(0), SHARED]}, ValueError, r"one is given twice; a model cannot.* Give"),
+        ({"models": ["a.pt", "b.pt", "a.pt"]}, ValueError, r"'a.pt'.*given twice; a model cannot.* Give"),
+        ({"models": ["a.pt", Path("runs/../a.pt")]}, ValueError, r"given twice; a model cannot"),
         ({"models": [make_a, lambda: SHARED]}, TypeError, r"`<lambda>\(\)` takes no seed.*seed to a module"),
         ({"size": 2.5}, TypeError, r"`size` is 2.5; needed is a whole number"),
         ({"size": 3, "models": [make_a, make_b]}, ValueError, r"`size` is 3, but `models` are 2. Leave"),
@@ -100,6 +102,10 @@ def test_a_description_has_neither_weights_nor_addresses():
         "Committee(models=[Linear, Sequential])",
         "Committee(models=['a', 'b/c.ckpt'])",
     ]
+
+
+def test_a_function_may_make_two_members():
+    assert Committee(models=[make_a, make_a]).num_samples == 2  # each of them with a seed of its own
 
 
 def test_a_description_stays_while_the_members_are_there(tmp_path):

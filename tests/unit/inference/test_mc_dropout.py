@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from lightning_al import MCDropout
-from lightning_al.inference.mc_dropout import _Known
+from lightning_al.inference.look import Known
 from lightning_al.inference.posteriors import Draw
 
 WIDTH, CLASSES = 8, 3
@@ -88,7 +88,7 @@ TOKENS, VECTORS, IMAGES = (5, WIDTH), (WIDTH,), (2, 6, 6)
 
 def one_by_one(model, count, consistent):
     posterior = MCDropout(count, consistent)
-    posterior._known[model] = _Known(vmaps=False)
+    posterior._known[model] = Known(vmaps=False)
     return posterior
 
 
@@ -312,7 +312,8 @@ class TestTheBeginning:
         COMPUTED.clear()
         with torch.inference_mode(inference_mode):
             passes = run(model, x, posterior)
-        assert len(COMPUTED) <= 4
+        assert COMPUTED.count(6) <= 2  # of all samples; a few of them are looked at before
+        assert len(COMPUTED) <= 5
         # Kept or dropped: 4x and twice 2x, or 4x.
         ratio = passes / x
         assert ((ratio - 4).abs() < 1e-5).logical_or((ratio - 8).abs() < 1e-5).all()
@@ -380,7 +381,7 @@ class TestNoDropout:
         with pytest.raises(ValueError, match=r"names \['attn'\].*does not have"):
             run(model, torch.randn(6, WIDTH), MCDropout(train=("attn",)))
 
-    @pytest.mark.parametrize("count", [0, -1, 2.5])
+    @pytest.mark.parametrize("count", [0, -1, 1.5, True, "20"])
     def test_there_must_be_passes(self, count):
         with pytest.raises((ValueError, TypeError), match="num_samples"):
             MCDropout(count)
@@ -543,11 +544,16 @@ def test_layers_of_an_lstm_leave_what_lies_before_them_alone():
 
 
 @pytest.mark.parametrize("name", ["twice", "encoder_layer", "images"])
-def test_mixed_precision_gives_nearly_the_same(name):
+def test_mixed_precision_gives_nearly_the_same_and_says_that_it_takes_longer(name, monkeypatch):
     model, x = made(name)
-    plain = run(model, x)
+    plain, said = run(model, x), []
+    monkeypatch.setattr("lightning_al.inference.mc_dropout.rank_zero_info", said.append)
+    posterior = MCDropout(7)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = run(model, x)
+        mixed = run(model, x, posterior)
+        run(model, x, posterior)
+    assert len(said) == 1
+    assert "passes run one after the other under mixed precision" in said[0]
     assert (mixed - plain).abs().max() < 0.05 * plain.abs().max()
     assert (mixed.std(0) / plain.std(0) - 1).abs().max() < 0.2
 
@@ -579,3 +585,40 @@ def test_compiled_parts_drop_too():
     compiled = nn.Sequential(torch.compile(net, backend="eager"))
     compiled(x)
     torch.testing.assert_close(run(compiled, x), run(nn.Sequential(net), x))
+
+
+def test_passes_under_mixed_precision_are_those_one_by_one():
+    """`torch.vmap` leaves autocasting out: together they would be computed in float32."""
+    layer, x = nn.Linear(WIDTH, CLASSES), torch.randn(6, WIDTH)
+    model = nn.Sequential(nn.Dropout(0.5), layer).eval()
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert torch.vmap(lambda n: layer(x * n))(torch.ones(3)).dtype == torch.float32
+        assert layer(x).dtype == torch.bfloat16
+        passes = run(model, x, MCDropout(5))
+        alone = run(model, x, one_by_one(model, 5, True))
+    assert passes.dtype == torch.bfloat16
+    assert torch.equal(passes, alone)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"num_samples": 0}, ValueError, "`num_samples` is 0; it must be at least 1"),
+        ({"num_samples": 1.5}, TypeError, "`num_samples` is 1.5; needed is a whole number, 1 or more"),
+        ({"num_samples": True}, TypeError, "`num_samples` is True; needed is a whole number"),
+        ({"consistent": "no"}, TypeError, "`consistent` is 'no'; needed is `True` or `False`. Pass one"),
+        ({"train": (nn.Dropout(),)}, TypeError, r"`train` holds Dropout.*needed are names.*Pass them"),
+        ({"train": 3}, TypeError, "`train` holds 3; needed are names of submodules or classes"),
+        ({"train": [dict]}, TypeError, "`train` holds <class 'dict'>; needed are names"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments, error, words):
+    with pytest.raises(error, match=words):
+        MCDropout(**arguments)
+
+
+def test_one_part_may_be_named_without_a_tuple():
+    assert MCDropout(train="net.0").train == ("net.0",)
+    assert MCDropout(train=nn.Dropout).train == MCDropout(train=[nn.Dropout]).train == (nn.Dropout,)
+    with pytest.raises(ValueError, match=r"names \['drop'\].*does not have"):
+        run(nn.Sequential(nn.Dropout()).eval(), torch.randn(6, WIDTH), MCDropout(train="drop"))
