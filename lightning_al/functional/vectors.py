@@ -47,6 +47,7 @@ class Vectors:
         backend: What makes the distances of ordinary vectors on a CPU.
         places: Which rows of the factors count, and in which order, `(n,)`; `None`: all. A pool is most of a
             file that is not copied.
+        dtype: What distances are made in: `float32`, or `float64` for what float32 leaves open.
     """
 
     factors: tuple[Tensor, ...]
@@ -56,6 +57,7 @@ class Vectors:
     scale: float = 1.0
     backend: Backend = "auto"
     places: Tensor | None = None
+    dtype: torch.dtype = torch.float32
 
     # ------------------------------------------------------------------ making
 
@@ -155,20 +157,26 @@ class Vectors:
         return tuple(factor.index_select(0, self.places[rows]) for factor in self.factors)
 
     def block(self, rows: slice) -> tuple[Tensor, ...]:
-        """Factors of consecutive rows in float32, as distances are made of them; a view if possible."""
+        """Factors of consecutive rows in `dtype`, as distances are made of them; a view if possible."""
         found = []
         for part in self.given(rows):
-            if self.scale != 1:  # half precision ends at 65504, float32 before float64
-                part = part * self.scale if part.dtype == torch.float64 else part.float() * self.scale
-            part = part.float()
+            # Half precision ends at 65504, float32 before float64, and an offset costs float64 its digits.
+            part = part.to(torch.float64 if torch.float64 in (self.dtype, part.dtype) else torch.float32)
+            if self.scale != 1:
+                part = part * self.scale
             if self.unit:
-                part = torch.nn.functional.normalize(part, dim=1, eps=1e-30)
-            found.append(part if self.origin is None else part - self.origin)
+                part = _unit(part)
+            found.append((part if self.origin is None else part - self.origin).to(self.dtype))
         return tuple(found)
 
+    def ready(self, dtype: torch.dtype = torch.float32) -> Vectors:
+        """These rows as `block` has them, made once; for distances to others made ready alike."""
+        factors = replace(self, dtype=dtype).block(slice(None))
+        return replace(self, factors=factors, places=None, unit=False, origin=None, scale=1.0, dtype=dtype)
+
     def squares(self) -> Tensor:
-        """Squared lengths `(n,)` in float32, of the rows as `block` has them."""
-        found = torch.empty(len(self), device=self.device)
+        """Squared lengths `(n,)` in `dtype`, of the rows as `block` has them."""
+        found = torch.empty(len(self), dtype=self.dtype, device=self.device)
         for rows in self.chunks():
             found[rows] = self._squares_of(self.block(rows))
         return found
@@ -194,7 +202,7 @@ class Vectors:
         return product
 
     def distances(self, rows: slice, centers: Vectors) -> Tensor:
-        """Squared distances `(rows, c)` in float32, within `slack`."""
+        """Squared distances `(rows, c)` in `dtype`, within `slack`."""
         block, others = self.block(rows), centers.block(slice(None))
         found = self.products(block, others).mul_(-2)
         found += self._squares_of(block)[:, None]
@@ -202,8 +210,8 @@ class Vectors:
         return found.clamp_min_(0)
 
     def nearest(self, centers: Vectors) -> tuple[Tensor, Tensor]:
-        """Squared distance to the nearest centre, `(n,)` in float32, within `slack`; and which it is."""
-        distance = torch.empty(len(self), device=self.device)
+        """Squared distance to the nearest centre, `(n,)` in `dtype`, within `slack`; and which it is."""
+        distance = torch.empty(len(self), dtype=self.dtype, device=self.device)
         place = torch.empty(len(self), dtype=torch.long, device=self.device)
         others = centers.block(slice(None))
         if self._by_faiss(len(centers)):
@@ -228,16 +236,20 @@ class Vectors:
         """Measured: on a CPU, FAISS is as fast or faster from some centres on (benchmarks/k_center.py)."""
         if self.backend == "torch" or len(self.factors) > 1 or self.device.type != "cpu":
             return False
+        if self.dtype != torch.float32:
+            return False
         return self.backend == "faiss" or centers >= _FAISS_FROM
 
     def slack(self, squares: Tensor, distances: Tensor) -> Tensor:
         """How far `distances` to the nearest of some centres may be off, for rows of such squared lengths.
 
-        Rounding to float32, at more than seven standard deviations of its sums over `width` terms; the
-        centre is no longer than the row and the distance together.
+        Rounding to float32 (or float64, where they are made in it), at more than seven standard deviations
+        of its sums over `width` terms, and what is too small to be squared; the centre is no longer than the
+        row and the distance together.
         """
-        error: float = 2**-22 * max(8.0, self.width**0.5)
-        return error * (3 * squares + distances)
+        precision = torch.finfo(distances.dtype)
+        error: float = 2 * precision.eps * max(8.0, self.width**0.5)
+        return (error * (3 * squares + distances)).add_(self.width * precision.tiny)
 
     def exact(self, others: Vectors) -> Tensor:
         """Distances (not squared; cosine: `1 - cos`) from each row to that of the same place, `(n,)`.
@@ -261,7 +273,17 @@ class Vectors:
 
     def _precisely(self, factor: Tensor) -> Tensor:
         rows = factor.double() * self.scale
-        return torch.nn.functional.normalize(rows, dim=1, eps=1e-300) if self.unit else rows
+        return _unit(rows) if self.unit else rows
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """Rows of length one."""
+    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    small = length < 1e-15  # their squares may be too small to be numbers
+    if bool(small.any()):
+        rows = torch.where(small, rows / rows.abs().amax(1, keepdim=True), rows)
+        length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / length
 
 
 @contextmanager
