@@ -10,7 +10,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning_al.callbacks.seat import Seat
 from lightning_al.data.agreement import agree
 from lightning_al.fitting.fits import Fits
-from lightning_al.inference.committee import Committee, Member
+from lightning_al.inference.committee import Committee
+from lightning_al.inference.member import Member
 
 __all__ = ["seat_of", "train_members"]
 

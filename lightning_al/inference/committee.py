@@ -6,45 +6,21 @@ is in memory besides the module that is scored.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from lightning_al.data.agreement import agree
 from lightning_al.data.checks import check_flag
+from lightning_al.inference.member import Maker, Member, name_of, ready
 from lightning_al.inference.posteriors import Draw, Posterior
-from lightning_al.inference.sharing import buffers_kept, shares_storage
 
-__all__ = ["Committee", "Member", "check_maker"]
-
-Maker = Callable[[int], L.LightningModule]
-
-
-@dataclass(frozen=True)
-class Member:
-    """A member by its weights.
-
-    Attributes:
-        weights: File of a checkpoint, or of anything with a `state_dict` in it.
-        make: From a seed to its module; `None`: of the structure of the module that is scored.
-        seed: For `make`.
-    """
-
-    weights: Path
-    make: Maker | None = None
-    seed: int = 0
+__all__ = ["Committee", "check_maker"]
 
 
 class Committee(Posterior):
@@ -83,7 +59,7 @@ class Committee(Posterior):
         _check_size(size)
         check_flag(bootstrap=bootstrap)
         if isinstance(models, str | os.PathLike | nn.Module) or callable(models):
-            what = repr(models) if isinstance(models, str) else f"a `{_name(models)}`"
+            what = repr(models) if isinstance(models, str) else f"a `{name_of(models)}`"
             raise TypeError(
                 f"`models` is {what}; needed is a list of the members. Put it and others into one."
             )
@@ -108,7 +84,7 @@ class Committee(Posterior):
     def _take(self, models: list[Any]) -> None:
         if any(_same(a, b) for place, a in enumerate(models) for b in models[:place]):
             raise ValueError(
-                f"`models` are {[_name(model) for model in models]}, of which one is given twice; a model "
+                f"`models` are {[name_of(model) for model in models]}, of which one is given twice; a model "
                 "cannot disagree with itself. Give modules or checkpoints that were trained apart."
             )
         if all(isinstance(model, nn.Module) for model in models):
@@ -122,12 +98,12 @@ class Committee(Posterior):
         elif all(isinstance(model, type) for model in models):
             # The seed would become whatever a class takes first: perhaps a number of units.
             raise TypeError(
-                f"`models` are the classes {[_name(model) for model in models]}; needed are functions from a "
-                f"seed to a module. Write `lambda seed: {_name(models[0])}(...)` for each."
+                f"`models` are the classes {[name_of(model) for model in models]}; needed are functions from "
+                f"a seed to a module. Write `lambda seed: {name_of(models[0])}(...)` for each."
             )
         else:
             raise TypeError(
-                f"`models` are {[_name(model) for model in models]}; needed are functions from a seed to a "
+                f"`models` are {[name_of(model) for model in models]}; needed are functions from a seed to a "
                 "module, or modules, or paths of checkpoints: all of one kind."
             )
 
@@ -152,7 +128,7 @@ class Committee(Posterior):
             ValueError: If they were never trained; in the block, if their weights do not fit.
         """
         self.check_trained()
-        return [_ready(member, module) for member in self._members or ()]
+        return [ready(member, module) for member in self._members or ()]
 
     def check_trained(self) -> None:
         """Refuse a committee whose members are not there.
@@ -192,7 +168,7 @@ class Committee(Posterior):
         if given is None:
             parts = [f"size={self.num_samples}"]
         else:
-            parts = [f"models=[{', '.join(_name(model) for model in given)}]"]
+            parts = [f"models=[{', '.join(name_of(model) for model in given)}]"]
         if self.bootstrap:
             parts.append("bootstrap=True")
         return f"Committee({', '.join(parts)})"
@@ -213,8 +189,8 @@ def check_maker(make: Any) -> None:
     """
     if isinstance(make, type):  # the seed would become whatever it takes first: perhaps a number of units
         raise TypeError(
-            f"The model is the class `{_name(make)}`; needed is a module or a function from a seed to a "
-            f"module. Write `lambda seed: {_name(make)}(...)`."
+            f"The model is the class `{name_of(make)}`; needed is a module or a function from a seed to a "
+            f"module. Write `lambda seed: {name_of(make)}(...)`."
         )
     if not callable(make):
         raise TypeError(
@@ -228,7 +204,7 @@ def check_maker(make: Any) -> None:
     try:
         signature.bind(0)
     except TypeError:
-        name = _name(make).rsplit(".", 1)[-1]
+        name = name_of(make).rsplit(".", 1)[-1]
         raise TypeError(
             f"`{name}{signature}` takes no seed, or more than that; needed is a function from a seed to a "
             "module. Write `lambda seed: ...`, and seed the weights by it: `torch.manual_seed(seed)`."
@@ -254,103 +230,3 @@ def _too_few(count: int) -> ValueError:
         f"A committee of {count} cannot disagree; needed are at least two members. Pass `size=5`, or use "
         "`MCDropout()`, which needs one model."
     )
-
-
-@contextmanager
-def _ready(member: nn.Module | Member | None, module: nn.Module) -> Iterator[nn.Module]:
-    """A member in eval mode, where `module` is; a given one is put back after."""
-    if member is None or member is module:
-        yield module
-        return
-    place = next((p for p in module.parameters()), torch.zeros(()))
-    trainer = getattr(module, "_trainer", None)
-    if isinstance(member, Member):
-        state = agree(partial(_read, member.weights))  # first: what fails on one rank only comes after
-        made: Any = _copied(module) if member.make is None else member.make(member.seed)
-        if member.make is not None and shares_storage(made, module):
-            made = _copied(made)  # a frozen backbone, say, in which buffers may differ
-        with _attached(made, trainer):
-            if member.make is not None:  # as the Trainer does before a fit: layers may be made there
-                made.setup("fit")
-                made.configure_model()
-            _put(made, state, member.weights)
-            yield made.to(place.device, place.dtype).eval()
-        return
-    if any(parameter.dtype != place.dtype for parameter in member.parameters()):
-        member = copy.deepcopy(member).to(place.dtype)  # its own numbers would come back rounded
-    modes = [(part, part.training) for part in member.modules()]
-    before = next((p.device for p in member.parameters()), place.device)
-    try:
-        with _attached(member, trainer), buffers_kept(member):
-            try:
-                yield member.to(place.device).eval()
-            finally:
-                member.to(before)
-    finally:
-        for part, mode in modes:
-            part.training = mode
-
-
-@contextmanager
-def _attached(module: nn.Module, trainer: Any) -> Iterator[None]:
-    """A LightningModule may ask for its Trainer."""
-    if not isinstance(module, L.LightningModule):
-        yield
-        return
-    own = module._trainer
-    module._trainer = trainer
-    try:
-        yield
-    finally:
-        module._trainer = own
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    """A copy, without the graph of what a training step left behind, which cannot be copied."""
-    left = [v for part in module.modules() for v in tree_leaves(vars(part)) if isinstance(v, Tensor)]
-    return copy.deepcopy(module, {id(v): v.detach() for v in left if v.grad_fn is not None})
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    if not path.exists():
-        raise FileNotFoundError(
-            f"A committee's member is given as {str(path)!r}, but there is no such file in {Path.cwd()}. "
-            "Give paths of checkpoints that were written, or the members as modules."
-        )
-    saved = torch.load(path, map_location="cpu", weights_only=False)
-    state = saved.get("state_dict", saved) if isinstance(saved, Mapping) else saved
-    if not isinstance(state, Mapping):
-        raise ValueError(
-            f"The file {path} holds a `{type(saved).__name__}`; needed are a module's weights. Save "
-            "`module.state_dict()` or a checkpoint of the Trainer, or give the members as modules."
-        )
-    return state
-
-
-def _put(module: nn.Module, state: Mapping[str, Any], path: Path) -> None:
-    try:
-        module.load_state_dict(state, strict=bool(getattr(module, "strict_loading", True)))
-    except RuntimeError as error:
-        raise ValueError(
-            f"The weights in {path} do not fit a `{type(module).__name__}` ({error}). Give "
-            "checkpoints of the module that is scored, or the members as modules."
-        ) from error
-
-
-def _name(model: Any) -> str:
-    """The same in every process: no address of an object."""
-    if isinstance(model, nn.Module):
-        return type(model).__name__
-    if isinstance(model, Member):
-        return repr(str(model.weights))
-    if isinstance(model, str | os.PathLike):
-        return repr(os.fspath(model))
-    if isinstance(model, partial):
-        settings = [*map(_setting, model.args), *(f"{k}={_setting(v)}" for k, v in model.keywords.items())]
-        return f"partial({', '.join([_name(model.func), *settings])})"
-    return getattr(model, "__qualname__", type(model).__qualname__)
-
-
-def _setting(value: Any) -> str:
-    plain = value is None or isinstance(value, str | bool | int | float)
-    return repr(value) if plain else _name(value)

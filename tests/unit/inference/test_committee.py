@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_al import Committee
-from lightning_al.inference.committee import Member
+from lightning_al.inference.member import Member
 from lightning_al.inference.posteriors import Draw
 
 
