@@ -2,8 +2,7 @@
 
     ActiveDataModule -> [Ledger] -> ledger.sqlite3
 
-One SQLite file, rollback journal (WAL fails on cluster file systems), full synchronous commits. A
-connection lives for one transaction and never crosses a fork, spawn or pickle.
+One SQLite file; how it is opened is in connection.py, what its tables are in schema.py.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lightning_al.data.connection import LedgerError, LedgerFile
 from lightning_al.data.owner import may_live, this_process
 from lightning_al.data.schema import (
     COLUMNS,
     GENESIS,
-    MIGRATIONS,
     SCHEMA_VERSION,
     TABLES,
     Event,
@@ -34,10 +33,6 @@ __all__ = ["Ledger", "LedgerError"]
 
 _KEPT_BACKUPS = 3
 _SELECT = f"SELECT {', '.join(COLUMNS)}, digest FROM events"
-
-
-class LedgerError(RuntimeError):
-    """The ledger cannot be read or written as asked; the message says what to do."""
 
 
 class Ledger:
@@ -61,17 +56,18 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike[str], *, token: str | None = None) -> None:
         self.path = Path(path)
+        self._file = LedgerFile(self.path)
         self.token = token or uuid.uuid4().hex
 
     # ------------------------------------------------------------------ reading
 
     def exists(self) -> bool:
         """Whether the file is there and not empty (a run killed while creating it leaves it empty)."""
-        return self.path.is_file() and self.path.stat().st_size > 0
+        return self._file.exists()
 
     def meta(self) -> dict[str, Any]:
         """What the run recorded about itself when it began: seed, size, fingerprint, strategy, ..."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             return {key: json.loads(value) for key, value in db.execute("SELECT * FROM meta")}
 
     def events(self, after: int = 0) -> Iterator[tuple[int, Event]]:
@@ -80,7 +76,7 @@ class Ledger:
         Raises:
             LedgerError: At the first row that does not follow from the one before.
         """
-        with self._reading() as db:
+        with self._file.reading() as db:
             previous, expected = GENESIS, after + 1
             if after:
                 row = db.execute("SELECT digest FROM events WHERE seq = ?", (after,)).fetchone()
@@ -98,7 +94,7 @@ class Ledger:
 
     def last(self) -> tuple[int, str]:
         """Sequence number and digest of the newest event; `(0, GENESIS)` of an empty ledger."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             return _last(db)
 
     def verify(self) -> int:
@@ -111,7 +107,7 @@ class Ledger:
 
     def rounds(self) -> list[dict[str, Any]]:
         """The measurements of every round, in order."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             rows = db.execute("SELECT row FROM rounds ORDER BY round").fetchall()
         return [_finite(json.loads(row)) for (row,) in rows]
 
@@ -130,7 +126,7 @@ class Ledger:
                 f"The state directory {self.path.parent} cannot be made ({error}); labels must be on "
                 "disk before training goes on. Pass a `state_dir` that can be written."
             ) from error
-        with self._writing(new=True) as db:
+        with self._file.writing(new=True, check=self._check_owner) as db:
             if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone():
                 return False
             for statement in TABLES:
@@ -160,7 +156,7 @@ class Ledger:
             LedgerError: If another process wrote since, or the disk refuses.
         """
         at = _now()
-        with self._writing() as db:
+        with self._file.writing(check=self._check_owner) as db:
             last = _last(db)[0]
             if after is not None and last != after:
                 raise LedgerError(
@@ -173,7 +169,7 @@ class Ledger:
 
     def set_meta(self, **values: Any) -> None:
         """Record further facts about the run."""
-        with self._writing() as db:
+        with self._file.writing(check=self._check_owner) as db:
             db.executemany(
                 "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
                 [(key, json.dumps(value)) for key, value in values.items()],
@@ -186,11 +182,11 @@ class Ledger:
         try:
             folder.mkdir(exist_ok=True)
             part.unlink(missing_ok=True)
-            with self._reading() as db, closing(sqlite3.connect(part)) as copy:
+            with self._file.reading() as db, closing(sqlite3.connect(part)) as copy:
                 db.backup(copy)
             os.replace(part, target)
         except (OSError, sqlite3.Error) as error:
-            raise self._explained(error) from error
+            raise self._file.explained(error) from error
         for old in sorted(folder.glob("*.sqlite3"), key=lambda p: p.stat().st_mtime)[:-_KEPT_BACKUPS]:
             old.unlink(missing_ok=True)
         return target
@@ -203,7 +199,7 @@ class Ledger:
         Raises:
             LedgerError: If another run that may still live holds the ledger.
         """
-        with self._writing() as db:
+        with self._file.writing(check=self._check_owner) as db:
             db.execute("DELETE FROM owner")
             db.execute(
                 "INSERT INTO owner VALUES (1, ?, ?, ?, ?, ?, ?)",
@@ -213,7 +209,7 @@ class Ledger:
     def release(self, *, force: bool = False) -> None:
         """Let other runs in; `force` also where another host's run, known to be dead, holds it."""
         if self.exists():
-            with self._writing(check_owner=not force) as db:
+            with self._file.writing(check=None if force else self._check_owner) as db:
                 db.execute("DELETE FROM owner")
 
     def _check_owner(self, db: sqlite3.Connection) -> None:
@@ -228,99 +224,12 @@ class Ledger:
             "or choose another `state_dir`."
         )
 
-    # ------------------------------------------------------------------ connections
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        if not self.exists():
-            raise LedgerError(
-                f"There is no ledger at {self.path}. It is made when training starts or the first "
-                "label is given; check `state_dir`."
-            )
-        try:
-            # A journal may be what a killed process left: only who may write can undo its half commit.
-            mode = "rw" if Path(f"{self.path}-journal").exists() else "ro"
-            with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode={mode}", uri=True)) as db:
-                self._check_schema(db, migrate=False)
-                yield db
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
-
-    @contextmanager
-    def _writing(self, *, new: bool = False, check_owner: bool = True) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(
-                sqlite3.connect(
-                    f"{self.path.absolute().as_uri()}?mode={'rwc' if new else 'rw'}",
-                    timeout=30,
-                    isolation_level=None,
-                    uri=True,
-                )
-            ) as db:
-                db.execute("PRAGMA journal_mode = DELETE")
-                db.execute("PRAGMA synchronous = EXTRA")
-                db.execute("BEGIN IMMEDIATE")
-                try:
-                    empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-                    if not (new and empty):
-                        self._check_schema(db, migrate=True)
-                        if check_owner:
-                            self._check_owner(db)
-                    yield db
-                    db.execute("COMMIT")
-                except BaseException:
-                    if db.in_transaction:
-                        db.execute("ROLLBACK")
-                    raise
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
-
-    def _check_schema(self, db: sqlite3.Connection, *, migrate: bool) -> None:
-        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
-        if not {"meta", "events", "rounds", "owner"} <= tables:
-            raise LedgerError(
-                f"{self.path} is a database, but no ledger of lightning_al: tables {sorted(tables)}. "
-                "Choose another `state_dir`, or move that file away."
-            )
-        row = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
-        version = int(json.loads(row[0])) if row else 0
-        if version > SCHEMA_VERSION:
-            raise LedgerError(
-                f"{self.path} has schema version {version}; this lightning_al knows up to "
-                f"{SCHEMA_VERSION}. Upgrade lightning_al, or choose another `state_dir`."
-            )
-        if migrate:
-            for step in range(version, SCHEMA_VERSION):
-                MIGRATIONS[step](db)
-                db.execute(
-                    "UPDATE meta SET value = ? WHERE key = 'schema_version'",
-                    (json.dumps(step + 1),),
-                )
-
     def _broken(self, seq: int, what: str) -> LedgerError:
         backups = sorted((self.path.parent / "backups").glob("*.sqlite3"), key=lambda p: p.stat().st_mtime)
         newest = f"The newest backup is {backups[-1]}; " if backups else "There is no backup; "
         return LedgerError(
             f"Event {seq} of {self.path} {what}: the digests do not follow on. Nothing was changed. "
             f"{newest}copy the damaged file somewhere safe before you put another in its place."
-        )
-
-    def _explained(self, error: Exception) -> LedgerError:
-        text = str(error)
-        if "not a database" in text or "malformed" in text:
-            backups = self.path.parent / "backups"
-            return LedgerError(
-                f"{self.path} is not a readable ledger ({text}). Nothing was changed. Choose another "
-                f"`state_dir`, or put a copy from {backups} in its place."
-            )
-        if "readonly" in text or "unable to open" in text or isinstance(error, PermissionError):
-            return LedgerError(
-                f"{self.path} cannot be written ({text}); a label must be on disk before the call "
-                "returns. Pass a `state_dir` that can be written."
-            )
-        return LedgerError(
-            f"Writing or reading {self.path} failed ({text}). What was written before is safe, the "
-            "last call was undone. Free disk space or wait for the other process, then run again."
         )
 
 

@@ -10,6 +10,7 @@ from contextlib import closing
 
 import pytest
 
+from lightning_al.data import connection
 from lightning_al.data import ledger as ledger_module
 from lightning_al.data.ledger import Ledger, LedgerError
 from lightning_al.data.owner import began
@@ -274,8 +275,8 @@ def test_a_newer_schema_is_refused(ledger):
 
 
 def migrate(monkeypatch, step):
-    monkeypatch.setattr(ledger_module, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
-    monkeypatch.setitem(ledger_module.MIGRATIONS, SCHEMA_VERSION, step)
+    monkeypatch.setattr(connection, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    monkeypatch.setitem(connection.MIGRATIONS, SCHEMA_VERSION, step)
 
 
 def test_an_older_schema_is_brought_up_to_date_by_the_first_write(ledger, monkeypatch):
@@ -441,7 +442,7 @@ def test_processes_of_one_run_share_it(ledger):
 @pytest.mark.parametrize("mode", ["delete", "wal"])
 def test_every_transaction_waits_for_the_disk_and_keeps_a_rollback_journal(ledger, mode):
     change(ledger, f"PRAGMA journal_mode = {mode}")
-    with ledger._writing() as db:
+    with ledger._file.writing() as db:
         assert db.execute("PRAGMA synchronous").fetchone() == (3,)  # EXTRA: the journal's removal too
         assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
