@@ -1,8 +1,11 @@
 """Callbacks: one a file.
 
 active_learning.py  ActiveLearning: the query at the end of fit
+checks.py           fits that it cannot work with
+report.py           what it tells of a round
 rearm.py            makes a Trainer ready to fit again
 weights.py          where a round's weights begin, and which ones are scored
+seat.py             a member's place in a committee that a round trains
 """
 
 from lightning_al.callbacks.active_learning import ActiveLearning

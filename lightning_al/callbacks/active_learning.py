@@ -11,20 +11,20 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import lightning as L
-import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al.acquisition import Acquisition, Margin
 from lightning_al.acquisition.base import checked_posterior
+from lightning_al.callbacks.checks import data_of, no_step
 from lightning_al.callbacks.rearm import Rearm
+from lightning_al.callbacks.report import log_round, said_of_round
 from lightning_al.callbacks.seat import Seat
 from lightning_al.callbacks.weights import Restart, StoredWeights, best_weights
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.agreement import agree
 from lightning_al.data.checks import check_lightning, check_positive
-from lightning_al.data.exchange import place_of_answers
 from lightning_al.inference.committee import Committee
 from lightning_al.inference.posteriors import Posterior, SinglePass
 from lightning_al.inference.scoring import rehearse
@@ -164,7 +164,7 @@ class ActiveLearning(L.Callback):
         check_lightning(trainer)
         if stage != "fit":
             return
-        data = _data_of(trainer)
+        data = data_of(trainer)
         data.check_oracle()
         self.acquisition.check(len(data.samples))
         self._check_trainer(trainer)
@@ -180,7 +180,7 @@ class ActiveLearning(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._begun, self._ended, self.last_query = time.perf_counter(), False, None
-        data = _data_of(trainer)
+        data = data_of(trainer)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         weights = self._weights(data)
@@ -198,7 +198,7 @@ class ActiveLearning(L.Callback):
             L.seed_everything(derive_seed(data.seed, "fit", data.round, *name), workers=True, verbose=False)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
-        data = _data_of(trainer)
+        data = data_of(trainer)
         if self._rehearses and self.num_to_ask(data):
             asked = self.acquisition
             rehearse(
@@ -209,10 +209,10 @@ class ActiveLearning(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._ended = True
-        data = _data_of(trainer)
+        data = data_of(trainer)
         number = data.round
         if trainer.global_step == 0:
-            raise _no_step(trainer)
+            raise no_step(trainer)
         assert data.training is not None
         labeled = data.training.labeled
         self.row = {
@@ -240,13 +240,13 @@ class ActiveLearning(L.Callback):
             self._ask(trainer, pl_module, data, count)
         else:
             data.record_round(self.row)
-        self._log(trainer)
+        log_round(trainer, self.row, self.last_query)
         if self._asks:
-            rank_zero_info(self._summary(data, number))
+            rank_zero_info(said_of_round(data, number, self.row["asked"], self.budget, driven=self._driven))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         if not self._ended:  # Lightning skipped the loop
-            raise _no_step(trainer)
+            raise no_step(trainer)
 
     # ------------------------------------------------------------------ helpers
 
@@ -338,47 +338,3 @@ class ActiveLearning(L.Callback):
                 "Set it as it was, use another `state_dir`, or pass `accept_changes=True` to go on with both."
             )
         data.ledger.set_meta(strategy=now)
-
-    def _log(self, trainer: L.Trainer) -> None:
-        """Against the number of labels: the x axis of every curve of active learning."""
-        values = {f"active/{key}": float(value) for key, value in self.row.items() if key != "trained"}
-        if self.last_query is not None and np.isfinite(self.last_query.scores).all():
-            scores = self.last_query.scores
-            values |= {"active/score_max": float(scores.max()), "active/score_min": float(scores.min())}
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=self.row["labeled"])
-
-    def _summary(self, data: ActiveDataModule, number: int) -> str:
-        labeled, waiting = len(data.labeled_indices), len(data.asked_indices)
-        budget = "" if self.budget is None else f" of budget {self.budget:,}"
-        said = f"round {number}: asked {self.row['asked']}, {labeled:,} labelled{budget}"
-        if not self.row["asked"]:
-            why = "the pool is empty" if not len(data.pool_indices) else "the budget is spent"
-            return f"{said}; {why}"
-        if waiting and data.oracle == "people":
-            where = place_of_answers(data.book)
-            return f"{said}; {waiting} wait: fill in the column `label` of {where}, then fit again"
-        if waiting:
-            return f"{said}; {waiting} wait for the oracle; fit again when it has them"
-        return said if self._driven else f"{said}; fit again to train on them"
-
-
-def _data_of(trainer: L.Trainer) -> ActiveDataModule:
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(data, ActiveDataModule):
-        given = "plain data loaders" if data is None else f"a {type(data).__name__}"
-        raise MisconfigurationException(
-            f"`ActiveLearning` needs to know what is labelled, but the fit was given {given}. Call "
-            "`trainer.fit(model, datamodule=data)` with an `ActiveDataModule`; "
-            "`ActiveDataModule.from_datamodule` and `.from_dataloaders` make one of what you have."
-        )
-    return data
-
-
-def _no_step(trainer: L.Trainer) -> RuntimeError:
-    return RuntimeError(
-        f"The fit ended without a single training step (max_epochs={trainer.max_epochs}, "
-        f"max_steps={trainer.max_steps}, training batches={trainer.num_training_batches}); a query would ask "
-        "by an untrained model, so nothing was asked for. Raise these, or start without the checkpoint of a "
-        "fit that had ended."
-    )
