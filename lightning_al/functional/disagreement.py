@@ -4,8 +4,8 @@
 
 `mc_probs` is `(N, K, C)`, the class axis last, or dense `(N, K, ..., C)` with scores `(N, ...)`; higher =
 more informative, always. A function whose name ends in `_from` finds the same score from sums over the
-passes, for those who do not keep the passes. To add one: write the function, its slow definition in
-`tests/reference/disagreement.py`, its class in `acquisition/`.
+passes, for those who do not keep the passes, and raises `ValueError` where these do not fit. To add one:
+write the function, its slow definition in `tests/reference/disagreement.py`, its class in `acquisition/`.
 """
 
 from __future__ import annotations
@@ -77,16 +77,7 @@ def variation_ratio(mc_probs: Tensor) -> Tensor:
 
 
 def variation_ratio_from(votes: Tensor) -> Tensor:
-    """`variation_ratio` of counted votes.
-
-    Args:
-        votes: How many passes voted for each class, `(..., C)`.
-
-    Returns:
-        Scores `(...)`.
-
-    Raises:
-        ValueError: If a count is negative, or nobody voted.
+    """`variation_ratio` `(...)` of counted `votes` `(..., C)`, as by `count_votes`.
 
     Example:
         >>> import torch
@@ -125,16 +116,7 @@ def mean_std(mc_probs: Tensor) -> Tensor:
 
 
 def mean_std_from(probs_std: Tensor) -> Tensor:
-    """`mean_std` of standard deviations over the passes.
-
-    Args:
-        probs_std: Population standard deviation of every class probability, `(..., C)`.
-
-    Returns:
-        Scores `(...)`.
-
-    Raises:
-        ValueError: If there are no classes, or a number is NaN.
+    """`mean_std` `(...)` of `probs_std` `(..., C)`, the population standard deviations over the passes.
 
     Example:
         >>> import torch
@@ -176,17 +158,7 @@ def bald(mc_probs: Tensor) -> Tensor:
 
 
 def bald_from(probs: Tensor, expected_entropy: Tensor) -> Tensor:
-    """`bald` of the mean prediction and the mean entropy of the passes.
-
-    Args:
-        probs: Mean over the passes, `(..., C)`.
-        expected_entropy: Mean over the passes of their entropies, in nats, `(...)`.
-
-    Returns:
-        Scores `(...)`.
-
-    Raises:
-        ValueError: If the rows are not probabilities, the shapes do not fit, or a number is NaN.
+    """`bald` `(...)` of the means over the passes: of `probs` `(..., C)` and of their entropies, in nats.
 
     Example:
         >>> import torch
@@ -234,16 +206,7 @@ def vote_entropy(mc_probs: Tensor) -> Tensor:
 
 
 def vote_entropy_from(votes: Tensor) -> Tensor:
-    """`vote_entropy` of counted votes.
-
-    Args:
-        votes: How many members voted for each class, `(..., C)`.
-
-    Returns:
-        Scores `(...)`.
-
-    Raises:
-        ValueError: If a count is negative, or nobody voted.
+    """`vote_entropy` `(...)` of counted `votes` `(..., C)`, as by `count_votes`.
 
     Example:
         >>> import torch
@@ -282,16 +245,7 @@ def vote_margin(mc_probs: Tensor) -> Tensor:
 
 
 def vote_margin_from(votes: Tensor) -> Tensor:
-    """`vote_margin` of counted votes.
-
-    Args:
-        votes: How many members voted for each class, `(..., C)` with C > 1.
-
-    Returns:
-        Scores `(...)`.
-
-    Raises:
-        ValueError: If a count is negative, nobody voted, or there is one class only.
+    """`vote_margin` `(...)` of counted `votes` `(..., C)`, as by `count_votes`; C > 1.
 
     Example:
         >>> import torch
