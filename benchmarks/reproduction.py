@@ -1,6 +1,6 @@
-"""What both reproductions share: the runs, side by side and resumable, and the report.
+"""What all reproductions share: the runs, side by side and resumable, and the report.
 
-    dbal_mnist.py, repeated_mnist.py -> Protocol -> [main] -> runs/reproduce, results/*.csv, docs/images/*.png
+    dbal_mnist.py, ... -> Protocol -> [main] -> runs/reproduce, results/*.csv, docs/images/*.png
 
 A run is one strategy with one seed, in a folder of its own. Every round of it is in the ledger there before
 the next begins: the same command, given again, goes on where it stopped. For one seed the samples, the
@@ -73,11 +73,20 @@ class Protocol(ABC):
     tried: Sequence[Settings]
     #: Labels that the settings are tried with last; the first ones are 20, then 200 more each time.
     tuned_to: int
+    #: What the settings are tried on, and how many labels more each time.
+    tuned_on, tuned_by = "Random", 200
     candidates: int | None = None
-    test_passes: int
+    test_passes: int | None
     initial: int = 20
+    initial_balanced = True
     query_size: int = 10
+    #: Among which the steps of a round are divided.
+    epochs = 1
     precision: Any = "32-true"
+    #: Folder of the data, and mean and deviation of its training images.
+    data: tuple[str, float, float] = ("mnist", MEAN, DEVIATION)
+    #: Test metrics beside the accuracy, where a strategy's module logs them.
+    more_metrics: Sequence[str] = ()
     #: Labels that every run goes to, and from where it ends once it has reached `last_target`.
     least_labels: int
     #: Labels at which a run ends in any case, by strategy; "*" for all others.
@@ -99,6 +108,14 @@ class Protocol(ABC):
     @abstractmethod
     def gates(self, needed: Needed) -> list[tuple[str, bool | None]]:
         """Sentences and whether they hold; `None`: not yet known."""
+
+    def module(self, strategy: str, settings: Settings) -> L.LightningModule:
+        """What is trained; logs `test_acc`."""
+        return Net(self.layers(), settings)
+
+    def report(self, jobs: Sequence[Job]) -> bool:
+        """Write tables and plot of what there is, and say what holds."""
+        return report(self, jobs)
 
     def targets(self) -> list[float]:
         """Test accuracies."""
@@ -137,18 +154,19 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
         return Images(self.images[indices], self.targets[indices])
 
 
-def read_mnist(root: Path, part: str) -> Images:
-    """The `"train"` or `"t10k"` images, normalised, from the four published files in `root/mnist`."""
-    pixels = torch.from_numpy(_idx(root / "mnist" / f"{part}-images-idx3-ubyte.gz")).unsqueeze(1)
-    targets = torch.from_numpy(_idx(root / "mnist" / f"{part}-labels-idx1-ubyte.gz"))
-    return Images(pixels.float().div_(255).sub_(MEAN).div_(DEVIATION), targets.long())
+def read(root: Path, part: str, data: tuple[str, float, float]) -> Images:
+    """The `"train"` or `"t10k"` images, normalised, from the four published files in a folder of `root`."""
+    name, mean, deviation = data
+    pixels = torch.from_numpy(_idx(root / name / f"{part}-images-idx3-ubyte.gz")).unsqueeze(1)
+    targets = torch.from_numpy(_idx(root / name / f"{part}-labels-idx1-ubyte.gz"))
+    return Images(pixels.float().div_(255).sub_(mean).div_(deviation), targets.long())
 
 
 def _idx(path: Path) -> Any:
     if not path.exists():
         sys.exit(
-            f"{path} is not there. Needed are the four .gz files of MNIST in a folder `mnist`; name the "
-            "folder that holds it by --data-root or LIGHTNING_AL_DATA."
+            f"{path} is not there. Needed are the four published .gz files in a folder "
+            f"`{path.parent.name}`; name the folder that holds it by --data-root or LIGHTNING_AL_DATA."
         )
     content = gzip.decompress(path.read_bytes())
     start = 4 + 4 * content[3]
@@ -237,25 +255,26 @@ class Job:
 def run(job: Job) -> None:
     """From the initial set, or from where it stopped, to the end."""
     protocol = job.protocol
-    train = protocol.samples(_mnist(job.root, "train"), job.seed)
-    _rounds(job, protocol.settings, protocol.strategies[job.strategy], train, _mnist(job.root, "t10k"))
+    train = protocol.samples(_images(job.root, "train", protocol.data), job.seed)
+    test = _images(job.root, "t10k", protocol.data)
+    _rounds(job, protocol.settings, protocol.strategies[job.strategy], train, test)
 
 
 def _rounds(job: Job, settings: Settings, acquisition: acq.Acquisition, train: Images, test: Images) -> None:
     protocol = job.protocol
     data = ActiveDataModule.from_dataloaders(
         DataLoader(train, settings.batch_size), test=DataLoader(test, 250), pool_batch_size=250,
-        initial=protocol.initial, initial_balanced=True, steps_per_epoch=settings.steps,
-        seed=job.seed, state_dir=job.folder,
+        initial=protocol.initial, initial_balanced=protocol.initial_balanced,
+        steps_per_epoch=settings.steps // protocol.epochs, seed=job.seed, state_dir=job.folder,
     )  # fmt: skip
     active = ActiveLearning(
         acquisition, query_size=protocol.query_size, candidates=protocol.candidates, restart="redraw",
-        test_posterior=MCDropout(protocol.test_passes),
+        test_posterior=None if protocol.test_passes is None else MCDropout(protocol.test_passes),
     )  # fmt: skip
 
-    def make_module(seed: int) -> Net:
+    def make_module(seed: int) -> L.LightningModule:
         torch.manual_seed(seed)
-        return Net(protocol.layers(), settings)
+        return protocol.module(job.strategy, settings)
 
     def make_trainer(number: int) -> L.Trainer:
         rows = job.rows()
@@ -264,22 +283,23 @@ def _rounds(job: Job, settings: Settings, acquisition: acq.Acquisition, train: I
         if protocol.has_ended(job.strategy, rows):
             raise Ended
         return L.Trainer(
-            max_epochs=1, accelerator="cpu", devices=1, precision=protocol.precision, callbacks=[Clock()],
-            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            max_epochs=protocol.epochs, accelerator="cpu", devices=1, precision=protocol.precision,
+            callbacks=[Clock()], logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
         )  # fmt: skip
 
     with suppress(Ended):
         fit_rounds(make_module, make_trainer, data, active, rounds=10_000)
 
 
-_read: dict[tuple[Path, str], Images] = {}
+_read: dict[tuple[Any, ...], Images] = {}
 
 
-def _mnist(root: Path, part: str) -> Images:
+def _images(*what: Any) -> Images:
     """Read once a process."""
-    if (root, part) not in _read:
-        _read[root, part] = read_mnist(root, part)
-    return _read[root, part]
+    if what not in _read:
+        _read[what] = read(*what)
+    return _read[what]
 
 
 # ---------------------------------------------------------------------- all runs, side by side
@@ -369,28 +389,31 @@ def tune(protocol: Protocol, root: Path, folder: Path, workers: int) -> None:
     rows: list[dict[str, Any]] = []
     for given in protocol.tried:
         mine = [history for job, history in zip(jobs, found, strict=True) if job[3] == given]
-        accuracy = {
-            f"accuracy_{labeled}": round(float(np.mean(values)), 4)
-            for labeled, *values in zip(
-                mine[0].column("labeled"), *(history.column("test_acc") for history in mine), strict=True
-            )
-        }
+        accuracy, more = _means(mine, "test_acc", "accuracy"), {}
+        for column in protocol.more_metrics:
+            more |= _means(mine, column, column)
         chosen = "yes" if given == protocol.settings else ""
-        # With 20 labels the seeds differ by more than the settings.
-        mean = round(float(np.mean(list(accuracy.values())[1:])), 4)
-        rows.append(asdict(given) | accuracy | {"mean_after_20": mean, "chosen": chosen})
-    _write(HERE / "results" / f"{protocol.name}_tuning.csv", rows)
-    print(_table(rows))
+        # With the first labels the seeds differ by more than the settings.
+        mean = {f"mean_after_{protocol.initial}": round(float(np.mean(list(accuracy.values())[1:])), 4)}
+        rows.append(asdict(given) | accuracy | mean | more | {"chosen": chosen})
+    write(HERE / "results" / f"{protocol.name}_tuning.csv", rows)
+    print(draw_table(rows))
+
+
+def _means(histories: Sequence[History], column: str, name: str) -> dict[str, float]:
+    labels, values = histories[0].column("labeled"), [history.column(column) for history in histories]
+    means = np.mean(values, 0)
+    return {f"{name}_{at}": round(float(mean), 4) for at, mean in zip(labels, means, strict=True)}
 
 
 def _try(job: tuple[Protocol, Path, Path, Settings, int]) -> History:
     protocol, root, folder, given, seed = job
-    train = _mnist(root, "train")
+    train = _images(root, "train", protocol.data)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     samples = protocol.samples(train.part(order[TUNING_SIZE:]), seed)
     name = "-".join(str(value) for value in (*asdict(given).values(), seed))
     few = _Few(protocol)
-    run = Job(few, "Random", seed, folder / "tuning" / name, root)
+    run = Job(few, protocol.tuned_on, seed, folder / "tuning" / name, root)
     _rounds(run, given, acq.Random(), samples, train.part(order[:TUNING_SIZE]))
     return History(run.rows())
 
@@ -398,10 +421,10 @@ def _try(job: tuple[Protocol, Path, Path, Settings, int]) -> History:
 class _Few:
     """A protocol with queries of many random samples."""
 
-    candidates, query_size = None, 200
+    candidates = None
 
     def __init__(self, protocol: Protocol) -> None:
-        self.protocol = protocol
+        self.protocol, self.query_size = protocol, protocol.tuned_by
 
     def __getattr__(self, name: str) -> Any:
         return getattr(vars(self)["protocol"], name)
@@ -438,31 +461,37 @@ def report(protocol: Protocol, jobs: Sequence[Job]) -> bool:
     ended = sum(protocol.has_ended(strategy, found) for (strategy, _), found in rows.items())
     print(f"{protocol.name}: {ended} of {len(jobs)} runs have ended, {sum(map(len, rows.values()))} rounds")
     results = HERE / "results"
-    columns = ("round", "labeled", "test_acc", "label_entropy", "train_s", "score_s", "select_s")
-    every = [
-        {"strategy": strategy, "seed": seed, "validation_labels": 0}
-        | {column: _short(row[column]) for column in (*columns, "wall_s", "processor_s")}
-        for (strategy, seed), found in rows.items()
-        for row in found
-    ]
-    if every:
-        _write(results / f"{protocol.name}_rounds.csv", every)
+    write_rounds(protocol, rows)
     whole = {run: found for run, found in rows.items() if protocol.has_ended(run[0], found)}
     if not whole:
         return False
     needed = _needed(protocol, rows, whole)
     summary = [_summary(protocol, strategy, whole, needed) for strategy in needed.runs]
-    _write(results / f"{protocol.name}_summary.csv", summary)
-    print(_table(summary))
+    write(results / f"{protocol.name}_summary.csv", summary)
+    print(draw_table(summary))
     draw(protocol, whole)
     gates = protocol.gates(needed)
     for said, holds in gates:
-        print(f"{_VERDICTS[holds]:<14}{said}")
+        print(f"{VERDICTS[holds]:<14}{said}")
     _into_docs(protocol, len(whole), len(rows), summary, gates)
     return all(holds for _, holds in gates)
 
 
-_VERDICTS = {True: "yes", False: "NO", None: "not yet known"}
+def write_rounds(protocol: Protocol, rows: Rows) -> None:
+    """Every round of every run."""
+    columns = ("round", "labeled", "test_acc", "label_entropy", "train_s", "score_s", "select_s")
+    every = [
+        {"strategy": strategy, "seed": seed, "validation_labels": 0}
+        | {column: _short(row[column]) for column in (*columns, "wall_s", "processor_s")}
+        | {column: _short(row[column]) for column in protocol.more_metrics if column in row}
+        for (strategy, seed), found in rows.items()
+        for row in found
+    ]
+    if every:
+        write(HERE / "results" / f"{protocol.name}_rounds.csv", every)
+
+
+VERDICTS = {True: "yes", False: "NO", None: "not yet known"}
 Rows = Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]
 
 
@@ -529,11 +558,6 @@ def _into_docs(
     gates: Sequence[tuple[str, bool | None]],
 ) -> None:
     """What the page shows of it: between two marks that bear the protocol's name."""
-    page = HERE.parent / "docs" / "reproductions.md"
-    begin, end = f"<!-- {protocol.name} -->\n", f"<!-- end of {protocol.name} -->"
-    text = page.read_text(encoding="utf-8") if page.exists() else ""
-    if begin not in text or end not in text:
-        return
     table = []
     for row in summary:
         shown = {"": row["strategy"]}
@@ -547,13 +571,22 @@ def _into_docs(
             shown["each seed" + " " * len(shown)] = row[f"seeds_to_{name}"]
         table.append(shown | {"processor s a round": row["processor_s_a_round"]})
     minutes = [sum(row[f"{kind}_min"] for row in summary) for kind in ("processor", "wall")]
-    said = "\n".join(f"- {_VERDICTS[holds]}: {what}" for what, holds in gates)
+    said = "\n".join(f"- {VERDICTS[holds]}: {what}" for what, holds in gates)
     cost = f"{minutes[0]:.0f} minutes of processor time, {minutes[1]:.0f} of wall time on shared cores"
     part = f"{ended} of {wanted} runs have ended. " if ended < wanted else ""
-    body = f"\n{_table(table)}\n\n{part}All runs together: {cost}.\n\n{said}\n\n"
+    put(protocol.name, f"{draw_table(table)}\n\n{part}All runs together: {cost}.\n\n{said}")
+
+
+def put(name: str, body: str, page: str = "reproductions.md") -> None:
+    """Write on a page of the docs, between two marks of this name, if they are there."""
+    path = HERE.parent / "docs" / page
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if begin not in text or end not in text:
+        return
     before, after = text.split(begin)[0], text.split(end)[1]
-    page.write_text(f"{before}{begin}{body}{end}{after}", encoding="utf-8")
-    print(f"written: {page}")
+    path.write_text(f"{before}{begin}\n{body}\n\n{end}{after}", encoding="utf-8")
+    print(f"written: {path}")
 
 
 def _count(labels: float, last: float) -> str:
@@ -564,7 +597,8 @@ def _short(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """As CSV."""
     path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(
@@ -575,7 +609,8 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     print(f"written: {path}")
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+def draw_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """In Markdown."""
     names = list(dict.fromkeys(key for row in rows for key in row))
     lines = [names, ["---"] * len(names), *([str(row.get(name, "")) for name in names] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -589,7 +624,9 @@ def main(protocol: Protocol, description: str, arguments: Iterable[str] | None =
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data-root", type=Path, help="folder that holds mnist/; else LIGHTNING_AL_DATA")
+    parser.add_argument(
+        "--data-root", type=Path, help=f"folder that holds {protocol.data[0]}/; else LIGHTNING_AL_DATA"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="runs of every strategy")
     parser.add_argument("--strategies", nargs="+", choices=list(protocol.strategies), help="default: all")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs side by side")
@@ -608,9 +645,9 @@ def main(protocol: Protocol, description: str, arguments: Iterable[str] | None =
         for strategy in options.strategies or protocol.strategies
     ]
     if not options.report:
-        _idx(root / "mnist" / "train-labels-idx1-ubyte.gz")  # missing data is said before anything starts
+        _idx(root / protocol.data[0] / "train-labels-idx1-ubyte.gz")
         try:
             run_all(jobs, options.workers)
         except KeyboardInterrupt:
             sys.exit("Interrupted: the same command goes on from here.")
-    return 0 if report(protocol, jobs) else 1
+    return 0 if protocol.report(jobs) else 1
