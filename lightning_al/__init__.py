@@ -8,9 +8,9 @@ One round, and where it happens:
     4 SELECTION   acquisition/  from all ranks' summaries to `query_size` positions; its maths: functional/
     5 LABELLING   data/         the query is on disk first, then its labels; only then training goes on
 
-`callbacks/` (the query at the end of fit), `rounds.py` (a fresh Trainer a round) and `querying.py` (no fit at
-all) join them. `learning_loss/` teaches a module to predict its loss. `plotting/` draws what came of it,
-`metrics.py` judges it.
+`callbacks/` (the query at the end of fit), `rounds.py` (a fresh Trainer a round; `fitting/`: one fit of it)
+and `querying.py` (no fit at all) join them. `learning_loss/` teaches a module to predict its loss,
+`plotting/` draws what came of it, `metrics.py` judges it.
 """
 
 from lightning_al import acquisition, functional
