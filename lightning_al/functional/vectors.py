@@ -10,6 +10,8 @@ number of threads or processes, and backend.
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +31,7 @@ Metric = Literal["euclidean", "cosine"]
 
 _CHUNK_BYTES = 2**22  # in float32: what stays in the cache beside its distances
 _FAISS_FROM = 32  # centres; for fewer, FAISS is the slower
+_PROCESS = os.getpid()
 
 
 @dataclass(frozen=True)
@@ -232,13 +235,33 @@ class Vectors:
             distance[rows] = self._squares_of(block) - 2 * value
         return distance.clamp_min_(0), place
 
+    def near(self, centers: Vectors, squares: Tensor) -> Tensor:
+        """The distances of `nearest` alone, of rows whose squared lengths are known."""
+        if self.backend == "faiss" and self._by_faiss(len(centers)):
+            return self.nearest(centers)[0]
+        others = centers.block(slice(None))
+        halves = self._squares_of(others) / -2
+        found: Tensor = torch.empty_like(squares)
+        for rows in self.chunks():
+            block = self.block(rows)
+            if len(block) == 1:
+                closeness = torch.addmm(halves, block[0], others[0].T)
+            else:
+                closeness = self.products(block, others).add_(halves)
+            torch.sub(squares[rows], closeness.amax(1), alpha=2, out=found[rows])
+        return found.clamp_min(0)
+
     def _by_faiss(self, centers: int) -> bool:
-        """Measured: on a CPU, FAISS is as fast or faster from some centres on (benchmarks/k_center.py)."""
+        """Measured: on a CPU, FAISS is as fast or faster from some centres on (benchmarks/k_center.py).
+
+        Elsewhere than in Linux its wheels and torch's bring two runtimes of OpenMP that abort each other, so
+        it is imported there on demand only (docs/faiss.md).
+        """
         if self.backend == "torch" or len(self.factors) > 1 or self.device.type != "cpu":
             return False
         if self.dtype != torch.float32:
             return False
-        return self.backend == "faiss" or centers >= _FAISS_FROM
+        return self.backend == "faiss" or (sys.platform == "linux" and centers >= _FAISS_FROM)
 
     def slack(self, squares: Tensor, distances: Tensor) -> Tensor:
         """How far `distances` to the nearest of some centres may be off, for rows of such squared lengths.
@@ -288,14 +311,22 @@ def _unit(rows: Tensor) -> Tensor:
 
 @contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Float32 products in float32, whatever the user allowed for training; no gradients."""
-    before = torch.get_float32_matmul_precision()
+    """Float32 products in float32, whatever the user allowed for training; no gradients.
+
+    After a fork, one thread: those that the parent had are gone, and waiting for them would never end.
+    """
+    before, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     torch.set_float32_matmul_precision("highest")
+    forked = os.getpid() != _PROCESS and threads > 1
+    if forked:
+        torch.set_num_threads(1)
     try:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+        if forked:
+            torch.set_num_threads(threads)
 
 
 @contextmanager
