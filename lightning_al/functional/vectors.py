@@ -85,14 +85,15 @@ class Vectors:
             raise ValueError(f'`metric` is {metric!r}; needed is "euclidean" or "cosine".')
         _check_backend(backend, embeddings)
         check_matrix(embeddings, name)
-        unit = metric == "cosine"
-        made = cls((embeddings.detach(),), unit=unit, backend=backend, places=places)
-        largest = _largest(made, name, shard)
-        if unit and largest is not None:
-            _refuse_zero_rows(made, name, shard)
-        if largest and not 1e-12 < largest < 1e12:
-            made = replace(made, scale=2.0 ** -int(np.floor(np.log2(largest))))
-        return made if unit else replace(made, origin=made._useful_origin())
+        with exact_arithmetic(embeddings.device):
+            unit = metric == "cosine"
+            made = cls((embeddings.detach(),), unit=unit, backend=backend, places=places)
+            largest = _largest(made, name, shard)
+            if unit and largest is not None:
+                _refuse_zero_rows(made, name, shard)
+            if largest and not 1e-12 < largest < 1e12:
+                made = replace(made, scale=2.0 ** -int(np.floor(np.log2(largest))))
+            return made if unit else replace(made, origin=made._useful_origin())
 
     @classmethod
     def of_gradients(cls, left: Tensor, right: Tensor, *, bias: bool = False) -> Vectors:
@@ -249,7 +250,7 @@ class Vectors:
             else:
                 closeness = self.products(block, others).add_(halves)
             torch.sub(squares[rows], closeness.amax(1), alpha=2, out=found[rows])
-        return found.clamp_min(0)
+        return found.clamp_(min=0)
 
     def _by_faiss(self, centers: int) -> bool:
         """Measured: on a CPU, FAISS is as fast or faster from some centres on (benchmarks/k_center.py).
@@ -301,7 +302,7 @@ class Vectors:
 
 def _unit(rows: Tensor) -> Tensor:
     """Rows of length one."""
-    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     small = length < 1e-15  # their squares may be too small to be numbers
     if bool(small.any()):
         rows = torch.where(small, rows / rows.abs().amax(1, keepdim=True), rows)

@@ -1,0 +1,75 @@
+"""FAISS and torch, each with threads of its own OpenMP, in one process: `python -m faults.openmp SCENE`."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import sys
+
+FIRST, THEN = ("faiss", "torch") if "faiss-first" in sys.argv else ("torch", "faiss")
+importlib.import_module(FIRST)
+importlib.import_module(THEN)
+
+import faiss  # noqa: E402
+import torch  # noqa: E402
+from torch.utils.data import DataLoader, Dataset  # noqa: E402
+
+from lightning_al.functional.clustering import diverse_mini_batch  # noqa: E402
+from lightning_al.functional.k_center import k_center_greedy  # noqa: E402
+
+MANY = torch.randn(3000, 64)
+POINTS = torch.randn(500, 100, generator=torch.Generator().manual_seed(0))
+WEIGHTS = torch.rand(500, generator=torch.Generator().manual_seed(1))
+
+
+def by_both() -> None:
+    """Enough for all threads, of each."""
+    (MANY @ MANY.T).sum()
+    faiss.knn(MANY.numpy(), MANY[:200].numpy(), 1)
+
+
+def picks() -> list[int]:
+    """What this package makes of both."""
+    generator = torch.Generator().manual_seed(2)
+    batch = diverse_mini_batch(POINTS, WEIGHTS, 40, beta=12, backend="faiss", generator=generator)
+    return batch.tolist() + k_center_greedy(POINTS, 5, POINTS[:100] + 1, backend="faiss").tolist()
+
+
+class InWorker(Dataset):
+    """What a worker of a loader finds."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> list[int]:
+        by_both()
+        return picks()
+
+
+def in_turns(wanted: list[int]) -> None:
+    for _ in range(10):
+        by_both()
+    for _ in range(2):
+        by_both()
+        assert picks() == wanted
+    assert faiss.omp_get_max_threads() == torch.get_num_threads() == 2
+
+
+def in_a_worker(wanted: list[int]) -> None:
+    loader = DataLoader(InWorker(), batch_size=None, num_workers=2, multiprocessing_context="fork")
+    assert [[int(x) for x in found] for found in loader] == [wanted, wanted]
+
+
+def after_a_fork(wanted: list[int]) -> None:
+    # Nothing but this package's own functions: torch's and FAISS's would wait for ever.
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert [job.get() for job in [pool.apply_async(picks) for _ in range(3)]] == [wanted] * 3
+    assert picks() == wanted
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    faiss.omp_set_num_threads(2)
+    by_both()
+    {"in_turns": in_turns, "in_a_worker": in_a_worker, "after_a_fork": after_a_fork}[sys.argv[1]](picks())
+    print("done")

@@ -1,0 +1,84 @@
+"""Two runtimes of OpenMP in one process neither hang nor crash nor change what is found (docs/faiss.md)."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import faiss
+import pytest
+import torch
+
+from lightning_al.functional.clustering import weighted_kmeans
+
+TESTS = Path(__file__).parents[1]
+SECONDS = 180
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+@pytest.mark.parametrize(
+    ("scene", "first"),
+    [
+        ("in_turns", "torch-first"),
+        ("in_turns", "faiss-first"),
+        ("in_a_worker", "torch-first"),
+        ("after_a_fork", "torch-first"),
+    ],
+)
+def test_many_threads_of_both_work_in_one_process(scene, first):
+    command = [sys.executable, "-W", "ignore", "-m", "faults.openmp", scene, first]
+    process = subprocess.Popen(
+        command,
+        cwd=TESTS,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        said = f"still at work after {SECONDS} s"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # forked ones too, which a hang would leave behind
+        process.wait()
+    assert said.endswith("done\n"), said
+    assert process.returncode == 0, said
+
+
+@pytest.mark.parametrize(("of_torch", "of_faiss"), [(1, 2), (2, 1)])
+def test_faiss_takes_as_many_threads_as_torch_and_gives_them_back(of_torch, of_faiss, monkeypatch):
+    seen, knn = [], faiss.knn
+
+    def watched(*arguments, **keywords):
+        seen.append(faiss.omp_get_max_threads())
+        return knn(*arguments, **keywords)
+
+    monkeypatch.setattr(faiss, "knn", watched)
+    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    try:
+        torch.set_num_threads(of_torch)
+        faiss.omp_set_num_threads(of_faiss)
+        weighted_kmeans(torch.randn(100, 4), 10, backend="faiss")
+        assert set(seen) == {of_torch}
+        assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (of_torch, of_faiss)
+    finally:
+        torch.set_num_threads(before[0])
+        faiss.omp_set_num_threads(before[1])
+
+
+def test_other_systems_than_linux_import_faiss_on_demand_only(monkeypatch):
+    points = torch.randn(400, 4, generator=torch.Generator().manual_seed(0))
+    used = []
+    monkeypatch.setattr(faiss, "knn", lambda *arguments: used.append(arguments))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    weighted_kmeans(points, 40)
+    assert not used
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(TypeError):
+        weighted_kmeans(points, 40)
+    assert used
