@@ -12,7 +12,7 @@ help:
 	@echo "make check     lint, types, tests and the strict docs build"
 	@echo "make test-min  all tests on the oldest versions that pyproject.toml declares"
 	@echo "make bench     benchmarks of speed and memory; what they gave is in benchmarks/README.md"
-	@echo "make reproduce figures of papers on MNIST (LIGHTNING_AL_DATA names the folder that holds mnist/); about two hours"
+	@echo "make reproduce figures of papers (LIGHTNING_AL_DATA names the folder that holds mnist/ and fashion_mnist/); hours"
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
@@ -49,7 +49,8 @@ bench: $(VENV)/installed
 # Resumable: what was done is in runs/reproduce.
 reproduce: $(VENV)/installed
 	$(BIN)/python benchmarks/dbal_mnist.py; dbal=$$?; \
-	$(BIN)/python benchmarks/repeated_mnist.py && exit $$dbal
+	$(BIN)/python benchmarks/repeated_mnist.py; repeated=$$?; \
+	$(BIN)/python benchmarks/fashion_learning_loss.py && test $$dbal = 0 && test $$repeated = 0
 
 clean:
 	rm -rf $(VENV) .venv-min site runs
