@@ -13,12 +13,14 @@ Where intervals leave a choice open, they are narrowed in float64 until each is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from lightning_al.functional.rows import check_count
@@ -27,11 +29,21 @@ from lightning_al.functional.vectors import Backend, Metric, Vectors, exact_arit
 
 __all__ = ["covering_radius", "k_center_greedy"]
 
-_BLOCK = 128  # centres that a row meets at once
-_FRONT = 2048  # rows looked at in a round
-_GUESSED = 64  # rows whose distances to all others of the front are made at once
-_SETTLED = 2**18  # distances that are narrowed at once
+Array = NDArray[Any]
+
+_LABELED, _PICKS = 0, 1
+_ANCHORS = 64  # labelled rows that all rows meet, before each meets those around its nearest
+_AROUND = 2**16  # rows that do so together
+_CHUNK = 2048  # rows that meet the same centres at once
+_FRONT = 2048  # rows looked at in a round, at most
+_BLOCK = 128  # centres that they meet at once
+_KEPT = 0.75  # when fewer are left, those that fell are left out of the product
 _ROUGH = 0.03  # an interval longer than this part of a distance is better made in float64
+_GUESSED = 64  # rows whose distances to all others of the front are made at once
+_LIKELY = 256  # rows whose distances are made exact at once
+_CANDIDATES = 4  # for more centres that may be the nearest, float64 is asked which are
+_SETTLED = 2**19  # distances looked at for that at once
+_PAIRS = 1024  # exact distances made at once
 
 
 @overload
@@ -211,60 +223,46 @@ def _unscaled(pool: Vectors) -> float:
 
 
 class _Centers:
-    """Labelled rows, then picks, in blocks."""
+    """Labelled rows, and picks: two groups, of which the second grows."""
 
     def __init__(self, pool: Vectors, labeled: Vectors, picks: int) -> None:
-        self.labeled = labeled
-        self.picks = pool.like(pool.factors[0].new_empty((picks, pool.width)))
-        self.picked = 0
+        self.groups = (labeled, pool.like(pool.factors[0].new_empty((picks, pool.width))))
+        self.counts = [len(labeled), 0]
 
     def __len__(self) -> int:
-        return len(self.labeled) + self.picked
+        return sum(self.counts)
 
     def add(self, rows: Vectors) -> None:
         """Further picks."""
-        self.picks.factors[0][self.picked : self.picked + len(rows)] = rows.factors[0]
-        self.picked += len(rows)
+        count = self.counts[_PICKS]
+        self.groups[_PICKS].factors[0][count : count + len(rows)] = rows.factors[0]
+        self.counts[_PICKS] += len(rows)
 
-    def blocks(self, start: int, size: int = _BLOCK) -> Iterator[tuple[int, int]]:
-        """Where blocks from the one that holds centre `start` on begin and end; none is of both kinds."""
-        for low, high in ((0, len(self.labeled)), (len(self.labeled), len(self))):
-            for begin in range(low, high, size):
-                if begin + size > start:
-                    yield begin, min(begin + size, high)
+    def part(self, group: int, start: int, stop: int) -> Vectors:
+        """Consecutive centres of one group."""
+        return self.groups[group].like(self.groups[group].factors[0][start:stop])
 
-    def part(self, start: int, stop: int) -> Vectors:
-        """Centres of one block."""
-        if start < len(self.labeled):
-            return self.labeled.like(self.labeled.factors[0][start:stop])
-        known = len(self.labeled)
-        return self.picks.like(self.picks.factors[0][start - known : stop - known])
+    def parts(self, size: int) -> Iterator[Vectors]:
+        """All, in turn."""
+        for group, count in enumerate(self.counts):
+            for start in range(0, count, size):
+                yield self.part(group, start, min(start + size, count))
 
-    def take(self, places: Tensor) -> Vectors:
-        """Some centres, as `Vectors.exact` reads them."""
-        known = len(self.labeled)
-        rows = torch.empty((len(places), self.picks.width), dtype=torch.float64, device=places.device)
-        first = places < known
-        rows[first] = self.labeled.factors[0].index_select(0, places[first]).double()
-        rows[~first] = self.picks.factors[0].index_select(0, places[~first] - known).double()
-        return self.picks.like(rows)
-
-
-def _rounded(squares: Tensor, like: Vectors) -> Tensor:
-    """Distances in float32 as they are compared."""
-    return (squares / 2 if like.unit else squares.sqrt()).float()
-
-
-def _interval(pool: Vectors, rows: Vectors, squares: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-    """Between which distances those of such squares lie."""
-    slack = rows.slack(squares, found)
-    return _rounded((found - slack).clamp_min_(0), pool), _rounded(found + slack, pool)
+    def take(self, places: Tensor) -> Tensor:
+        """Some of all as they were given, in float64."""
+        labeled, picks = (group.factors[0] for group in self.groups)
+        rows = torch.empty((len(places), labeled.shape[1]), dtype=torch.float64, device=places.device)
+        first = places < len(labeled)
+        rows[first] = labeled.index_select(0, places[first]).double()
+        rows[~first] = picks.index_select(0, places[~first] - len(labeled)).double()
+        return rows
 
 
 class _Search:
     """The rows held here, and between which bounds each one's distance to its nearest centre lies.
 
-    `upper` holds at any time; it is below 0 for rows that were picked. `lower` holds for the centres `seen`.
+    `upper` holds at any time; it is below 0 for rows that were picked. `lower` holds for the centres met:
+    the first `seen` of each group.
     """
 
     def __init__(self, pool: Vectors, shard: Shard, centers: _Centers, precise: bool) -> None:
@@ -272,7 +270,8 @@ class _Search:
         self.positions = shard.positions.to(pool.device)
         self.upper = torch.full((len(pool),), torch.inf, device=pool.device)
         self.lower = self.upper.clone()
-        self.seen = torch.zeros(len(pool), dtype=torch.int32, device=pool.device)
+        self.squares = torch.empty_like(self.upper)
+        self.seen = torch.zeros((2, len(pool)), dtype=torch.int32, device=pool.device)
         self.picked: list[int] = []
         self.distances: list[float] = []
 
@@ -283,96 +282,118 @@ class _Search:
         if len(self.picked) < count:
             self._look_at_all()
         while len(self.picked) < count:
-            bar = self._front()
-            rows = self._brought_up_to_date(bar)
+            rows, bar = self._front(count)
+            for group in (_PICKS, _LABELED):
+                rows = self._brought_up_to_date(rows, group, bar)
             self._pick_among(rows, bar, count)
 
     # ------------------------------------------------------------------ all rows, once
 
-    def _look_at_all(self) -> None:
-        """At the first block of centres."""
-        start, stop = next(self.centers.blocks(0))
-        centers = self.centers.part(start, stop)
-        for rows in self.pool.chunks():
-            part = self.pool.like(*self.pool.given(rows)).ready()
-            found, _ = part.nearest(centers.ready())
-            self._narrow(rows, *_interval(self.pool, part, part.squares(), found))
-        self.seen.fill_(stop)
-
-    def _narrow(self, rows: slice | Tensor, low: Tensor, high: Tensor) -> None:
-        taken = self.upper[rows] < 0
-        self.lower[rows] = torch.minimum(self.lower[rows], low).masked_fill_(taken, -1)
-        self.upper[rows] = torch.minimum(self.upper[rows], high).masked_fill_(taken, -1)
-
     def _pick_most_central(self) -> None:
         """The row nearest to the mean."""
         mean = _mean(self.pool, self.shard)
+        far = torch.empty_like(self.upper)
+        center = mean if self.pool.origin is None else mean - self.pool.origin
         for rows in self.pool.chunks():
             part = self.pool.like(*self.pool.given(rows)).ready(torch.float64)
-            center = mean if self.pool.origin is None else mean - self.pool.origin
-            found = (part.factors[0] - center).square_().sum(1)
-            self.upper[rows] = _rounded(found, self.pool)
-        row = self.upper.argmin()[None] if len(self.pool) else self.positions
-        where = torch.stack([self.upper[row].double(), self.positions[row].double()], 1)
-        best = _lexicographic(self.shard.gather(where), descending=False)[0]
-        mine = (self.positions == int(best[1])).nonzero().squeeze(1)
+            far[rows] = _rounded((part.factors[0] - center).square_().sum(1), self.pool)
+        row = far.argmin()[None] if len(far) else self.positions
+        where = torch.stack([far[row].double(), self.positions[row].double()], 1)
+        best = int(_lexicographic(self.shard.gather(where), descending=False)[0, 1])
+        mine = (self.positions == best).nonzero().squeeze(1)
         self.centers.add(self.pool.take(mine).gathered(self.shard))
-        self.upper.fill_(torch.inf)
         self.upper[mine] = -1
-        self.picked.append(int(best[1]))
+        self.picked.append(best)
         self.distances.append(torch.inf)
+
+    def _look_at_all(self) -> None:
+        """At some centres, and at those that are near to the nearest of them."""
+        group = _LABELED if self.centers.counts[_LABELED] else _PICKS
+        count = self.centers.counts[group]
+        first = min(_ANCHORS, max(16, math.isqrt(self.shard.total) // 4))
+        first = count if count <= 2 * first else first
+        anchors, others = self.centers.part(group, 0, first), self.centers.part(group, first, count)
+        cells = _sorted_by(others.nearest(anchors)[1], first)
+        others, anchors = others.ready(), anchors.ready()
+        for start in range(0, len(self.pool), _AROUND):
+            stop = min(start + _AROUND, len(self.pool))
+            nearest = torch.cat([self._meet_first(rows, anchors) for rows in _slices(start, stop, _CHUNK)])
+            if len(others):
+                for mine, its in zip(_sorted_by(nearest, first), cells, strict=True):
+                    self._meet_around(mine + start, others.take(its))
+        self.seen[group] = first
+
+    def _meet_first(self, rows: slice, anchors: Vectors) -> Tensor:
+        """Make the first bounds; which is the nearest."""
+        ready = self.pool.like(*self.pool.given(rows)).ready()
+        self.squares[rows] = ready.squares()
+        found, place = ready.nearest(anchors)
+        self._narrow(rows, *_interval(self.pool, ready, self.squares[rows], found))
+        return place
+
+    def _meet_around(self, rows: Tensor, centers: Vectors) -> None:
+        """Narrow bounds from above by some of the centres to be met later."""
+        if len(rows) and len(centers):
+            ready, squares = self._ready(rows), self.squares[rows]
+            found = ready.near(centers, squares)
+            self._narrow(rows, *_interval(self.pool, ready, squares, found))
+
+    def _ready(self, rows: Tensor, dtype: torch.dtype = torch.float32) -> Vectors:
+        """Some rows as distances are made of them."""
+        return self.pool.take(rows).ready(dtype)
+
+    def _narrow(self, rows: slice | Tensor, low: Tensor, high: Tensor) -> None:
+        self.lower[rows] = torch.minimum(self.lower[rows], low)
+        self.upper[rows] = torch.minimum(self.upper[rows], high)
+
+    def _meet(self, rows: Tensor, ready: Vectors, centers: Vectors, bar: _Bar) -> None:
+        """Narrow bounds, the better the more depends on it."""
+        squares = self.squares[rows]
+        found = ready.near(centers.ready(), squares)
+        low, high = _interval(self.pool, ready, squares, found)
+        upper = torch.minimum(self.upper[rows], high)
+        rough = (low < upper) & (upper >= bar.distance) & (high - low > _ROUGH * high)
+        if bool(rough.any()):
+            these = rough.nonzero().squeeze(1)
+            fine = self._ready(rows[these], torch.float64)
+            squares = fine.squares()
+            found = fine.near(centers.ready(torch.float64), squares)
+            low[these], high[these] = _interval(self.pool, fine, squares, found)
+        self._narrow(rows, low, high)
 
     # ------------------------------------------------------------------ the front
 
-    def _front(self) -> _Bar:
-        """What the rows outside of the front of all ranks are bounded by."""
-        count = _FRONT
-        rows = _largest_rows(self.upper, count + 1)
+    def _front(self, count: int) -> tuple[Tensor, _Bar]:
+        """Rows held here of those with the largest bounds on all ranks, and what bounds the others."""
+        size = min(_FRONT, max(_FRONT // 4, 8 * count))
+        rows = _largest_rows(self.upper, size + 1)
         rows = rows[self.upper[rows] >= 0]
-        where = torch.stack([self.upper[rows].double(), self.positions[rows].double()], 1)
-        where = _lexicographic(self.shard.gather(where), descending=True)
-        self.rows = rows
-        if len(where) <= count:
-            return _Bar(-1.0, self.shard.total)
-        return _Bar(float(where[count, 0]), int(where[count, 1]))
+        upper, positions = self.upper[rows].double(), self.positions[rows]
+        where = self.shard.gather(torch.stack([upper, positions.double()], 1))
+        if len(where) <= size:
+            return rows, _Bar(-1.0, self.shard.total)
+        distance, position = _lexicographic(where, descending=True)[size].tolist()
+        rows = rows[(upper > distance) | ((upper == distance) & (positions < position))]
+        return rows, _Bar(distance, int(position))
 
-    def _brought_up_to_date(self, bar: _Bar) -> Tensor:
-        """Rows of the front that have met all centres and did not fall below the bar."""
-        upper, positions = self.upper[self.rows], self.positions[self.rows]
-        rows = self.rows[(upper > bar.distance) | ((upper == bar.distance) & (positions < bar.position))]
-        rows = rows[self.seen[rows].sort(stable=True).indices]
-        part = self.pool.take(rows)
-        ready = part.ready()
-        seen, squares = self.seen[rows], ready.squares()
-        for start, stop in self.centers.blocks(int(seen[0]) if len(rows) else len(self.centers)):
-            here = int((seen < stop).sum())
-            if here == 0:
-                continue
-            centers = self.centers.part(max(start, int(seen[0])), stop)
-            self._meet(rows[:here], part, _first(ready, here), squares[:here], centers, bar)
-            self.seen[rows[:here]] = stop
+    def _brought_up_to_date(self, rows: Tensor, group: int, bar: _Bar) -> Tensor:
+        """Those of the rows that do not fall below the bar when they have met all centres of a group."""
+        total = self.centers.counts[group]
+        rows = rows[self.seen[group, rows].argsort()]
+        ready, seen = self._ready(rows), self.seen[group, rows].cpu()
+        while len(rows) and int(seen[0]) < total:
+            start = int(seen[0])
+            stop = min(start - start % _BLOCK + _BLOCK, total)
+            count = int((seen < stop).sum())
+            centers = self.centers.part(group, start, stop)
+            self._meet(rows[:count], _first(ready, count), centers, bar)
+            self.seen[group, rows[:count]] = stop
+            seen[:count] = stop
             kept = self.upper[rows] >= bar.distance
-            if not bool(kept.all()):
+            if int(kept.sum()) < _KEPT * len(rows):
                 places = kept.nonzero().squeeze(1)
-                rows, seen, squares = rows[places], seen[places], squares[places]
-                part, ready = part.take(places), ready.take(places)
-            if len(rows) == 0:
-                break
-        return rows
-
-    def _meet(
-        self, rows: Tensor, part: Vectors, ready: Vectors, squares: Tensor, centers: Vectors, bar: _Bar
-    ) -> None:
-        found, _ = ready.nearest(centers.ready())
-        low, high = _interval(self.pool, ready, squares, found)
-        now = torch.minimum(self.upper[rows], high)
-        rough = (low < now) & (now >= bar.distance) & (high - low > _ROUGH * high)
-        if bool(rough.any()):
-            places = rough.nonzero().squeeze(1)
-            again = part.take(places).ready(torch.float64)
-            found, _ = again.nearest(centers.ready(torch.float64))
-            low[places], high[places] = _interval(self.pool, again, again.squares(), found)
-        self._narrow(rows, low, high)
+                rows, ready, seen = rows[places], ready.take(places), seen[places.cpu()]
+        return rows[self.upper[rows] >= bar.distance]
 
     def _pick_among(self, rows: Tensor, bar: _Bar, count: int) -> None:
         positions = self.shard.gather(self.positions[rows])
@@ -387,7 +408,8 @@ class _Search:
         mine = order[torch.searchsorted(positions[order], self.positions[rows])]
         self.lower[rows] = torch.from_numpy(front.lower).to(rows.device)[mine]
         self.upper[rows] = torch.from_numpy(front.upper).to(rows.device)[mine]
-        self.seen[rows] = len(self.centers)
+        for group, met in enumerate(self.centers.counts):
+            self.seen[group, rows] = met
 
 
 @dataclass(frozen=True)
@@ -413,10 +435,9 @@ class _Front:
         self.vectors, self.centers, self.bar, self.precise = vectors, centers, bar, precise
         self.positions = positions.cpu().numpy()
         self.lower, self.upper = (side.copy() for side in bounds.cpu().numpy().T)
-        self.before = len(centers)
         self.ready = vectors.ready(torch.float64)
         self.squares = self.ready.squares()
-        self.made: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.made: dict[int, tuple[Array, Array]] = {}
         self.chosen: list[int] = []
 
     def picks(self, count: int) -> tuple[list[int], list[float]]:
@@ -457,74 +478,115 @@ class _Front:
         self.lower[row] = self.upper[row] = -1
         self.chosen.append(row)
 
-    def _distances_to(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+    def _distances_to(self, row: int) -> tuple[Array, Array]:
         """Of all rows of the front; made for some likely picks together."""
         if row not in self.made:
             likely = [place for place in np.argsort(-self.lower)[: 2 * _GUESSED] if place not in self.made]
             places = [row, *(int(place) for place in likely if place != row)][:_GUESSED]
-            centers = self.ready.take(torch.tensor(places))
-            found = centers.distances(slice(None), self.ready)
-            slack = self.ready.slack(self.squares, found)
-            low = _rounded((found - slack).clamp_min_(0), self.vectors).cpu().numpy()
-            high = _rounded(found + slack, self.vectors).cpu().numpy()
+            found = self.ready.take(torch.tensor(places)).distances(slice(None), self.ready)
+            low, high = (
+                side.cpu().numpy() for side in _interval(self.vectors, self.ready, self.squares, found)
+            )
             for number, place in enumerate(places):
                 self.made[place] = low[number], high[number]
         return self.made[row]
 
     # ------------------------------------------------------------------ what is open
 
-    def _settle(self, rivals: np.ndarray) -> None:
-        """Narrow the intervals of these rows to a number."""
-        open_rows = rivals[self.lower[rivals] != self.upper[rivals]]
-        size = max(1, _SETTLED // max(1, self.before))
+    def _settle(self, rivals: Array) -> None:
+        """Narrow the intervals of these rows to a number, and of those that will soon be rivals."""
+        open_rows = np.flatnonzero(self.lower != self.upper)
+        likely = open_rows[np.argsort(-self.upper[open_rows], kind="stable")[:_LIKELY]]
+        open_rows = np.union1d(likely, rivals[self.lower[rivals] != self.upper[rivals]])
+        size = max(1, _SETTLED // max(1, len(self.centers)))
         for start in range(0, len(open_rows), size):
-            self._settle_some(open_rows[start : start + size])
+            rows = open_rows[start : start + size]
+            places = torch.from_numpy(rows).to(self.vectors.device)
+            value = torch.minimum(self._to_centers(places), self._to_chosen(places))
+            self.lower[rows] = self.upper[rows] = value.cpu().numpy()
 
-    def _settle_some(self, rows: np.ndarray) -> None:
-        places = torch.from_numpy(rows).to(self.vectors.device)
-        part = self.ready.take(places)
-        squares = self.squares[places][:, None]
-        lows, highs = [], []
-        for start, stop in self.centers.blocks(0, 512):
-            found = part.distances(slice(None), self.centers.part(start, stop).ready(torch.float64))
-            slack = part.slack(squares, found)
-            lows.append(_rounded((found - slack).clamp_min_(0), self.vectors))
-            highs.append(_rounded(found + slack, self.vectors))
-        chosen = np.array(self.chosen, dtype=np.int64)
+    def _to_centers(self, places: Tensor) -> Tensor:
+        """Exact distances of rows to the nearest of the centres before this front, or infinity if too far."""
+        part = self.vectors.take(places)
+        known = torch.from_numpy(self.upper).to(places.device)[places]
+        found, reach = self._reach(part.ready(), known)
+        many = ((found <= reach).sum(1) > _CANDIDATES).nonzero().squeeze(1)
+        if len(many):
+            found, reach = found.double(), reach.double()
+            found[many], reach[many] = self._reach(part.take(many).ready(torch.float64), known[many])
+        value = torch.full_like(known, torch.inf)
+        if found.shape[1] == 0:
+            return value
+        nearest = found.argmin(1, keepdim=True)
+        first = torch.zeros_like(found, dtype=torch.bool).scatter_(1, nearest, True)
+        near = found <= reach
+        self._lower_to(value, near & first, part)
+        self._lower_to(value, near & ~first & (value > 0)[:, None], part)  # nothing is nearer than a copy
+        return value
+
+    def _reach(self, ready: Vectors, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distances of rows to all centres before this front, and how large the smallest may be."""
+        parts = [ready.distances(slice(None), part.ready(ready.dtype)) for part in self.centers.parts(512)]
+        if not parts:
+            return known.new_empty((len(known), 0), dtype=ready.dtype), known[:, None].to(ready.dtype)
+        found = torch.cat(parts, 1)
+        squares, best = ready.squares(), found.amin(1)
+        known = known.to(ready.dtype)
+        bound = (2 * known if self.vectors.unit else known.square()) * (1 + 2**-20)
+        bound = torch.minimum(best + ready.slack(squares, best), bound)
+        return found, (bound + 1.01 * ready.slack(squares, bound))[:, None]
+
+    def _lower_to(self, value: Tensor, pairs: Tensor, part: Vectors) -> None:
+        """Exact distances of these pairs of a row and a centre, where they are smaller."""
+        rows, centers = pairs.nonzero().unbind(1)
+        for start in range(0, len(rows), _PAIRS):
+            row = rows[start : start + _PAIRS]
+            others = part.like(self.centers.take(centers[start : start + _PAIRS]))
+            value.scatter_reduce_(0, row, part.take(row).exact(others), "amin")
+
+    def _to_chosen(self, places: Tensor) -> Tensor:
+        """Exact distances of rows to the nearest chosen from this front, or infinity if they are too far."""
+        rows = places.cpu().numpy()
+        value = np.full(len(rows), np.inf, dtype=np.float32)
         for pick in self.chosen:
-            low, high = self.made[pick]
-            lows.append(torch.from_numpy(low[rows]).to(places.device)[:, None])
-            highs.append(torch.from_numpy(high[rows]).to(places.device)[:, None])
-        low, high = torch.cat(lows, 1), torch.cat(highs, 1)
-        upper = high.amin(1)
-        lower = low.amin(1)
-        for number in (lower != upper).nonzero().squeeze(1).tolist():
-            value = self._exact(int(rows[number]), low[number], upper[number], chosen)
-            lower[number] = upper[number] = value
-        self.lower[rows], self.upper[rows] = lower.cpu().numpy(), upper.cpu().numpy()
-
-    def _exact(self, row: int, low: Tensor, upper: Tensor, chosen: np.ndarray) -> float:
-        """The distance of one row to the nearest of the centres that may be it."""
-        candidates = (low <= upper).nonzero().squeeze(1)
-        before = candidates[candidates < self.before]
-        since = candidates[candidates >= self.before] - self.before
-        mine = self.vectors.take(torch.tensor([row]))
-        best = float("inf")
-        for centers in (
-            self.centers.take(before),
-            self.vectors.take(torch.from_numpy(chosen).to(since.device)[since]),
-        ):
-            if len(centers):
-                repeated = mine.like(mine.factors[0].expand(len(centers), -1))
-                best = min(best, float(repeated.exact(centers).min()))
-        return best
+            low, high = (side[rows] for side in self.made[pick])
+            open_rows = np.flatnonzero((low < high) & (low <= self.upper[rows]))
+            if len(open_rows):
+                these = places[torch.from_numpy(open_rows).to(places.device)]
+                pick_rows = torch.full_like(these, pick)
+                exact = self.vectors.take(these).exact(self.vectors.take(pick_rows))
+                high[open_rows] = exact.cpu().numpy()
+            np.minimum(value, high, out=value)
+        return torch.from_numpy(value).to(places.device)
 
 
-# ---------------------------------------------------------------------- rows and orders
+# ---------------------------------------------------------------------- distances, rows and orders
+
+
+def _rounded(squares: Tensor, like: Vectors) -> Tensor:
+    """Distances in float32 as they are compared."""
+    return (squares / 2 if like.unit else squares.sqrt()).float()
+
+
+def _interval(pool: Vectors, rows: Vectors, squares: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+    """Between which distances those of such squares lie."""
+    slack = rows.slack(squares, found)
+    return _rounded((found - slack).clamp_min_(0), pool), _rounded(found + slack, pool)
 
 
 def _first(vectors: Vectors, count: int) -> Vectors:
-    return vectors.like(vectors.factors[0][:count])
+    return vectors if count == len(vectors) else vectors.like(vectors.factors[0][:count])
+
+
+def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
+    for begin in range(start, stop, size):
+        yield slice(begin, min(begin + size, stop))
+
+
+def _sorted_by(cells: Tensor, count: int) -> list[Tensor]:
+    """The rows of each cell, ascending."""
+    sizes = torch.bincount(cells, minlength=count).tolist()
+    return list(torch.split(cells.argsort(stable=True), sizes))
 
 
 def _largest_rows(values: Tensor, count: int) -> Tensor:

@@ -242,7 +242,7 @@ class Vectors:
             return self.nearest(centers)[0]
         others = centers.block(slice(None))
         halves = self._squares_of(others) / -2
-        found: Tensor = torch.empty_like(squares)
+        found = torch.empty_like(squares)
         for rows in self.chunks():
             block = self.block(rows)
             if len(block) == 1:
@@ -250,7 +250,8 @@ class Vectors:
             else:
                 closeness = self.products(block, others).add_(halves)
             torch.sub(squares[rows], closeness.amax(1), alpha=2, out=found[rows])
-        return found.clamp_(min=0)
+        found.clamp_min_(0)
+        return found
 
     def _by_faiss(self, centers: int) -> bool:
         """Measured: on a CPU, FAISS is as fast or faster from some centres on (benchmarks/k_center.py).

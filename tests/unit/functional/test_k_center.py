@@ -1,4 +1,3 @@
-import itertools
 import math
 
 import hypothesis.strategies as st
@@ -63,18 +62,24 @@ def small_steps(monkeypatch):
     monkeypatch.setattr(k_center, "_FRONT", 4)
     monkeypatch.setattr(k_center, "_GUESSED", 2)
     monkeypatch.setattr(k_center, "_SETTLED", 8)
+    monkeypatch.setattr(k_center, "_LIKELY", 2)
+    monkeypatch.setattr(k_center, "_CANDIDATES", 1)
+    monkeypatch.setattr(k_center, "_PAIRS", 3)
+    monkeypatch.setattr(k_center, "_ANCHORS", 2)
+    monkeypatch.setattr(k_center, "_AROUND", 7)
+    monkeypatch.setattr(k_center, "_CHUNK", 3)
     monkeypatch.setattr(vectors, "_CHUNK_BYTES", 64)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(14))
+@pytest.mark.parametrize("seed", range(10))
 def test_picks_and_distances_equal_the_definition(kind, seed):
     assert_equals_definition(*problem(kind, seed))
 
 
 @pytest.mark.parametrize("backend", ["torch", "faiss"])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(7))
+@pytest.mark.parametrize("seed", range(5))
 def test_picks_are_the_same_in_small_steps_of_either_backend(kind, seed, backend, small_steps):
     assert_equals_definition(*problem(kind, seed + 100), backend=backend)
 
@@ -174,17 +179,17 @@ def test_pool_and_labelled_rows_may_be_of_very_different_length(scales):
     assert_equals_definition(pool, labeled, 25)
 
 
-@pytest.mark.parametrize("kind", ["normal", "lattice", "clusters", "copies"])
+@pytest.mark.parametrize("kind", ["normal", "clusters"])
 def test_picks_do_not_depend_on_threads_or_chunks(kind, monkeypatch):
-    pool, labeled, _ = problem(kind, 7, 3000, 200, 16)
+    pool, labeled, _ = problem(kind, 7, 1000, 200, 16)
     pool, labeled = torch.from_numpy(pool), torch.from_numpy(labeled)
-    expected = k_center_greedy(pool, 80, labeled, return_scores=True)
+    expected = k_center_greedy(pool, 20, labeled, return_scores=True)
     threads = torch.get_num_threads()
     try:
-        for count, chunk in itertools.product((1, 2), (2**9, 2**14)):
+        for count, chunk in ((1, 2**9), (2, 2**14)):
             torch.set_num_threads(count)
             monkeypatch.setattr(vectors, "_CHUNK_BYTES", chunk)
-            found = k_center_greedy(pool, 80, labeled, return_scores=True)
+            found = k_center_greedy(pool, 20, labeled, return_scores=True)
             assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
     finally:
         torch.set_num_threads(threads)
@@ -277,14 +282,16 @@ def test_few_of_the_distances_are_made(monkeypatch):
     middles = rng.normal(size=(40, 16))
     rows = (middles[rng.integers(0, 40, 21_000)] + 0.2 * rng.normal(size=(21_000, 16))).astype(np.float32)
     made = []
-    nearest = Vectors.nearest
-    monkeypatch.setattr(
-        Vectors,
-        "nearest",
-        lambda self, centers: made.append(len(self) * len(centers)) or nearest(self, centers),
-    )
+    for name in ("nearest", "near"):
+        make = getattr(Vectors, name)
+
+        def counted(self, centers, *squares, make=make):
+            made.append(len(self) * len(centers))
+            return make(self, centers, *squares)
+
+        monkeypatch.setattr(Vectors, name, counted)
     k_center_greedy(torch.from_numpy(rows[:20_000]), 400, torch.from_numpy(rows[20_000:]))
-    assert sum(made) < 0.3 * 20_000 * 1400
+    assert sum(made) < 0.15 * 20_000 * 1400
 
 
 # --- what cannot be
