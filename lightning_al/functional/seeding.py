@@ -124,7 +124,7 @@ class _Draw:
     @property
     def trials(self) -> int:
         """How many candidates a seed: the first ones, which find the large clusters, are worth most."""
-        return min(16, max(3, 1000 // (1 + len(self._chosen))))
+        return min(16, max(2, 750 // (1 + len(self._chosen))))
 
     @property
     def done(self) -> bool:

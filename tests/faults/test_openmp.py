@@ -24,7 +24,7 @@ SECONDS = 180
     [
         ("in_turns", "torch-first"),
         ("in_turns", "faiss-first"),
-        ("in_a_worker", "torch-first"),
+        ("in_a_worker", "faiss-first"),
         ("after_a_fork", "torch-first"),
     ],
 )
