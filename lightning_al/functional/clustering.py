@@ -290,9 +290,9 @@ def _plain(rows: Tensor, scale: float) -> Tensor:
 
 
 def _standardised(points: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Each feature with mean 0 and deviation 1 over the points; one that never changes is 0."""
+    """Each feature with mean 0 and deviation 1 over the points; one that never changes there is 0 for all."""
     low, high = points.amin(0).double(), points.amax(0).double()
-    middle, width = (low + high) / 2, (high - low).clamp_min(1e-300)
+    middle, width = (low + high) / 2, torch.where(high > low, high - low, torch.inf)
 
     def unit(rows: Tensor) -> Tensor:
         return (rows.double() - middle) / width
@@ -308,7 +308,9 @@ def _standardised(points: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor
     deviation = torch.where(high > low, (squares.total()[0] / len(points)).sqrt(), 1.0)
 
     def standard(rows: Tensor) -> Tensor:
-        return torch.cat([((unit(part) - mean) / deviation).float() for part in torch.split(rows, _ROWS)])
+        # The others may be any number of deviations away; farther than this is far enough.
+        parts = [((unit(part) - mean) / deviation).clamp_(-1e6, 1e6) for part in torch.split(rows, _ROWS)]
+        return torch.cat(parts).float()
 
     return standard(points), None if others is None else standard(others)
 

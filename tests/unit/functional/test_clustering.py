@@ -542,6 +542,29 @@ def test_what_does_not_fit_is_refused_in_words(change, message):
         diverse_mini_batch(**given)
 
 
+def test_a_feature_that_only_labelled_rows_have_counts_for_nothing():
+    generator = seeded()
+    rows, weights = torch.randn(30, 4, generator=generator), torch.rand(30, generator=generator)
+    labeled = torch.randn(8, 4, generator=generator)
+    without = diverse_mini_batch(
+        rows[:, 1:], weights, 5, labeled=labeled[:, 1:], scale_features=True, generator=seeded()
+    )
+    for value in (0.0, 1e-30, 7.0):
+        rows[:, 0] = value
+        found = diverse_mini_batch(rows, weights, 5, labeled=labeled, scale_features=True, generator=seeded())
+        assert torch.equal(found, without)
+
+
+def test_labelled_rows_may_be_any_number_of_deviations_away():
+    generator = seeded()
+    rows = 1e-35 * torch.randn(30, 4, generator=generator)
+    labeled = 1e30 * torch.randn(8, 4, generator=generator)
+    found = diverse_mini_batch(
+        rows, torch.ones(30), 5, labeled=labeled, scale_features=True, generator=generator
+    )
+    assert len(found.unique()) == 5
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
