@@ -105,10 +105,12 @@ class Vectors:
         if len(self) == 0:
             return None
         step = max(1, len(self) // 2048)
-        some = self.take(torch.arange(0, len(self), step)).block(slice(None))[0]
+        some = self.take(torch.arange(0, len(self), step)).ready(torch.float64).factors[0]
         mean = some.mean(0)
         around = (some - mean).square().sum(1).mean()
-        return mean if bool(mean.square().sum() > 4 * around) else None
+        if not bool(mean.square().sum() > 4 * around):
+            return None
+        return mean if self.factors[0].dtype == torch.float64 else mean.float()
 
     # ------------------------------------------------------------------ rows
 
