@@ -8,6 +8,7 @@ random.py         the baseline
 uncertainty.py    from one prediction: entropy, least confidence, margin, distance to the boundary
 disagreement.py   from many passes or members: BALD, votes, BatchBALD, variance for regression
 learning_loss.py  from a head that predicts the loss
+diversity.py      by where samples lie: core-set, diverse mini-batch, BADGE
 wrappers.py       strategies made of strategies
 """
 
@@ -29,6 +30,7 @@ from lightning_al.acquisition.disagreement import (
     VoteEntropy,
     VoteMargin,
 )
+from lightning_al.acquisition.diversity import BADGE, CoreSet, DiverseMiniBatch
 from lightning_al.acquisition.learning_loss import LearningLoss
 from lightning_al.acquisition.random import Random
 from lightning_al.acquisition.uncertainty import (
@@ -40,12 +42,15 @@ from lightning_al.acquisition.uncertainty import (
 from lightning_al.acquisition.wrappers import PowerSampling, TwoStage
 
 __all__ = [
+    "BADGE",
     "BALD",
     "Acquisition",
     "BatchBALD",
     "ConsensusKL",
+    "CoreSet",
     "DenseAcquisition",
     "DisagreementAcquisition",
+    "DiverseMiniBatch",
     "Entropy",
     "HyperplaneDistance",
     "LearningLoss",

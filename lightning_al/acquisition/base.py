@@ -102,9 +102,10 @@ class Acquisition(ABC):
         """
 
     def __repr__(self) -> str:
-        # What begins with an underscore is no setting, and may change from round to round.
-        settings = sorted((name, value) for name, value in vars(self).items() if not name.startswith("_"))
-        values = ", ".join(f"{name}={_shown(value)}" for name, value in settings)
+        # What begins with an underscore is no setting, and may change from round to round; needs follow.
+        hidden = ("needs", "needs_labeled")
+        settings = {k: v for k, v in vars(self).items() if not k.startswith("_") and k not in hidden}
+        values = ", ".join(f"{name}={_shown(value)}" for name, value in sorted(settings.items()))
         return f"{type(self).__name__}({values})"
 
 

@@ -4,6 +4,8 @@ They know nothing of Lightning. Scores take probabilities with the class axis la
 `generator`, `shard` and `return_scores` and give the same positions on any number of ranks.
 """
 
+from lightning_al.functional.clustering import diverse_mini_batch
+from lightning_al.functional.d2_sampling import badge, kmeans_plus_plus
 from lightning_al.functional.disagreement import (
     bald,
     consensus_kl,
@@ -15,6 +17,7 @@ from lightning_al.functional.disagreement import (
     vote_margin,
 )
 from lightning_al.functional.joint_entropy import batch_bald
+from lightning_al.functional.k_center import covering_radius, k_center_greedy
 from lightning_al.functional.ranking import pairwise_ranking_loss, ranking_accuracy
 from lightning_al.functional.scores import (
     entropy,
@@ -27,12 +30,17 @@ from lightning_al.functional.shard import Shard
 
 __all__ = [
     "Shard",
+    "badge",
     "bald",
     "batch_bald",
     "consensus_kl",
     "count_votes",
+    "covering_radius",
+    "diverse_mini_batch",
     "entropy",
     "hyperplane_distance",
+    "k_center_greedy",
+    "kmeans_plus_plus",
     "least_confidence",
     "margin",
     "mean_std",

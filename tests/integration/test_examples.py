@@ -145,6 +145,16 @@ def maps_of_a_small_committee(folder):
     ).stdout  # fmt: skip
 
 
+def queries_in_pictures(folder):
+    """Nothing of it stays but two pictures."""
+    command = [sys.executable, str(EXAMPLES / "diversity.py"), "--epochs", "1"]
+    pictures = ["--plane", str(folder) + "_plane.png", "--digits", str(folder) + "_digits.png"]
+    return subprocess.run(
+        [*command, *pictures], cwd=folder.parent, env=ENVIRONMENT, capture_output=True, text=True,
+        encoding="utf-8", timeout=SECONDS, check=True,
+    ).stdout  # fmt: skip
+
+
 SIMULATION = ("--rounds", "2", "--query-size", "4", "--epochs", "1")
 JOBS = {
     "yourself": label_yourself_over_three_days,
@@ -160,6 +170,7 @@ JOBS = {
     "losses": lambda folder: run("learning_loss", folder, *LEARNING_LOSS),
     "losses_of_files": learning_loss_on_files,
     "maps": maps_of_a_small_committee,
+    "diversity": queries_in_pictures,
 }
 
 
@@ -361,3 +372,15 @@ def test_the_maps_split_the_entropy_into_its_two_parts_and_are_drawn(runs):
     # Even 40 steps tell the cluster from the overlap.
     assert float(places[0][1]) > 0.3 > float(places[2][1])
     assert folder.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+@uses("diversity")
+def test_diverse_queries_hold_fewer_copies_than_the_highest_scores(runs):
+    said, folder = runs("diversity")
+    differ = {
+        name: int(count) for name, count in re.findall(r"^([\w, ]+): (\d+) of 60 images differ$", said, re.M)
+    }
+    assert set(differ) == {"Random", "Margin", "CoreSet", "Margin, then CoreSet", "DiverseMiniBatch", "BADGE"}
+    assert all(differ[name] > differ["Margin"] for name in differ.keys() - {"Margin"})
+    for picture in ("plane", "digits"):
+        assert Path(f"{folder}_{picture}.png").stat().st_size > 20_000
