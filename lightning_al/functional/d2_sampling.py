@@ -21,6 +21,7 @@ from typing import Literal, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from lightning_al.functional.rows import as_float, check_count, check_tensors, checked
@@ -36,6 +37,8 @@ from lightning_al.functional.vectors import (
 
 __all__ = ["badge", "kmeans_plus_plus"]
 
+Array = NDArray[np.float64]
+
 First = Literal["largest", "random"]
 
 _PROPOSALS = 64  # tested together, with one exchange between ranks
@@ -44,9 +47,8 @@ _ROWS, _CENTERS = 1024, 256  # so many distances stay in the cache
 _PASS = 30  # reading a row is worth so many centres
 _PROPOSAL = 2**20
 _RENEWAL = 2**25
-_HORIZON = 512  # so many more picks are reckoned with at least
+_HORIZON = 768  # so many more picks are reckoned with at least
 _AFTERWARDS = 1.6  # proposals a pick with new weights
-_TINY = 1e-32  # below, squares in float32 are not to be relied on
 
 
 @overload
@@ -134,8 +136,8 @@ def badge(
         raise ValueError(f'`first` is {first!r}; needed is "largest" or "random".')
     shard = _checked_gradients(probs, embeddings, shard)
     with exact_arithmetic(embeddings.device):
-        vectors, squares, unit = _gradients(probs, embeddings, bias, shard)
-        draw = _Draw(vectors, squares, shard, generator)
+        vectors, squares, unit, tiny = _gradients(probs, embeddings, bias, shard)
+        draw = _Draw(vectors, squares, shard, generator, tiny)
         if shard.total:
             draw.begin(first)
         draw.until(min(query_size, shard.total))
@@ -144,7 +146,7 @@ def badge(
 
 @overload
 def kmeans_plus_plus(
-    embeddings: Tensor,
+    embeddings: Tensor | Vectors,
     query_size: int,
     centers: Tensor | None = ...,
     *,
@@ -156,7 +158,7 @@ def kmeans_plus_plus(
 ) -> Tensor: ...
 @overload
 def kmeans_plus_plus(
-    embeddings: Tensor,
+    embeddings: Tensor | Vectors,
     query_size: int,
     centers: Tensor | None = ...,
     *,
@@ -167,7 +169,7 @@ def kmeans_plus_plus(
     return_scores: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
 def kmeans_plus_plus(
-    embeddings: Tensor,
+    embeddings: Tensor | Vectors,
     query_size: int,
     centers: Tensor | None = None,
     *,
@@ -184,7 +186,8 @@ def kmeans_plus_plus(
     is left are copies of what was chosen, the draw is uniform over the rest.
 
     Args:
-        embeddings: The rows held here, `(n, D)`; also over a memory-mapped file.
+        embeddings: The rows held here, `(n, D)`; also over a memory-mapped file. Or `Vectors`, which know
+            their metric and backend.
         query_size: How many to draw; with fewer rows than that, all are drawn.
         centers: Vectors that count as drawn before, `(L, D)`, all of them on every rank; or `None`.
         metric: `"cosine"` for rows divided by their length: squared distances are `2 (1 - cos)`.
@@ -214,12 +217,15 @@ def kmeans_plus_plus(
         tensor([2])
     """
     check_count(query_size=query_size)
-    shard = _checked_shard(embeddings, "embeddings", shard)
-    with exact_arithmetic(embeddings.device):
+    if isinstance(embeddings, Vectors):
+        vectors = embeddings
+    else:
         vectors = Vectors.of_embeddings(embeddings, metric=metric, backend=backend, shard=shard)
+    shard = _checked_shard(len(vectors), shard)
+    with exact_arithmetic(vectors.device):
         given: Vectors | None = None
         if centers is not None:
-            vectors, given = _with_centers(vectors, centers, metric, backend)
+            vectors, given = _with_centers(vectors, centers)
         draw = _Draw(vectors, vectors.squares(), shard, generator)
         if given is not None and len(given):
             draw.around(given)
@@ -232,12 +238,11 @@ def kmeans_plus_plus(
 # ---------------------------------------------------------------------- what goes in
 
 
-def _checked_shard(rows: Tensor, name: str, shard: Shard | None) -> Shard:
-    check_matrix(rows, name)
-    shard = Shard.whole(len(rows)) if shard is None else shard
-    if len(rows) != len(shard.positions):
+def _checked_shard(rows: int, shard: Shard | None) -> Shard:
+    shard = Shard.whole(rows) if shard is None else shard
+    if rows != len(shard.positions):
         raise ValueError(
-            f"`{name}` has {len(rows)} rows, but `shard` says {len(shard.positions)} are here. Pass the rows "
+            f"`embeddings` has {rows} rows, but `shard` says {len(shard.positions)} are here. Pass the rows "
             "at `shard.positions`."
         )
     return shard
@@ -255,7 +260,8 @@ def _checked_gradients(probs: Tensor, embeddings: Tensor, shard: Shard | None) -
         raise TypeError(
             f"`probs` is of type {probs.dtype}; needed are probabilities. Apply `softmax(-1)` to the logits."
         )
-    shard = _checked_shard(embeddings, "embeddings", shard)
+    check_matrix(embeddings, "embeddings")
+    shard = _checked_shard(len(embeddings), shard)
     if len(probs) != len(embeddings):
         raise ValueError(
             f"`probs` has {len(probs)} rows and `embeddings` {len(embeddings)}; needed is one of each for "
@@ -273,20 +279,19 @@ def _checked_gradients(probs: Tensor, embeddings: Tensor, shard: Shard | None) -
     return shard
 
 
-def _with_centers(
-    vectors: Vectors, centers: Tensor, metric: Metric, backend: Backend
-) -> tuple[Vectors, Vectors]:
+def _with_centers(vectors: Vectors, centers: Tensor) -> tuple[Vectors, Vectors]:
     """Pool and centres, comparable with each other."""
     check_matrix(centers, "centers")
-    here = vectors.factors[0]
-    if centers.shape[1] != here.shape[1]:
+    if centers.shape[1] != vectors.width:
         raise ValueError(
-            f"`centers` has {centers.shape[1]} columns and `embeddings` {here.shape[1]}; needed are vectors "
+            f"`centers` has {centers.shape[1]} columns and `embeddings` {vectors.width}; needed are vectors "
             "of the same model and layer. Make them anew with it."
         )
-    given = Vectors.of_embeddings(centers.to(here.device), metric=metric, backend=backend, name="centers")
-    if given.scale != vectors.scale:
-        vectors = replace(vectors, scale=min(given.scale, vectors.scale), origin=None)
+    centers = centers.to(vectors.device)
+    metric: Metric = "cosine" if vectors.unit else "euclidean"
+    given = Vectors.of_embeddings(centers, metric=metric, backend=vectors.backend, name="centers")
+    if len(given) and given.scale < vectors.scale:
+        vectors = replace(vectors, scale=given.scale, origin=None)
     return vectors, vectors.like(given.factors[0])
 
 
@@ -334,8 +339,10 @@ def _residuals(probs: Tensor, labels: Tensor | None) -> Tensor:
     return torch.where(probs > 0.5, probs - 1, probs)
 
 
-def _gradients(probs: Tensor, embeddings: Tensor, bias: bool, shard: Shard) -> tuple[Vectors, Tensor, float]:
-    """Gradients, their squared lengths, and by what squares were multiplied; looks at every row once."""
+def _gradients(
+    probs: Tensor, embeddings: Tensor, bias: bool, shard: Shard
+) -> tuple[Vectors, Tensor, float, float]:
+    """Gradients, their squared lengths, by what these were multiplied, and what is too small for them."""
     factors = probs.detach().to(embeddings.device), embeddings.detach()
     labels: Tensor | None = None
     if probs.ndim == 2 and probs.shape[1] > 1:
@@ -353,12 +360,13 @@ def _gradients(probs: Tensor, embeddings: Tensor, bias: bool, shard: Shard) -> t
         largest = [max(pair) for pair in zip(largest, here, strict=True)]
         squares[rows] = parts[0] * (parts[1] + 1 if bias else parts[1])
     most = [max(found) for found in zip(*shard.gather_objects(largest), strict=True)]
-    if all(1e-24 < one < 1e24 for one in most):
-        return made, squares, 1.0
+    tiny = made.width * 2.0**-120 * (1 + most[0] + most[1])  # a factor's square too small to be a number
+    if all(1e-8 < one < 1e8 for one in most):
+        return made, squares, 1.0, tiny
     left, right = _gains(made, shard)
     column = right if bias and right != 1 else None
     made = replace(made, bias=bias and column is None, gains=(left, right), column=column)
-    return made, made.squares(), (left * right) ** 2
+    return made, made.squares(), (left * right) ** 2, made.width**2 * 2.0**-120
 
 
 def _refuse_not_finite(factors: tuple[Tensor, Tensor], rows: slice, shard: Shard) -> None:
@@ -377,10 +385,48 @@ def _gains(made: _Gradients, shard: Shard) -> tuple[float, float]:
     left, right = (max(found) for found in zip(*shard.gather_objects(largest), strict=True))
     if made.bias:
         right = max(right, 1.0)
-    return tuple(2.0 ** -math.frexp(most)[1] if most > 0 else 1.0 for most in (left, right))  # type: ignore[return-value]
+    return _reciprocal(left), _reciprocal(right)
+
+
+def _reciprocal(value: float) -> float:
+    """A power of two near it; one of zero."""
+    return 2.0 ** -math.frexp(value)[1] if value > 0 else 1.0
 
 
 # ---------------------------------------------------------------------- drawing
+
+
+class _Centers:
+    """Given and chosen rows in order, in a store that grows, ready for distances."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self.parts: list[Vectors] = []
+        self.count = 0
+        empty = vectors.take(torch.empty(0, dtype=torch.long))
+        self.factors = [factor.new_empty(64, factor.shape[1]) for factor in empty.block(slice(None))]
+        self.halves = self.factors[0].new_empty(64)  # of squared lengths
+
+    def add(self, rows: Vectors, block: tuple[Tensor, ...], squares: Tensor) -> None:
+        """Further rows; `block` and `squares` are theirs."""
+        self.parts.append(rows)
+        start, self.count = self.count, self.count + len(rows)
+        while self.count > len(self.halves):
+            self.factors = [torch.cat([factor, torch.empty_like(factor)]) for factor in self.factors]
+            self.halves = torch.cat([self.halves, torch.empty_like(self.halves)])
+        for store, factor in zip(self.factors, block, strict=True):
+            store[start : self.count] = factor
+        self.halves[start : self.count] = squares / 2
+
+    def since(self, start: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        """All from one on: a block, and half of their squares."""
+        return tuple(factor[start : self.count] for factor in self.factors), self.halves[start : self.count]
+
+    def given(self) -> Vectors:
+        """All as they were given."""
+        if len(self.parts) > 1:
+            pairs = zip(*(part.given() for part in self.parts), strict=True)
+            self.parts = [self.parts[0].like(*(torch.cat(factors) for factors in pairs))]
+        return self.parts[0]
 
 
 class _Draw:
@@ -391,27 +437,47 @@ class _Draw:
         squares: Their squared lengths in float32.
         shard: Which rows of the pool these are.
         generator: Source of randomness.
+        tiny: What squared distances may be off beside `Vectors.slack`.
     """
 
-    def __init__(self, vectors: Vectors, squares: Tensor, shard: Shard, generator: Generator | None) -> None:
+    def __init__(
+        self,
+        vectors: Vectors,
+        squares: Tensor,
+        shard: Shard,
+        generator: Generator | None,
+        tiny: float = 0.0,
+    ) -> None:
         self.vectors, self.squares, self.shard, self.generator = vectors, squares, shard, generator
+        self.tiny = tiny
         self.chosen: list[int] = []
-        self.near = torch.full_like(squares, math.inf)  # squared distance to the nearest one of `seen`
-        self.seen: Vectors | None = None
-        self.fresh: Vectors | None = None  # chosen since; both in the order of choice
-        self.given = 0  # how many of them were centres from the start
-        self.start = math.inf  # the score of the first, where there were none
+        self.centers = _Centers(vectors)
+        self.given = 0  # how many of them were not chosen here
+        self.seen = 0  # how many of them the weights know
+        self.near = torch.full_like(squares, math.inf)  # squared distances to the nearest of these
         self.weights = squares.new_empty(0)  # of all rows, by position, in units
         self.cumulative = squares.new_empty(0, dtype=torch.long)
+        self.order: Tensor | None = None  # of the rows of all ranks, their positions
         self.unit = 1.0
         self.rate = _AFTERWARDS  # proposals a pick, of late
         self.exhausted = False
+        self.start = math.inf  # the score of the first, where nothing was given
+
+    @property
+    def fresh(self) -> int:
+        """How many centres the weights do not know."""
+        return self.centers.count - self.seen
+
+    def slack(self, squares: Tensor, distances: Tensor) -> Tensor:
+        """How far squared distances may be off."""
+        return self.vectors.slack(squares, distances).add_(self.tiny)
 
     # -------------------------------------------------------------- first
 
     def around(self, given: Vectors) -> None:
         """Centres that count as drawn before."""
-        self.fresh, self.given = given, len(given)
+        self.given = len(given)
+        self.centers.add(given, given.block(slice(None)), given.squares())
 
     def begin(self, first: First) -> None:
         """Draw the first where nothing was given."""
@@ -420,14 +486,14 @@ class _Draw:
         else:
             position, self.start = self._longest()
         self.chosen.append(position)
-        self.fresh = self._collect(torch.tensor([position]))[0]
+        self.around(self._collect(torch.tensor([position]))[0])
+        self.given = 0
 
     def _longest(self) -> tuple[int, float]:
         """The position of the longest vector, and its squared length."""
-        low = self.squares - self.vectors.slack(self.squares, self.squares) - _TINY
-        bar = self._most(low)
-        high = self.squares + self.vectors.slack(self.squares, self.squares) + _TINY
-        rows = (high >= bar).nonzero().squeeze(1)
+        slack = self.slack(self.squares, self.squares)
+        bar = self._most(self.squares - slack)
+        rows = (self.squares + slack >= bar).nonzero().squeeze(1)
         best, position = -1.0, self.shard.total
         for some in torch.split(rows, _rows_at_once(self.vectors)):
             taken = self.vectors.take(some)
@@ -457,55 +523,65 @@ class _Draw:
 
     def _worthwhile(self) -> bool:
         """Whether new weights save more proposals than they cost; as many picks to come as there were."""
-        fresh = 0 if self.fresh is None else len(self.fresh)
-        price = _RENEWAL + self.shard.total * self.vectors.width * (_PASS + fresh)
+        price = _RENEWAL + self.shard.total * self.vectors.width * (_PASS + self.fresh)
         saved = (self.rate - _AFTERWARDS) * max(_HORIZON, len(self.chosen))
-        return fresh > 0 and saved * (_PROPOSAL + self.vectors.width * fresh) > price
+        return self.fresh > 0 and saved * (_PROPOSAL + self.vectors.width * self.fresh) > price
 
     def _propose(self, count: int) -> None:
         """Draw a fixed number of proposals, and accept some, in order."""
         numbers = self._uniform(2 * _PROPOSALS)
         total = int(self.cumulative[-1])
-        targets = (numbers[:_PROPOSALS] * total).long().clamp_(max=total - 1).to(self.cumulative.device)
-        positions = torch.searchsorted(self.cumulative, targets, right=True)
-        weights = self.weights[positions].double().cpu() * self.unit
-        bars = numbers[_PROPOSALS:] * weights
-        rows, near, slack = self._collect(positions.cpu())
-        squares = rows.squares()
-        if self.fresh is not None:
-            near = torch.minimum(near, rows.distances(slice(None), self.fresh).amin(1))
-        slack = torch.maximum(slack, self.vectors.slack(squares, near) + _TINY).double().cpu()
-        among = rows.distances(slice(None), rows).double().cpu().numpy()
-        places = positions.tolist()
+        targets = (numbers[:_PROPOSALS] * total).long().clamp_(max=total - 1)
+        positions = torch.searchsorted(self.cumulative, targets.to(self.cumulative.device), right=True)
+        bars = numbers[_PROPOSALS:] * (self.weights[positions].double().cpu() * self.unit)
+        positions = positions.cpu()
+        rows, near, slack = self._collect(positions)
+        block, squares = rows.block(slice(None)), rows.squares()
+        if self.fresh:
+            others, halves = self.centers.since(self.seen)
+            closeness = self.vectors.products(block, others).sub_(halves).amax(1)
+            near = torch.minimum(near, torch.sub(squares, closeness, alpha=2).clamp_min_(0))
+        among = self.vectors.products(block, block).mul_(-2).add_(squares).add_(squares[:, None])
+        slack = torch.maximum(slack, self.slack(squares, near))
+        before = len(self.chosen)
+        known = [part.double().cpu().numpy() for part in (bars, near, slack, among)]
+        accepted, tried = self._accept(rows, positions.tolist(), known, count)
+        self.rate = tried / max(len(self.chosen) - before, 0.5)
+        if accepted:
+            which = torch.tensor(accepted, device=squares.device)
+            parts = tuple(factor[which] for factor in block)
+            self.centers.add(rows.take(which), parts, squares[which])
+
+    def _accept(
+        self, rows: Vectors, positions: list[int], known: list[Array], count: int
+    ) -> tuple[list[int], int]:
+        """Which proposals are accepted, until enough are, and how many were looked at."""
         accepted: list[int] = []
-        tried = 0
-        distance, error, bar = near.double().cpu().numpy(), slack.numpy(), bars.numpy()
         already = set(self.chosen)
-        for number, place in enumerate(places):
-            tried += 1
-            gap = bar[number] - distance[number]
-            if gap > error[number] or place in already:
+        bars, near, slack, among = known
+        sure, unsure = near + slack, near - slack
+        for number, position in enumerate(positions):
+            bar = bars[number]
+            if bar > sure[number] or position in already:
                 continue
-            if gap >= -error[number] and bar[number] >= self._exactly(rows, number, accepted):
+            if bar >= unsure[number] and bar >= self._exactly(rows, number, accepted):
                 continue
             accepted.append(number)
-            already.add(place)
-            self.chosen.append(place)
+            already.add(position)
+            self.chosen.append(position)
             if len(self.chosen) == count:
-                break
-            np.minimum(distance, among[number], out=distance)
-        self.rate = tried / max(len(accepted), 0.5)
-        if accepted:
-            more = rows.take(torch.tensor(accepted))
-            self.fresh = more if self.fresh is None else self.fresh.joined(more)
+                return accepted, number + 1
+            np.minimum(sure, among[number] + slack, out=sure)
+            np.minimum(unsure, among[number] - slack, out=unsure)
+        return accepted, len(positions)
 
     def _exactly(self, rows: Vectors, number: int, accepted: list[int]) -> float:
         """The squared distance of a proposal to the nearest one chosen."""
-        others = [part for part in (self.seen, self.fresh) if part is not None]
-        if accepted:
-            others.append(rows.take(torch.tensor(accepted)))
         one = rows.take(torch.tensor([number]))
-        return min(float(_exact_squares(one, part)[0]) for part in others)
+        found = float(_exact_squares(one, self.centers.given(), self.tiny)[0])
+        if accepted:
+            found = min(found, float(_exact_squares(one, rows.take(torch.tensor(accepted)), self.tiny)[0]))
+        return found
 
     def _uniform(self, count: int) -> Tensor:
         return torch.rand(count, generator=self.generator, dtype=torch.float64)
@@ -523,7 +599,7 @@ class _Draw:
         """Rows of these positions, from whichever ranks; their distances at the last renewal, and slack."""
         numbers, local = self._held(positions)
         taken, near = self.vectors.take(local), self.near[local]
-        slack = self.vectors.slack(self.squares[local], near) + _TINY
+        slack = self.slack(self.squares[local], near)
         factors = taken.given()
         if self.shard.world_size == 1:
             return taken, near, slack
@@ -539,11 +615,10 @@ class _Draw:
 
     def _renew(self) -> None:
         """Bring distances up to date, and make weights of them."""
-        if self.fresh is not None:
-            self._approach(self.fresh)
-            self.seen = self.fresh if self.seen is None else self.seen.joined(self.fresh)
-            self.fresh = None
-        slack = self.vectors.slack(self.squares, self.near).add_(_TINY)
+        if self.fresh:
+            self._approach()
+            self.seen = self.centers.count
+        slack = self.slack(self.squares, self.near)
         low = _rounded_up((self.near - slack).clamp_min_(0))
         high = _rounded_up(slack.add_(self.near))
         _, taken = self._held(torch.tensor(self.chosen, dtype=torch.long))
@@ -571,21 +646,21 @@ class _Draw:
         self._spread((weights / self.unit).float())
         self.rate = _AFTERWARDS
 
-    def _approach(self, centers: Vectors) -> None:
-        """Distances to the nearest, with further centres."""
-        if self.vectors._by_faiss(len(centers)):
-            torch.minimum(self.near, self.vectors.nearest(centers)[0], out=self.near)
+    def _approach(self) -> None:
+        """Bring distances up to date."""
+        others, halves = self.centers.since(self.seen)
+        if self.vectors._by_faiss(len(halves)):
+            ready = replace(self.vectors, factors=others, places=None, unit=False, origin=None, scale=1.0)
+            torch.minimum(self.near, self.vectors.nearest(ready)[0], out=self.near)
             return
-        parts = []
-        for places in torch.split(torch.arange(len(centers)), _CENTERS):
-            some = centers.take(places)
-            parts.append((some.block(slice(None)), some.squares()[:, None] / 2))
         size = _ROWS if self.squares.device.type == "cpu" else 64 * _ROWS
+        tiles = [slice(start, start + _CENTERS) for start in range(0, len(halves), _CENTERS)]
         for start in range(0, len(self.squares), size):
-            rows = slice(start, start + size)
+            rows = slice(start, min(start + size, len(self.squares)))
             block = self.vectors.block(rows)
-            for others, halves in parts:
-                closeness = self.vectors.products(others, block).sub_(halves).amax(0)
+            for tile in tiles:
+                products = self.vectors.products(tuple(factor[tile] for factor in others), block)
+                closeness = products.sub_(halves[tile, None]).amax(0)
                 distance = torch.sub(self.squares[rows], closeness, alpha=2).clamp_min_(0)
                 torch.minimum(self.near[rows], distance, out=self.near[rows])
 
@@ -593,8 +668,9 @@ class _Draw:
         """Let every rank know all weights, in order of position."""
         self.weights = self.shard.gather(weights)
         if self.shard.world_size > 1:
-            order = self.shard.gather(self.shard.positions).to(weights.device)
-            self.weights = torch.empty_like(self.weights).index_copy_(0, order, self.weights)
+            if self.order is None:
+                self.order = self.shard.gather(self.shard.positions).to(weights.device)
+            self.weights = torch.empty_like(self.weights).index_copy_(0, self.order, self.weights)
         self.cumulative = self.weights.long().cumsum_(0)
 
     def _exact_weights(self, rows: Tensor) -> Tensor:
@@ -602,8 +678,9 @@ class _Draw:
         found = self.squares.new_empty(len(rows), dtype=torch.float64)
         start = 0
         for some in torch.split(rows, _rows_at_once(self.vectors)):
-            assert self.seen is not None
-            found[start : start + len(some)] = _exact_squares(self.vectors.take(some), self.seen)
+            found[start : start + len(some)] = _exact_squares(
+                self.vectors.take(some), self.centers.given(), self.tiny
+            )
             start += len(some)
         return _rounded_up(found)
 
@@ -621,13 +698,12 @@ class _Draw:
     def _scores(self) -> Tensor:
         """The squared distance of every chosen row to the nearest before it; zero once all are."""
         scores = self.squares.new_zeros(len(self.chosen), dtype=torch.float64)
-        parts = [part for part in (self.seen, self.fresh) if part is not None]
-        if not self.chosen or not parts:
+        if not self.chosen:
             return scores
-        every = parts[0] if len(parts) == 1 else parts[0].joined(parts[1])
+        every = self.centers.given()
         before = torch.arange(max(1, self.given), len(every), device=scores.device)
         begin, end = (1 if self.given == 0 else 0), len(every) - self.given
-        scores[begin:end] = _exact_squares(every.take(before), every, before)
+        scores[begin:end] = _exact_squares(every.take(before), every, self.tiny, before)
         if self.given == 0:
             scores[0] = self.start
         return scores
@@ -644,12 +720,15 @@ def _rows_at_once(vectors: Vectors) -> int:
     return max(1, 2**16 // vectors.width)
 
 
-def _exact_squares(rows: Vectors, centers: Vectors, before: Tensor | None = None) -> Tensor:
+def _exact_squares(
+    rows: Vectors, centers: Vectors, tiny: float = 0.0, before: Tensor | None = None
+) -> Tensor:
     """Squared distances to the nearest centre as `exact` has it, `(n,)` in float64.
 
     Args:
         rows: Few enough to lie in memory.
         centers: Some.
+        tiny: What squared distances may be off beside `Vectors.slack`.
         before: How many of the centres count for each row; `None`: all.
     """
     found = rows.squares().new_full((len(rows),), math.inf, dtype=torch.float64)
@@ -662,7 +741,7 @@ def _exact_squares(rows: Vectors, centers: Vectors, before: Tensor | None = None
             places = torch.arange(len(centers), device=distances.device)
             distances[places >= before[some, None]] = math.inf
         best = distances.amin(1)
-        bar = best + 2.5 * (rows.slack(part.squares(), best) + _TINY)
+        bar = best + 2.5 * (rows.slack(part.squares(), best) + tiny)
         for pairs in torch.split((distances <= bar[:, None]).nonzero(), _rows_at_once(rows)):
             exact = part.take(pairs[:, 0]).exact(centers.take(pairs[:, 1])).double()
             exact = 2 * exact if rows.unit else exact.square_()

@@ -1,3 +1,4 @@
+import copy
 import math
 from collections import Counter
 
@@ -56,7 +57,7 @@ def assert_follows(law, draw, runs):
 
 def new_weights_after_every_batch(monkeypatch, proposals):
     monkeypatch.setattr(d2_sampling, "_PROPOSALS", proposals)
-    monkeypatch.setattr(d2_sampling._Draw, "_worthwhile", lambda draw: draw.fresh is not None)
+    monkeypatch.setattr(d2_sampling._Draw, "_worthwhile", lambda draw: draw.fresh > 0)
 
 
 def never_new_weights(monkeypatch):
@@ -72,8 +73,25 @@ def test_gradients_are_drawn_in_proportion_to_squared_distances(monkeypatch, ren
     if renewal == "never":
         never_new_weights(monkeypatch)
     else:
-        new_weights_after_every_batch(monkeypatch, 2)
-    assert_follows(law, lambda g: badge(probs, embeddings, 4, generator=g), 20_000)
+        new_weights_after_every_batch(monkeypatch, 8)
+    shard = Shard.whole(6)
+    gradients, squares, _, tiny = d2_sampling._gradients(probs, embeddings, False, shard)
+
+    begun = d2_sampling._Draw(gradients, squares, shard, None, tiny)
+    begun.begin("largest")
+    begun._renew()
+
+    def drawn(generator):  # as `badge` does, from what every run begins with
+        draw = copy.copy(begun)
+        draw.generator = generator
+        draw.chosen, draw.centers, draw.near = begun.chosen[:], copy.copy(begun.centers), begun.near.clone()
+        draw.centers.parts = begun.centers.parts[:]
+        draw.until(4)
+        return torch.tensor(draw.chosen)
+
+    for seed in range(20):
+        assert torch.equal(drawn(seeded(seed)), badge(probs, embeddings, 4, generator=seeded(seed)))
+    assert_follows(law, drawn, 20_000)
 
 
 @pytest.mark.parametrize("kind", ["classes", "labels", "one logit", "two columns of one logit"])
@@ -92,7 +110,7 @@ def test_the_law_holds_for_every_kind_of_head(monkeypatch, kind, bias):
     law = slow.law_of_batches(explicit, 3 if first == "random" else 4, first)
     draws = {"first": first, "bias": bias}
     count = 3 if first == "random" else 4
-    assert_follows(law, lambda g: badge(probs, embeddings, count, generator=g, **draws), 3000)
+    assert_follows(law, lambda g: badge(probs, embeddings, count, generator=g, **draws), 800)
 
 
 @pytest.mark.parametrize("given", [0, 1, 3])
@@ -105,13 +123,13 @@ def test_kmeans_plus_plus_follows_its_law_around_given_centres(monkeypatch, give
         never_new_weights(monkeypatch)
     else:
         new_weights_after_every_batch(monkeypatch, 1)
-    assert_follows(law, lambda g: kmeans_plus_plus(rows, 3, centers, generator=g), 3000)
+    assert_follows(law, lambda g: kmeans_plus_plus(rows, 3, centers, generator=g), 800)
 
 
 def test_copies_are_drawn_once_and_then_uniformly():
     rows = torch.randn(3, 2, generator=seeded(4))[[0, 1, 0, 2, 0]]
     law = slow.law_of_batches(rows.numpy(), 4, "random")
-    assert_follows(law, lambda g: kmeans_plus_plus(rows, 4, generator=g), 3000)
+    assert_follows(law, lambda g: kmeans_plus_plus(rows, 4, generator=g), 800)
 
 
 @pytest.mark.parametrize("certain", [True, False])
@@ -316,6 +334,14 @@ def test_a_factor_of_the_embeddings_changes_nothing():
     assert torch.equal(badge(probs, 2.0**60 * embeddings, 80, generator=seeded(), bias=True), plain)
 
 
+def test_vectors_made_before_are_taken_as_they_are():
+    rows = blobs(120)
+    some = torch.arange(0, 120, 2)
+    made = vectors.Vectors.of_embeddings(rows, metric="cosine", places=some)
+    assert_same(draws(made, 40), draws(rows[some], 40, metric="cosine"))
+    assert_same(draws(made, 40, centers=rows[:3]), draws(rows[some], 40, metric="cosine", centers=rows[:3]))
+
+
 def test_an_empty_pool_gives_nothing():
     assert badge(torch.empty(0, 3), torch.empty(0, 2), 4).tolist() == []
     positions, scores = kmeans_plus_plus(torch.empty(0, 2), 4, return_scores=True)
@@ -339,7 +365,7 @@ def test_most_distances_are_never_made():
     draw = d2_sampling._Draw._renew
 
     def counted(self):
-        made.append(0 if self.fresh is None else len(self.fresh))
+        made.append(self.fresh)
         draw(self)
 
     with pytest.MonkeyPatch.context() as patch:
