@@ -280,6 +280,31 @@ def test_following_the_centres_that_moved_is_as_good_as_asking_all(monkeypatch):
             assert everything(points, weights, k, fixed) == wanted, kind
 
 
+def test_what_came_nearer_while_a_point_stayed_is_not_forgotten(monkeypatch):
+    # In the plane centres move past each other for long; so few move at a time that they are followed.
+    followed = []
+    follow = lloyd.Lloyd._follow
+
+    def watched(self, moved):
+        followed.append(len(moved) < len(self.centers) / 2)
+        follow(self, moved)
+
+    for seed in range(30):
+        points = torch.rand(600, 2, generator=seeded(seed))
+        if seed % 2:  # full of ties
+            points = (points * 24).round()
+        starts = points.unique(dim=0)[::8].double()
+        rows, _, _ = clustering._comparable(points, None, ("points", "fixed"), "torch")
+        found = []
+        for step in (watched, lambda self, moved: self._assign(self.everyone)):
+            monkeypatch.setattr(lloyd.Lloyd, "_follow", step)
+            found.append(lloyd.Lloyd(rows, torch.ones(600, dtype=torch.float64), starts.clone(), None))
+            found[-1].run(100)
+        assert torch.equal(found[0].places, found[1].places)
+        assert torch.equal(found[0].centers, found[1].centers)
+    assert sum(followed) > 100
+
+
 def test_the_answer_does_not_depend_on_what_is_done_outside():
     points, weights = torch.randn(300, 8, generator=seeded()), torch.rand(300, generator=seeded(1))
     wanted = everything(points, weights, 20, None)
