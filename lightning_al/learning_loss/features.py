@@ -70,17 +70,17 @@ class Tap:
         parts = list(layer.modules())
         self.channels_first = any(isinstance(part, _CHANNELS_FIRST) for part in parts)
         self.time_first = any(getattr(part, "batch_first", True) is False for part in parts)
-        self.is_open = False
-        self.outputs: list[Any] = []
+        self.is_listening = False
+        self.passes: list[Any] = []
 
     def __call__(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Called by the layer."""
-        if self.is_open:
-            self.outputs.append(output)
+        if self.is_listening:
+            self.passes.append(output)
 
     def __getstate__(self) -> dict[str, Any]:
         # Neither a copy nor a file has what was heard: it may have a graph, which cannot be copied.
-        return {**vars(self), "is_open": False, "outputs": []}
+        return {**vars(self), "is_listening": False, "passes": []}
 
 
 class Features:
@@ -108,28 +108,28 @@ class Features:
                 layer.register_forward_hook(tap)
 
     @property
-    def is_open(self) -> bool:
+    def is_listening(self) -> bool:
         """Whether forward passes are listened to."""
-        return any(tap.is_open for tap in self._taps.values())
+        return any(tap.is_listening for tap in self._taps.values())
 
     @contextmanager
-    def open(self, *, held_out: bool = False) -> Iterator[None]:
+    def listen(self, *, held_out: bool = False) -> Iterator[None]:
         """For the block, keep what the layers give; nothing of it is kept after."""
-        if self.is_open:  # a step that calls its base's step
+        if self.is_listening:  # a step that calls its base's step
             yield
             return
         try:
             self.is_held_out = held_out
             for tap in self._taps.values():
-                tap.is_open = True
+                tap.is_listening = True
             yield
         finally:
             self.is_held_out = False
             for tap in self._taps.values():
-                tap.is_open, tap.outputs = False, []
+                tap.is_listening, tap.passes = False, []
 
-    def of(self, rows: int) -> list[Tensor]:
-        """Features `(rows, width)` of every layer, of the one pass since `open` over so many samples.
+    def for_batch(self, rows: int) -> list[Tensor]:
+        """Features `(rows, width)` of every layer, of the one pass since `listen` over so many samples.
 
         Raises:
             RuntimeError: If a layer gave nothing, or more than one pass had that many samples.
@@ -137,7 +137,7 @@ class Features:
         """
         return [self._one(name, tap, rows) for name, tap in self._taps.items()]
 
-    def of_any(self) -> list[Tensor]:
+    def latest(self) -> list[Tensor]:
         """Features of every layer, of whatever passed last."""
         return [self._pooled(tap, self._tensors(name, tap)[-1]) for name, tap in self._taps.items()]
 
@@ -159,20 +159,20 @@ class Features:
             )
         return self._pooled(tap, found[0])
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Drop what was heard so far; go on listening."""
         for tap in self._taps.values():
-            tap.outputs = []
+            tap.passes = []
 
     def _tensors(self, name: str, tap: Tap) -> list[Tensor]:
-        if not tap.outputs:
+        if not tap.passes:
             raise RuntimeError(
                 f"`{name}` of `learning_loss_layers` gave nothing: no forward pass went through it since "
                 "this step began, or it was compiled before it was listened to. Name a layer that every "
                 "pass calls, as `layer(x)` and not `layer.forward(x)`; compile after the fit began, or call "
                 "`torch._dynamo.reset()` before it."
             )
-        return [_features_in(name, output) for output in tap.outputs]
+        return [_features_in(name, output) for output in tap.passes]
 
     def _batch_axis(self, tap: Tap, tensor: Tensor) -> int:
         return 1 if tap.time_first and tensor.ndim == 3 else 0

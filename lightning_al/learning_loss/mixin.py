@@ -105,15 +105,15 @@ class LearningLossMixin(L.LightningModule):
         if not self.training:
             return task
         _check_not_nan(losses)
-        if features is None or not features.is_open:
+        if features is None or not features.is_listening:
             raise _outside_of_a_step(self) if features is not None else _no_head(self)
         features.used = True
-        found = features.of(len(losses))
+        found = features.for_batch(len(losses))
         if self._detaches():
             found = [part.detach() for part in found]
         head = self._loss_head()
         predicted, target = head(found), losses.detach()
-        features.forget()
+        features.clear()
         options = self.learning_loss_options
         if options.objective == "mse":
             taught = torch.nn.functional.mse_loss(predicted, target.to(predicted.dtype))
@@ -132,7 +132,7 @@ class LearningLossMixin(L.LightningModule):
         """
         self._loss_head()
         features = self._listened()
-        with features.open():
+        with features.listen():
             yield
 
     def predicted_loss(self, samples: int) -> Tensor:
@@ -143,7 +143,7 @@ class LearningLossMixin(L.LightningModule):
         Raises:
             RuntimeError: If no pass, or more than one, went over so many samples.
         """
-        predicted: Tensor = self._loss_head()(self._listened().of(samples))
+        predicted: Tensor = self._loss_head()(self._listened().for_batch(samples))
         return predicted
 
     # ------------------------------------------------------------------ Lightning
@@ -214,7 +214,7 @@ class LearningLossMixin(L.LightningModule):
     def _log_ranking(self, losses: Tensor) -> None:
         _check_not_nan(losses)
         predicted = self.predicted_loss(len(losses))
-        self._listened().forget()
+        self._listened().clear()
         self._held_out.log(self, predicted, losses)
 
     def _detaches(self) -> bool:
@@ -231,10 +231,10 @@ def _listening(step: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(step)
     def training_step(self: LearningLossMixin, *args: Any, **kwargs: Any) -> Any:
         features = self._learning_loss_features
-        if features is None or features.is_open:
+        if features is None or features.is_listening:
             return step(self, *args, **kwargs)
         _check_optimizers(self)
-        with features.open():
+        with features.listen():
             result = step(self, *args, **kwargs)
         if result is not None and not features.used:
             _check_called(self)
@@ -250,11 +250,11 @@ def _held_out(step: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(step)
     def held_out_step(self: LearningLossMixin, *args: Any, **kwargs: Any) -> Any:
         wanted = self.learning_loss_options.log_ranking and self._trainer is not None
-        if not wanted or averages_passes(self.trainer) or self._listened().is_open:
+        if not wanted or averages_passes(self.trainer) or self._listened().is_listening:
             return step(self, *args, **kwargs)
         self._loss_head()
         self._held_out.begin_step(self.trainer)
-        with self._listened().open(held_out=True):
+        with self._listened().listen(held_out=True):
             result = step(self, *args, **kwargs)
         self._held_out.end_step(self)
         return result

@@ -39,10 +39,10 @@ def widths_of(module: L.LightningModule, features: Features) -> list[int] | None
         if run is None:
             return None
         # Where the module is now: the Trainer may have set another default for what is made here.
-        with torch.device(place_of(module)[0]), features.open():
+        with torch.device(place_of(module)[0]), features.listen():
             try:
                 run()
-                return [part.shape[1] for part in features.of_any()]
+                return [part.shape[1] for part in features.latest()]
             except Exception as error:
                 error.add_note(
                     f"This was a dry run of `{type(module).__name__}`, to know the shapes of its "

@@ -47,9 +47,9 @@ def pooled(layer, x, **options):
     module.learning_loss_options = LearningLossOptions(**options)
     module.configure_model()
     features = module._learning_loss_features
-    with features.open():
+    with features.listen():
         module(x)
-        return features.of_any()[0]
+        return features.latest()[0]
 
 
 def test_places_and_tokens_are_averaged():
@@ -103,7 +103,7 @@ def test_an_output_without_features_is_an_error():
 
 def test_a_copys_features_go_to_the_copy():
     first = ready(Net())
-    with first._learning_loss_features.open():
+    with first._learning_loss_features.listen():
         first(batch()[0])  # what was heard has a graph
         second = copy.deepcopy(first)
     third = pickle.loads(pickle.dumps(first))
@@ -111,7 +111,7 @@ def test_a_copys_features_go_to_the_copy():
         with other.predicting_loss():
             other(batch()[0])
             assert other.predicted_loss(6).shape == (6,)
-            assert not first._learning_loss_features.is_open
+            assert not first._learning_loss_features.is_listening
         other.training_step(batch(), 0).backward()
     assert all(p.grad is None for p in first.parameters())
 
@@ -121,10 +121,10 @@ def test_nothing_is_kept_after_a_step_and_plain_passes_keep_nothing():
     taps = list(module._learning_loss_features._taps.values())
     module.training_step(batch(), 0)
     module(batch()[0])
-    assert all(tap.outputs == [] for tap in taps)
+    assert all(tap.passes == [] for tap in taps)
     with pytest.raises(ValueError, match="NaN"):
         module.training_step((torch.full((4, 4), float("nan")), torch.zeros(4, dtype=torch.long)), 0)
-    assert all(tap.outputs == [] and not tap.is_open for tap in taps)
+    assert all(tap.passes == [] and not tap.is_listening for tap in taps)
 
 
 def test_a_layer_replaced_after_the_head_was_made_is_listened_to_when_configured_again():

@@ -62,7 +62,7 @@ def test_targets_are_detached_so_that_the_module_does_not_lose_on_purpose():
     for weight in (0.0, 5.0):
         module.learning_loss_options = LearningLossOptions(weight=weight)
         module.zero_grad()
-        with module._learning_loss_features.open():
+        with module._learning_loss_features.listen():
             module.learning_loss(losses_of(module(x), y)).backward()
         grads.append(module.layer[1].weight.grad.clone())
     assert torch.equal(grads[0], grads[1])
@@ -103,7 +103,7 @@ def test_an_odd_batch_leaves_one_sample_out_of_the_pairs_only(size):
     module.loss_head.register_forward_hook(
         lambda _, __, predicted: predicted.register_hook(found.append) and None
     )
-    with module._learning_loss_features.open():
+    with module._learning_loss_features.listen():
         losses = losses_of(module(x), y)
         losses.retain_grad()
         module.learning_loss(losses).backward()
@@ -136,7 +136,7 @@ def test_a_task_loss_of_ones_own_is_what_is_minimised():
     module = ready(Net())
     module.net[3].p = 0.0
     x, y = batch()
-    with module._learning_loss_features.open():
+    with module._learning_loss_features.listen():
         losses = losses_of(module(x), y)
         plain = module.learning_loss(losses)
         module(x)
@@ -204,7 +204,7 @@ def test_a_step_that_comes_from_a_base_without_the_mixin():
 
 def step(module, x, losses_from):
     ready(module)
-    with module._learning_loss_features.open():
+    with module._learning_loss_features.listen():
         loss = module.learning_loss(losses_from(module(x)))
     loss.backward()
     assert loss.ndim == 0
@@ -372,7 +372,7 @@ def test_an_example_that_does_not_fit():
 )
 def test_losses_that_do_not_fit(losses, words):
     module = ready(Net())
-    with module._learning_loss_features.open():
+    with module._learning_loss_features.listen():
         module(batch()[0])
         with pytest.raises(ValueError, match=words):
             module.learning_loss(losses)
@@ -380,7 +380,7 @@ def test_losses_that_do_not_fit(losses, words):
 
 def test_infinite_losses_have_a_place_in_the_order():
     module = ready(Net())
-    with module._learning_loss_features.open():
+    with module._learning_loss_features.listen():
         module(batch()[0])
         found = module.learning_loss(torch.tensor([1.0, float("inf"), 0, float("inf"), 2, 3]), torch.ones(()))
     assert bool(found.isfinite())
