@@ -1,6 +1,6 @@
 """What `badge` costs beside loops that bring all distances up to date at every pick.
 
-    python benchmarks/badge.py [--quick] [--plot docs/images/badge_cost.png]
+    python benchmarks/badge.py [--quick] [--pools 101 102 103] [--plot docs/images/badge_cost.png]
 
 Clustered data: 100 clusters in a 20-dimensional space through one random ReLU layer to D = 512 with noise of
 full rank, float32; a linear head. One thread, processor time; five seeds, each side by side with our own
@@ -161,12 +161,12 @@ def extra_memory(select: Callable[..., list[int]], shape: tuple[int, int, str], 
     return float(found)
 
 
-def compare(rows: int, classes: int, query_size: int, kind: str, seeds: int) -> None:
-    """Print a line of the table."""
-    probs, embeddings = pool(rows, classes, kind)
+def compare(rows: int, classes: int, query_size: int, kind: str, seeds: int, which: int = 0) -> None:
+    """Print a line of the table; `which` pool, and draws of its own."""
+    probs, embeddings = pool(rows, classes, kind, which)
     ours(probs, embeddings, 20)
     seconds, ratios, theirs, counts = [], [], [], []
-    for seed in range(seeds):
+    for seed in range(10 * which, 10 * which + seeds):
         with counted() as found:
             seconds.append(cost(ours, probs, embeddings, query_size, seed))
         counts.append(found)
@@ -235,6 +235,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="5,000 rows, two seeds")
+    parser.add_argument("--pools", nargs="+", type=int, metavar="SEED", help="50,000 / 1000 in other pools")
     parser.add_argument("--plot", metavar="FILE", help="only draw the cost against the sizes")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -250,6 +251,11 @@ def main() -> None:
     )
     if options.quick:
         compare(5000, 10, 100, "clustered", 2)
+        return
+    if options.pools:
+        for classes in (10, 100):
+            for which in options.pools:
+                compare(50_000, classes, 1000, "clustered", 5, which)
         return
     for rows, classes, query_size, kind in (
         (10_000, 10, 100, "clustered"),

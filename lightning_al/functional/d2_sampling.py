@@ -47,7 +47,7 @@ _ROWS, _CENTERS = 1024, 256  # so many distances stay in the cache
 _PASS = 30  # reading a row is worth so many centres
 _PROPOSAL = 2**20
 _RENEWAL = 2**25
-_HORIZON = 768  # so many more picks are reckoned with at least
+_HORIZON = 1000  # so many more picks are reckoned with at least
 _AFTERWARDS = 1.6  # proposals a pick with new weights
 
 
@@ -459,7 +459,7 @@ class _Draw:
         self.cumulative = squares.new_empty(0, dtype=torch.long)
         self.order: Tensor | None = None  # of the rows of all ranks, their positions
         self.unit = 1.0
-        self.rate = _AFTERWARDS  # proposals a pick, of late
+        self.lately = 0.0, 0.0  # proposals and picks with these weights, the last ones most
         self.exhausted = False
         self.start = math.inf  # the score of the first, where nothing was given
 
@@ -524,7 +524,8 @@ class _Draw:
     def _worthwhile(self) -> bool:
         """Whether new weights save more proposals than they cost; as many picks to come as there were."""
         price = _RENEWAL + self.shard.total * self.vectors.width * (_PASS + self.fresh)
-        saved = (self.rate - _AFTERWARDS) * max(_HORIZON, len(self.chosen))
+        rate = self.lately[0] / max(self.lately[1], 0.5)
+        saved = (rate - _AFTERWARDS) * max(_HORIZON, len(self.chosen))
         return self.fresh > 0 and saved * (_PROPOSAL + self.vectors.width * self.fresh) > price
 
     def _propose(self, count: int) -> None:
@@ -546,7 +547,7 @@ class _Draw:
         before = len(self.chosen)
         known = [part.double().cpu().numpy() for part in (bars, near, slack, among)]
         accepted, tried = self._accept(rows, positions.tolist(), known, count)
-        self.rate = tried / max(len(self.chosen) - before, 0.5)
+        self.lately = 0.3 * self.lately[0] + tried, 0.3 * self.lately[1] + len(self.chosen) - before
         if accepted:
             which = torch.tensor(accepted, device=squares.device)
             parts = tuple(factor[which] for factor in block)
@@ -644,7 +645,7 @@ class _Draw:
         # Whole numbers of up to seven bits and some zeros: int64 sums of them are exact.
         self.unit = floor / 64
         self._spread((weights / self.unit).float())
-        self.rate = _AFTERWARDS
+        self.lately = 0.0, 0.0
 
     def _approach(self) -> None:
         """Bring distances up to date."""
