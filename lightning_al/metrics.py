@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from lightning_al.functional.ranking import check_pairs, ranking_accuracy
+from lightning_al.functional.ranking import check_not_nan, check_pairs, ranking_accuracy
 
 __all__ = ["LossRankingAccuracy"]
 
@@ -45,14 +45,22 @@ class LossRankingAccuracy(Metric):
         """Add a batch: predicted and true losses, `(B,)` each.
 
         Raises:
-            ValueError: If they are not one number a sample each.
+            TypeError: If they are no tensors of real numbers.
+            ValueError: If they are not one number a sample each, or one is NaN; on other devices than the
+                CPU, which would have to be waited for, `compute` says so.
         """
         check_pairs(predicted, target)
-        self.predicted.append(predicted.detach().float())
-        self.target.append(target.detach().float())
+        if predicted.device.type == "cpu":
+            check_not_nan(predicted, target)
+        self.predicted.append(_at_least_float32(predicted.detach()))
+        self.target.append(_at_least_float32(target.detach()))
 
     def compute(self) -> Tensor:
         """The share of pairs in the right order; NaN if no two true losses differ."""
         if not len(self.predicted):
             return torch.tensor(float("nan"), device=self.device)
         return ranking_accuracy(dim_zero_cat(self.predicted), dim_zero_cat(self.target))
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))

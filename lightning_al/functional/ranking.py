@@ -6,13 +6,14 @@ those of a held-out set -> [ranking_accuracy] -> how well it ranks
 
 from __future__ import annotations
 
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid, pad
 
-__all__ = ["check_pairs", "pairwise_ranking_loss", "ranking_accuracy"]
+__all__ = ["check_not_nan", "check_pairs", "pairwise_ranking_loss", "ranking_accuracy"]
 
 RankingForm = Literal["hinge", "smooth"]
 Pairing = Literal["flip", "random"]
@@ -30,15 +31,17 @@ def pairwise_ranking_loss(
     """How far pairs of predictions are from the order of their targets; the mean over pairs.
 
     Only the order is learned, so targets may shrink as training goes on. Of an odd number of samples one is
-    in no pair; of a single one the loss is 0, with a gradient of 0.
+    in no pair; where no pair says anything the loss is 0, with a gradient of 0.
 
     Args:
         predicted: Predicted losses `(B,)`.
         target: True losses `(B,)`; no gradient flows to them.
         margin: By how much the prediction of the larger target is to be above the other one; of `"hinge"`.
-        form: `"hinge"`: `max(0, margin - s (p_i - p_j))` with s = 1 if target i is the larger, else -1, so
-            that equal targets count as if j's were larger, as in the usual implementation. `"smooth"`: the
-            divergence of `softmax(p_i, p_j)` from the shares of the two targets in their sum.
+        form: `"hinge"`: `max(0, margin - s (p_i - p_j))` with s = 1 if target i is the larger, -1 if j's is;
+            equal targets have no order, and their pair does not count. (The usual implementation takes s = -1
+            for them, which teaches whatever order the batch came in.) `"smooth"`: the divergence of
+            `softmax(p_i, p_j)` from the shares `t_i / (t_i + t_j)` and `t_j / (t_i + t_j)` of the two
+            targets in their sum, halves for equal ones, as in the code of its authors.
         pairing: `"flip"`: the first with the last, the second with the last but one; `"random"`: by a random
             permutation, for batches that always come in the same order.
         generator: Source of the permutation, on any device; `None`: torch's global one.
@@ -47,11 +50,15 @@ def pairwise_ranking_loss(
         The loss `()`, in float32 or better.
 
     Raises:
-        ValueError: If the two are not one number a sample each, or a target is negative with `"smooth"`.
+        TypeError: If the two are no tensors of real numbers.
+        ValueError: If they are not one number a sample each, one is NaN, a target is negative with
+            `"smooth"`, or an argument does not fit. On other devices than the CPU nobody looks at the values,
+            for which the device would have to be waited for: there the loss is NaN.
 
     References:
         Yoo & Kweon, "Learning Loss for Active Learning", 2019, equation 2; the smooth form: Shukla & Ahmed,
-        "A Mathematical Analysis of Learning Loss for Active Learning in Regression", 2021. Cost: O(B).
+        "A Mathematical Analysis of Learning Loss for Active Learning in Regression", 2021
+        (arXiv:2104.09315). Cost: O(B).
 
     Example:
         >>> predicted = torch.tensor([0.0, 2.0, 0.5, 0.0])
@@ -59,19 +66,20 @@ def pairwise_ranking_loss(
         tensor(0.5000)
     """
     check_pairs(predicted, target)
+    _check_arguments(margin, form, pairing)
     dtype = torch.promote_types(predicted.dtype, torch.float32)
-    predicted, target = predicted.to(dtype), target.detach().to(dtype)
+    predicted, target = predicted.to(dtype), target.detach()
     half = len(predicted) // 2
     if not half:
         return predicted[:0].sum()
+    bad = _check_values(predicted.detach(), target, form)
     first, second = _pairs(len(predicted), half, pairing, generator, predicted.device)
     gap = predicted[first] - predicted[second]
     if form == "hinge":
-        sign = 2 * (target[first] > target[second]).to(dtype) - 1
-        return (margin - sign * gap).clamp_min(0).mean()
-    if form == "smooth":
-        return _divergence(gap, target[first], target[second]).mean()
-    raise ValueError(f'`form` is {form!r}; needed is "hinge" or "smooth".')
+        found = _hinge(gap, target[first], target[second], margin)
+    else:
+        found = _divergence(gap, target[first], target[second]).mean()
+    return found if bad is None else torch.where(bad, float("nan"), found)
 
 
 def ranking_accuracy(predicted: Tensor, target: Tensor) -> Tensor:
@@ -87,7 +95,8 @@ def ranking_accuracy(predicted: Tensor, target: Tensor) -> Tensor:
         The share `()` in float32; NaN if no two targets differ.
 
     Raises:
-        ValueError: If the two are not one number a sample each, or one is NaN.
+        TypeError: If the two are no tensors of real numbers.
+        ValueError: If they are not one number a sample each, or one is NaN.
 
     References:
         The ranking accuracy of Yoo & Kweon, "Learning Loss for Active Learning", 2019, section 4, on all
@@ -98,11 +107,8 @@ def ranking_accuracy(predicted: Tensor, target: Tensor) -> Tensor:
         tensor(0.6667)
     """
     check_pairs(predicted, target)
-    if bool((predicted.isnan() | target.isnan()).any()):
-        raise ValueError(
-            "A predicted or true loss is NaN, which has no place in an order. Find the sample whose loss "
-            "is not a number, and leave it out or mend the loss."
-        )
+    predicted, target = predicted.detach(), target.detach()
+    check_not_nan(predicted, target)
     # Sorted by target and, among equal targets, by prediction: only wrong pairs are inverted.
     order = predicted.sort(stable=True).indices
     order = order[target[order].sort(stable=True).indices]
@@ -122,22 +128,27 @@ def _pairs(
     if pairing == "flip":
         order = torch.arange(size, device=device)
         return order[:half], order.flip(0)[:half]
-    if pairing == "random":
-        place = device if generator is None else generator.device
-        order = torch.randperm(size, generator=generator, device=place).to(device)
-        return order[:half], order[half : 2 * half]
-    raise ValueError(f'`pairing` is {pairing!r}; needed is "flip" or "random".')
+    place = device if generator is None else generator.device
+    order = torch.randperm(size, generator=generator, device=place).to(
+        device, non_blocking=place.type == "cpu"
+    )
+    return order[:half], order[half : 2 * half]
+
+
+def _hinge(gap: Tensor, first: Tensor, second: Tensor, margin: float) -> Tensor:
+    """The mean over the pairs that have an order."""
+    sign = (first > second).to(gap.dtype) - (first < second).to(gap.dtype)
+    decided = sign.abs()
+    return (decided * (margin - sign * gap).clamp_min(0)).sum() / decided.sum().clamp_min(1)
 
 
 def _divergence(gap: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """KL of the predicted distribution over a pair from the targets' shares."""
-    if bool(((first < 0) | (second < 0)).any()):
-        raise ValueError(
-            'A target is negative, but `form="smooth"` takes the shares of two losses in their sum. Use '
-            '`form="hinge"`, which needs only their order, or a loss that is never below 0.'
-        )
-    total = first + second
-    share = torch.where(total > 0, first / total, 0.5)
+    dtype = torch.promote_types(first.dtype, torch.float32)
+    larger = torch.maximum(first, second).to(dtype)
+    # Divided first, as two large ones have no sum; of 0 and 0, and of two infinite ones, each is as large.
+    one, other = ((part.to(dtype) / larger).nan_to_num(1.0) for part in (first, second))
+    share = (one / (one + other)).to(gap.dtype)
     entropy = torch.special.entr(share) + torch.special.entr(1 - share)
     divergence: Tensor = -entropy - share * logsigmoid(gap) - (1 - share) * logsigmoid(-gap)
     return divergence
@@ -161,15 +172,59 @@ def _inversions(ranks: Tensor) -> int:
     return found
 
 
-def check_pairs(predicted: Tensor, target: Tensor) -> None:
+def check_pairs(predicted: Any, target: Any) -> None:
     """Refuse what is not one number a sample each.
 
     Raises:
-        ValueError: If it is not.
+        TypeError: If it is no tensor of real numbers.
+        ValueError: If it is not one number a sample.
     """
+    for name, value in (("predicted", predicted), ("target", target)):
+        if not isinstance(value, Tensor) or value.is_complex():
+            given = f"of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise TypeError(
+                f"`{name}` is {given}; needed is a tensor of real numbers, one a sample. Pass "
+                f"`torch.as_tensor({name})`, or the real part."
+            )
     if predicted.ndim != 1 or predicted.shape != target.shape:
         raise ValueError(
             f"`predicted` has shape {tuple(predicted.shape)} and `target` {tuple(target.shape)}; needed is "
             "one number a sample in each, (B,). Reduce losses over their other axes, for instance with "
             "`.flatten(1).mean(1)`."
         )
+
+
+def check_not_nan(predicted: Tensor, target: Tensor) -> None:
+    """Refuse what has no place in an order.
+
+    Raises:
+        ValueError: If a prediction or a target is NaN.
+    """
+    if bool((predicted.isnan() | target.isnan()).any()):
+        raise ValueError(
+            "A predicted or true loss is NaN, which has no place in an order. Find the sample whose loss "
+            "is not a number, and leave it out or mend the loss."
+        )
+
+
+def _check_arguments(margin: Any, form: Any, pairing: Any) -> None:
+    if form not in ("hinge", "smooth"):
+        raise ValueError(f'`form` is {form!r}; needed is "hinge" or "smooth".')
+    if pairing not in ("flip", "random"):
+        raise ValueError(f'`pairing` is {pairing!r}; needed is "flip" or "random".')
+    if isinstance(margin, bool) or not isinstance(margin, Real) or not 0 <= float(margin) < float("inf"):
+        raise ValueError(f"`margin` is {margin!r}; needed is a number, 0 or more, such as 1.0.")
+
+
+def _check_values(predicted: Tensor, target: Tensor, form: RankingForm) -> Tensor | None:
+    """Refuse values at once where that costs nothing; elsewhere whether there are bad ones, on the device."""
+    if predicted.device.type != "cpu":
+        bad = predicted.isnan() | target.isnan()
+        return (bad | (target < 0) if form == "smooth" else bad).any()
+    check_not_nan(predicted, target)
+    if form == "smooth" and bool((target < 0).any()):
+        raise ValueError(
+            'A target is negative, but `form="smooth"` takes the shares of two losses in their sum. Use '
+            '`form="hinge"`, which needs only their order, or a loss that is never below 0.'
+        )
+    return None

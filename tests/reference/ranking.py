@@ -17,12 +17,13 @@ def flip_pairs(size: int) -> list[tuple[int, int]]:
 def hinge(
     predicted: Sequence[float], target: Sequence[float], margin: float, pairs: Sequence[tuple[int, int]]
 ) -> float:
-    """Yoo & Kweon 2019, equation 2: +1 if l_i > l_j, else -1."""
-    total = 0.0
+    """Yoo & Kweon 2019, equation 2: +1 if l_i > l_j, -1 if l_i < l_j; equal losses make no pair."""
+    found = []
     for i, j in pairs:
-        sign = 1 if target[i] > target[j] else -1
-        total += max(0.0, -sign * (predicted[i] - predicted[j]) + margin)
-    return total / len(pairs) if pairs else 0.0
+        if target[i] != target[j]:
+            sign = 1 if target[i] > target[j] else -1
+            found.append(max(0.0, -sign * (predicted[i] - predicted[j]) + margin))
+    return sum(found) / len(found) if found else 0.0
 
 
 def smooth(predicted: Sequence[float], target: Sequence[float], pairs: Sequence[tuple[int, int]]) -> float:

@@ -41,12 +41,29 @@ def test_what_is_kept_is_apart_from_the_graph():
     metric = LossRankingAccuracy()
     metric.update(predicted, torch.ones(2))
     assert not metric.predicted[0].requires_grad
-    assert metric.predicted[0].dtype == torch.float32
+    assert metric.predicted[0].dtype == torch.float64
+    metric.update(torch.ones(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.float16))
+    assert metric.predicted[1].dtype == metric.target[1].dtype == torch.float32
+
+
+def test_losses_that_differ_in_double_precision_only_are_two():
+    losses = torch.linspace(1, 1 + 1e-9, 50, dtype=torch.float64)
+    metric = LossRankingAccuracy()
+    metric.update(losses, losses)
+    assert metric.compute() == 1
 
 
 def test_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match=r"\(2, 1\) and `target` \(2,\); needed is one number a sample"):
         LossRankingAccuracy().update(torch.zeros(2, 1), torch.zeros(2))
+    with pytest.raises(TypeError, match=r"`predicted` is a list; needed is a tensor"):
+        LossRankingAccuracy().update([1.0], [1.0])
+
+
+def test_what_is_no_number_is_refused_at_once():
+    metric = LossRankingAccuracy()
+    with pytest.raises(ValueError, match="is NaN, which has no place"):
+        metric.update(torch.tensor([float("nan")]), torch.ones(1))
 
 
 def on_a_rank(rank, port, found):

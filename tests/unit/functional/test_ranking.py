@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from reference import ranking
@@ -35,11 +36,35 @@ def test_the_hinge_is_torchs_margin_ranking_loss_where_targets_differ():
     assert torch.allclose(pairwise_ranking_loss(predicted, target), expected)
 
 
-def test_equal_targets_count_as_if_the_second_were_larger():
-    predicted = torch.tensor([3.0, 0.0], requires_grad=True)
-    loss = pairwise_ranking_loss(predicted, torch.ones(2))
-    assert loss.item() == 4
-    assert torch.autograd.grad(loss, predicted)[0].tolist() == [1, -1]
+def test_equal_targets_make_no_pair():
+    predicted = torch.tensor([3.0, 1.0, 0.0, 2.0], requires_grad=True)
+    loss = pairwise_ranking_loss(predicted, torch.tensor([1.0, 5.0, 4.0, 1.0]))
+    assert loss.item() == 0
+    loss = pairwise_ranking_loss(predicted, torch.tensor([1.0, 4.0, 5.0, 1.0]))
+    assert loss.item() == 2
+    assert torch.autograd.grad(loss, predicted)[0].tolist() == [0, 1, -1, 0]
+    loss = pairwise_ranking_loss(predicted, torch.ones(4))
+    assert loss.item() == 0
+    assert torch.autograd.grad(loss, predicted)[0].tolist() == [0] * 4
+
+
+def test_targets_are_compared_in_their_own_precision():
+    target = torch.tensor([1.0, 1.0 + 1e-12], dtype=torch.float64)
+    assert pairwise_ranking_loss(torch.tensor([2.0, 0.0]), target).item() == 3
+
+
+def test_infinite_and_huge_targets_have_shares():
+    """Of an infinite one and a finite one all and nothing; of two infinite ones, as of equal ones, halves."""
+    inf = math.inf
+    for target, share in (
+        ([inf, 1.0], 1.0), ([0.0, inf], 0.0), ([inf, inf], 0.5), ([3e38, 3e38], 0.5), ([3e38, 1.5e38], 2 / 3),
+        ([0.0, 0.0], 0.5), ([1e-45, 1e-45], 0.5), ([2.0, 0.0], 1.0),
+    ):  # fmt: skip
+        predicted = torch.tensor([0.3, 0.0], requires_grad=True)
+        loss = pairwise_ranking_loss(predicted, torch.tensor(target), form="smooth")
+        assert loss.isfinite()
+        gradient = torch.autograd.grad(loss, predicted)[0][0].item()
+        assert gradient == pytest.approx(1 / (1 + math.exp(-0.3)) - share, abs=1e-6)
 
 
 def test_the_smooth_form_is_least_where_predictions_say_the_targets_shares():
@@ -103,6 +128,16 @@ def test_accuracy_of_the_right_order_the_reverse_and_none():
     assert ranking_accuracy(torch.zeros(1), torch.zeros(1)).isnan()
 
 
+@pytest.mark.parametrize("pairing", ["flip", "random"])
+@pytest.mark.parametrize("form", ["hinge", "smooth"])
+def test_on_other_devices_nobody_waits_for_the_values(form, pairing):
+    """A tensor that has none cannot be looked at."""
+    predicted = torch.zeros(6, device="meta", requires_grad=True)
+    loss = pairwise_ranking_loss(predicted, torch.zeros(6, device="meta"), form=form, pairing=pairing)
+    loss.backward()
+    assert predicted.grad.shape == (6,)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match=r"`predicted` has shape \(3, 1\) and `target` \(3,\).*mean"):
         pairwise_ranking_loss(torch.zeros(3, 1), torch.zeros(3))
@@ -116,3 +151,26 @@ def test_bad_arguments():
         pairwise_ranking_loss(torch.zeros(2), torch.zeros(2), form="x")
     with pytest.raises(ValueError, match=r"`pairing` is 'x'; needed is \"flip\""):
         pairwise_ranking_loss(torch.zeros(2), torch.zeros(2), pairing="x")
+    for name, value in (("predicted", [0.0, 1.0]), ("predicted", np.zeros(2)), ("target", (1.0, 2.0))):
+        given = {"predicted": torch.zeros(2), "target": torch.zeros(2), name: value}
+        for function in (pairwise_ranking_loss, ranking_accuracy):
+            with pytest.raises(TypeError, match=rf"`{name}` is a \w+; needed is a tensor.*as_tensor"):
+                function(**given)
+    with pytest.raises(TypeError, match=r"`target` is of torch\.complex64; needed is a tensor of real"):
+        ranking_accuracy(torch.zeros(2), torch.zeros(2, dtype=torch.complex64))
+    for form in ("hinge", "smooth"):
+        for values in ([0.0, math.nan], [math.nan, math.nan]):
+            with pytest.raises(ValueError, match="is NaN, which has no place"):
+                pairwise_ranking_loss(torch.zeros(2), torch.tensor(values), form=form)
+        with pytest.raises(ValueError, match="is NaN, which has no place"):
+            pairwise_ranking_loss(torch.tensor([math.nan, 0.0]), torch.arange(2.0), form=form)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(
+    "options", [{"form": "x"}, {"pairing": "x"}, *({"margin": m} for m in (-1, math.nan, "1"))]
+)
+def test_bad_options_are_refused_whatever_the_batch(size, options):
+    name = next(iter(options))
+    with pytest.raises(ValueError, match=f"`{name}` is {options[name]!r}; needed is"):
+        pairwise_ranking_loss(torch.zeros(size), torch.zeros(size), **options)
