@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal
 
 from lightning_al.data.checks import check_positive
@@ -26,11 +27,13 @@ class LearningLossOptions:
         margin: By how much the predictions of a pair are to differ; of `"hinge"`.
         weight: What the head's loss counts beside the task's.
         detach_after: When the head stops shaping the module and only learns from it: at an epoch of the fit
-            (a whole number; 0: from the start) or after a share of its epochs (0.6: the paper's 120 of 200);
-            `None`: never.
+            (a whole number; 0: from the start, 1: after the first epoch) or after a share of the fit (0.6:
+            the paper's 120 of 200 epochs), of `max_epochs` or of `max_steps`, whichever ends it first; a fit
+            that a callback stops early may end before. `None`: never.
         pairing: How samples of a batch are paired, see `functional.pairwise_ranking_loss`.
         objective: `"hinge"` (the paper's), `"smooth"` (LearningLoss++, for losses that are not negative), or
-            `"mse"`: the naive regression on the loss itself, which is there to be compared with.
+            `"mse"`: the naive regression on the loss itself, which is there to be compared with. An infinite
+            loss is the largest of a pair; for `"mse"` it has no size, and is left out.
         channels: Which axis of a feature map holds its channels: `"first"` (after the samples), `"last"`, or
             `"auto"`: last in sequences `(B, T, D)`, unless their layer contains a 1-D convolution, pooling or
             normalisation; first in maps `(B, C, H, W)`.
@@ -60,9 +63,9 @@ class LearningLossOptions:
         check_positive(hidden=self.hidden)
         for name in ("margin", "weight"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(value, bool) or not isinstance(value, Real):
                 raise TypeError(f"`{name}` is {value!r}; needed is a number, such as 1.0.")
-            if not 0 <= value < float("inf"):
+            if not 0 <= float(value) < float("inf"):
                 raise ValueError(f"`{name}` is {value}; needed is a number, 0 or more, such as 1.0.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
@@ -76,7 +79,7 @@ class LearningLossOptions:
         """Whether features are cut off from the module in an epoch, after a share of the fit."""
         if self.detach_after is None:
             return False
-        return epoch >= self.detach_after if self._counts_epochs else progress >= self.detach_after
+        return bool((epoch if self._counts_epochs else progress) >= self.detach_after)
 
     @property
     def needs_progress(self) -> bool:
@@ -85,19 +88,22 @@ class LearningLossOptions:
 
     @property
     def _counts_epochs(self) -> bool:
-        return isinstance(self.detach_after, int)
+        return isinstance(self.detach_after, Integral)
 
 
 def _check_detach(value: object) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
-            f"`detach_after` is {value!r}; needed is an epoch (a whole number), a share of a fit's epochs "
-            "such as 0.6, or None."
+            f"`detach_after` is {value!r}; needed is an epoch (a whole number), a share of the fit such as "
+            "0.6, or None."
         )
-    if value < 0 or (isinstance(value, float) and not 0 < value <= 1):
+    if isinstance(value, Integral) and int(value) >= 0:
+        return
+    if isinstance(value, Integral) or not 0 < float(value) < 1:
         raise ValueError(
             f"`detach_after` is {value!r}; an epoch is a whole number, 0 or more, a share of the fit a "
-            "fraction between 0.0 and 1.0. Write 120 for an epoch, or 0.6 for a share."
+            "fraction between 0.0 and 1.0. Write 120 for an epoch, or 0.6 for a share; 0 for from the start "
+            "on, None for never."
         )

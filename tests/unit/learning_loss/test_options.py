@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from lightning_al import LearningLossOptions
@@ -13,7 +14,8 @@ def test_defaults_are_the_papers():
     ("after", "epoch", "progress", "expected"),
     [
         (None, 10**6, 1.0, False), (120, 119, 1.0, False), (120, 120, 0.0, True), (0, 0, 0.0, True),
-        (0.6, 119, 119 / 200, False), (0.6, 120, 120 / 200, True), (1.0, 9, 0.9, False),
+        (0.6, 119, 119 / 200, False), (0.6, 120, 120 / 200, True), (1, 0, 0.9, False), (1, 1, 0.1, True),
+        (np.int64(120), 119, 1.0, False), (np.int64(120), 120, 0.0, True), (np.float32(0.5), 0, 0.5, True),
     ],
 )  # fmt: skip
 def test_when_the_head_stops_shaping_the_module(after, epoch, progress, expected):
@@ -31,10 +33,14 @@ def test_when_the_head_stops_shaping_the_module(after, epoch, progress, expected
         ({"objective": "mae"}, ValueError, '`objective` is \'mae\'; needed is one of "hinge", "smooth"'),
         ({"channels": 1}, ValueError, '`channels` is 1; needed is one of "auto", "first"'),
         ({"detach_after": 120.0}, ValueError, r"`detach_after` is 120.0.*Write 120 for an epoch, or 0.6"),
-        ({"detach_after": 0.0}, ValueError, "`detach_after` is 0.0; an epoch is a whole number"),
+        ({"detach_after": 0.0}, ValueError, "`detach_after` is 0.0; an epoch is.*0 for from the start"),
+        ({"detach_after": 1.0}, ValueError, "`detach_after` is 1.0; .*between.*None for never"),
+        ({"detach_after": np.int64(-1)}, ValueError, "an epoch is a whole number, 0 or more"),
+        ({"margin": float("nan")}, ValueError, "`margin` is nan; needed"),
         ({"detach_after": -1}, ValueError, "`detach_after` is -1"),
         ({"detach_after": float("nan")}, ValueError, "`detach_after` is nan"),
         ({"detach_after": True}, TypeError, "`detach_after` is True; needed is an epoch"),
+        ({"detach_after": "0.5"}, TypeError, "`detach_after` is '0.5'; needed is an epoch"),
     ],
 )
 def test_settings_that_do_not_fit(options, kind, words):
