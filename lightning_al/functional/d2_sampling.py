@@ -126,10 +126,10 @@ def badge(
 
     Example:
         >>> import torch
-        >>> probs = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.6, 0.4]])
-        >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 3.0]])
-        >>> badge(probs, embeddings, 2, return_scores=True, generator=torch.Generator())[0].tolist()
-        [2, 1]
+        >>> probs = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.5, 0.5]])
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 3.0], [0.0, 3.0]])
+        >>> badge(probs, embeddings, 2)  # the longest gradient, and not its copy
+        tensor([1, 0])
     """
     check_count(query_size=query_size)
     if first not in ("largest", "random"):
