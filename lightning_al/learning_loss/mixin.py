@@ -108,8 +108,10 @@ class LearningLossMixin(L.LightningModule):
         if features is None or not features.is_listening:
             raise _outside_of_a_step(self) if features is not None else _no_head(self)
         features.used = True
-        found = features.for_batch(len(losses))
-        if self._detaches():
+        detaches = self._detaches()
+        needs_gradient = losses.requires_grad and torch.is_grad_enabled() and not detaches
+        found = features.for_batch(len(losses), needs_gradient=needs_gradient)
+        if detaches:
             found = [part.detach() for part in found]
         head = self._loss_head()
         predicted, target = head(found), losses.detach()
@@ -132,7 +134,7 @@ class LearningLossMixin(L.LightningModule):
         """
         self._loss_head()
         features = self._listened()
-        with features.listen():
+        with features.listen("within `predicting_loss`"):
             yield
 
     def predicted_loss(self, samples: int) -> Tensor:

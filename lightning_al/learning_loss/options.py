@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal
@@ -34,9 +35,10 @@ class LearningLossOptions:
         objective: `"hinge"` (the paper's), `"smooth"` (LearningLoss++, for losses that are not negative), or
             `"mse"`: the naive regression on the loss itself, which is there to be compared with. An infinite
             loss is the largest of a pair; for `"mse"` it has no size, and is left out.
-        channels: Which axis of a feature map holds its channels: `"first"` (after the samples), `"last"`, or
-            `"auto"`: last in sequences `(B, T, D)`, unless their layer contains a 1-D convolution, pooling or
-            normalisation; first in maps `(B, C, H, W)`.
+        channels: Which axis of a layer's output holds its channels: `"first"` (after the samples), `"last"`,
+            or `"auto"`: as the part says that makes the output (a convolution, a normalisation, a linear or
+            sequence layer); else as the width of the last of the parts inside fits; else last in sequences
+            `(B, T, D)`, first in maps `(B, C, H, W)`. For layers that differ, a tuple with one for each.
         log_ranking: Whether `learning_loss`, called in `validation_step`, runs the head and logs how well it
             ranks: `val_loss_ranking_accuracy` and `val_loss_spearman`; in `test_step`, with `test_`. It keeps
             a few numbers a sample for the length of an epoch.
@@ -56,7 +58,7 @@ class LearningLossOptions:
     detach_after: int | float | None = None
     pairing: Pairing = "flip"
     objective: Literal["hinge", "smooth", "mse"] = "hinge"
-    channels: Literal["auto", "first", "last"] = "auto"
+    channels: Literal["auto", "first", "last"] | Sequence[Literal["auto", "first", "last"]] = "auto"
     log_ranking: bool = False
 
     def __post_init__(self) -> None:
@@ -68,9 +70,11 @@ class LearningLossOptions:
             if not 0 <= float(value) < float("inf"):
                 raise ValueError(f"`{name}` is {value}; needed is a number, 0 or more, such as 1.0.")
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
+            given = getattr(self, name)
+            each = given if name == "channels" and isinstance(given, list | tuple) and given else [given]
+            if any(one not in choices for one in each):
                 known = ", ".join(f'"{choice}"' for choice in choices)
-                raise ValueError(f"`{name}` is {getattr(self, name)!r}; needed is one of {known}.")
+                raise ValueError(f"`{name}` is {given!r}; needed is one of {known}.")
         if not isinstance(self.log_ranking, bool):
             raise TypeError(f"`log_ranking` is {self.log_ranking!r}; needed is True or False.")
         _check_detach(self.detach_after)

@@ -10,6 +10,8 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, IterableDataset
@@ -35,14 +37,15 @@ def widths_of(module: L.LightningModule, features: Features) -> list[int] | None
         RuntimeError: If a layer does not run in a pass.
     """
     with undisturbed(module._trainer, module, 0), _uncompiled():
-        run = _example(module) or _sample(module)
+        example = _example(module)
+        run = example or _sample(module)
         if run is None:
             return None
         # Where the module is now: the Trainer may have set another default for what is made here.
-        with torch.device(place_of(module)[0]), features.listen():
+        with torch.device(place_of(module)[0]), features.listen("in a dry run"):
             try:
                 run()
-                return [part.shape[1] for part in features.latest()]
+                found = features.latest(None if example else 1)
             except Exception as error:
                 error.add_note(
                     f"This was a dry run of `{type(module).__name__}`, to know the shapes of its "
@@ -50,6 +53,10 @@ def widths_of(module: L.LightningModule, features: Features) -> list[int] | None
                     "tensor, a tuple, or a mapping, as `forward` takes it."
                 )
                 raise
+        if module._trainer is not None and module._trainer.state.fn == TrainerFn.FITTING:
+            told = ", ".join(f"{name} {shape} -> {part.shape[1]}" for name, (shape, part) in found.items())
+            rank_zero_info(f"Learning Loss, the layers' shapes and widths in a dry run: {told}")
+        return [part.shape[1] for _, part in found.values()]
 
 
 def place_of(module: nn.Module) -> tuple[torch.device, torch.dtype]:
