@@ -203,12 +203,14 @@ class Features:
     def for_batch(self, rows: int, *, needs_gradient: bool = False) -> list[Tensor]:
         """Features `(rows, width)` of every layer, of the one pass since `listen` over so many samples.
 
+        Of several such passes, of the only one that has a graph.
+
         Args:
             rows: How many samples.
             needs_gradient: Whether to warn of features that were cut off from the module.
 
         Raises:
-            RuntimeError: If a layer gave nothing, or more than one pass had that many samples.
+            RuntimeError: If a layer gave nothing, or it cannot be seen which pass is meant.
             ValueError: If none had.
         """
         return [self._one(name, tap, rows, needs_gradient) for name, tap in self._taps.items()]
@@ -238,9 +240,12 @@ class Features:
                 "Pass one loss for each sample of a forward pass, in its order; the samples must be on the "
                 "first axis of the features."
             )
-        if len(found) > 1:
+        ran = len(found)
+        if ran > 1:  # of a teacher and a student, the student's
+            found = [(one, features) for one, features in found if features.requires_grad]
+        if len(found) != 1:
             raise RuntimeError(
-                f"`{name}` ran {len(found)} times on {rows} samples, so which pass the losses are of cannot "
+                f"`{name}` ran {ran} times on {rows} samples, so which pass the losses are of cannot "
                 "be seen. Call `self.learning_loss(...)` right after the pass that its losses are of, before "
                 "another one; and name layers that run once in a pass."
             )

@@ -5,12 +5,15 @@ import pickle
 from collections import namedtuple
 from dataclasses import dataclass
 
+import lightning as L
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_al import LearningLossOptions
-from unit.learning_loss.nets import Net, Own, batch, ready
+from unit.learning_loss.nets import Net, Own, batch, losses_of, ready
 
 
 def width(layer, example, **options):
@@ -73,6 +76,20 @@ class Output:
     hidden: torch.Tensor
 
 
+@dataclass(slots=True)
+class Slotted:
+    ids: torch.Tensor
+    hidden: torch.Tensor
+
+
+class Owned:
+    """Holds what holds it."""
+
+    def __init__(self, hidden):
+        self.config = {"owner": self}
+        self.hidden = hidden
+
+
 class Returning(nn.Module):
     def __init__(self, make):
         super().__init__()
@@ -87,11 +104,124 @@ class Returning(nn.Module):
     "make",
     [
         lambda ids, h: (ids, h), lambda ids, h: {"ids": ids, "more": [None, (h,)]}, Pair, Output,
-        lambda ids, h: (torch.tensor(0.0), h),
+        lambda ids, h: (torch.tensor(0.0), h), Slotted, lambda ids, h: Owned(h),
     ],
 )  # fmt: skip
 def test_a_layer_may_return_a_tuple_a_mapping_or_an_object(make):
     assert width(Returning(make), torch.zeros(2, 4)) == 6
+
+
+def test_only_means_are_kept_of_a_map():
+    module = ready(Own(nn.Conv2d(1, 3, 1), example=torch.zeros(2, 1, 64, 64)))
+    (tap,) = module._learning_loss_features._taps.values()
+    with module._learning_loss_features.listen(), torch.no_grad():
+        module(torch.zeros(2, 1, 64, 64))
+        kept = [part for part in tap.passes[0].by_axis if part is not None]
+        assert [part.untyped_storage().nbytes() for part in kept] == [2 * 3 * 4]
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 3, 4), (5,)])
+def test_a_later_layer_may_work_in_place(shape):
+    module = Own(nn.Identity(), example=torch.zeros(shape), after=nn.ReLU(inplace=True))
+    ready(module)
+    x = -torch.rand(shape)
+    expected = x.mean(1) if x.ndim == 3 else x.clone().reshape(5, -1)
+    with module._learning_loss_features.listen():
+        module(x)
+        assert torch.equal(module._learning_loss_features.for_batch(5)[0], expected)
+
+
+@pytest.mark.parametrize("order", [(False, True), (True, False)])
+def test_of_passes_over_as_many_samples_that_with_a_graph_is_used(order):
+    module = ready(Net())
+    features = module._learning_loss_features
+    outputs = {}
+    with features.listen():
+        for has_graph in order:
+            with torch.set_grad_enabled(has_graph):
+                outputs[has_graph] = module.net[0](batch(seed=int(has_graph))[0])
+                module.net[2](outputs[has_graph])
+        found = features.for_batch(6)
+        assert torch.equal(found[0], outputs[True])
+        module.net(batch()[0])
+        with pytest.raises(RuntimeError, match=r"`net.0` ran 3 times on 6 samples"):
+            features.for_batch(6)
+
+
+class Checkpointed(Net):
+    reentrant = True
+
+    def forward(self, x):
+        return checkpoint(self.net, x.requires_grad_(), use_reentrant=self.reentrant)
+
+
+def test_features_that_activation_checkpointing_cut_off():
+    module = ready(Checkpointed())
+    with pytest.warns(UserWarning, match=r"`net.0` .* ran with gradients off.*use_reentrant=False"):
+        module.training_step(batch(), 0)
+    module.training_step(batch(), 0)  # once is enough
+    module.reentrant = False
+    assert module.training_step(batch(), 0).requires_grad
+
+
+@pytest.mark.parametrize("why", ["not reentrant", "detached", "frozen"])
+def test_features_that_may_be_cut_off(why):
+    module = Checkpointed()
+    module.reentrant = why != "not reentrant"
+    if why == "detached":
+        module.learning_loss_options = LearningLossOptions(detach_after=0)
+    if why == "frozen":
+        module.learning_loss_layers = ("net.0",)
+        module.net[0].requires_grad_(False)
+    assert ready(module).training_step(batch(), 0).requires_grad  # and no warning
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [(None, TypeError), (3, TypeError), ({"net.0": 1}, TypeError), (("",), ValueError), ([1], TypeError)],
+)
+def test_names_of_layers_that_are_none(names, kind):
+    module = Net()
+    module.learning_loss_layers = names
+    with pytest.raises(
+        kind, match=r"`Net.learning_loss_layers` is .*; needed .* names of submodules.*such as"
+    ):
+        module.configure_model()
+
+
+def test_why_there_are_no_features():
+    module, (x, y) = ready(Net()), batch()
+    module(x)
+    with pytest.raises(RuntimeError, match=r"nobody listens.*inside of `with module.predicting_loss\(\)"):
+        module.predicted_loss(6)
+    module.training_step((x, y), 0)
+    nothing = "no forward pass went through it within `predicting_loss`"
+    with module.predicting_loss(), pytest.raises(RuntimeError, match=nothing):
+        module.predicted_loss(6)
+
+    class Twice(Net):
+        def training_step(self, batch, batch_idx):
+            losses = losses_of(self(x), y)
+            return self.learning_loss(losses) + self.learning_loss(2 * losses)
+
+    with pytest.raises(
+        RuntimeError, match=r"last pass in this step were used already.*once for each forward"
+    ):
+        ready(Twice()).training_step(None, 0)
+
+
+def test_a_fit_says_once_what_it_found(monkeypatch):
+    said = []
+    monkeypatch.setattr("lightning_al.learning_loss.shapes.rank_zero_info", said.append)
+    module = ready(Net())
+    assert not said
+    module = Net()
+    for _ in range(2):
+        trainer = L.Trainer(fast_dev_run=2, accelerator="cpu", enable_progress_bar=False, logger=False)
+        trainer.fit(module, DataLoader(TensorDataset(*batch(8)), 4))
+    assert said == [
+        "Learning Loss, the layers' shapes and widths in a dry run: net.0 (2, 8) -> 8, net.2 (2, 8) -> 8"
+    ]
 
 
 def test_an_output_without_features_is_an_error():
@@ -103,6 +233,7 @@ def test_an_output_without_features_is_an_error():
 
 def test_a_copys_features_go_to_the_copy():
     first = ready(Net())
+    first.training_step(batch(), 0)
     with first._learning_loss_features.listen():
         first(batch()[0])  # what was heard has a graph
         second = copy.deepcopy(first)
@@ -206,4 +337,20 @@ def test_compiled_submodules_are_heard(backend, what):
     with module.eval().predicting_loss(), torch.no_grad():
         module(batch(5)[0])
         assert module.predicted_loss(5).shape == (5,)
+    torch._dynamo.reset()
+
+
+def test_a_compiled_layer_that_is_not_heard_is_an_error_and_the_advice_helps():
+    torch._dynamo.reset()
+    module = Compiled()
+    module.net.compile(backend="eager", fullgraph=True)
+    module(batch()[0])  # compiled before anybody listens
+    ready(module)
+    with pytest.raises(RuntimeError, match=r"`net.first` .* gave nothing.*compiled.*torch._dynamo.reset\(\)"):
+        module.training_step(batch(), 0)
+    torch._dynamo.reset()
+    for size in (4, 6, 7):
+        module.zero_grad()
+        module.training_step(batch(size), 0).backward()
+        assert module.net.first.linear.weight.grad.any()
     torch._dynamo.reset()

@@ -163,5 +163,5 @@ def test_channels_may_be_told_for_each_layer():
         ValueError, match=r"has 1 values, but `learning_loss_layers` has 2 names.*one for all"
     ):
         module.configure_model()
-    with pytest.raises(ValueError, match="`channels` is .*'middle'.*; needed is one of"):
+    with pytest.raises(ValueError, match=r"`channels` is .*'middle'.*; needed is one of"):
         LearningLossOptions(channels=("last", "middle"))
