@@ -21,6 +21,9 @@ class LossHead(nn.Module):
         widths: Of the features of each layer.
         hidden: Of each layer's branch.
 
+    Attributes:
+        layers: Names of the layers, where they are known; a part of its state.
+
     References:
         Yoo & Kweon, "Learning Loss for Active Learning", 2019, section 3.2 and figure 2.
 
@@ -32,6 +35,7 @@ class LossHead(nn.Module):
 
     def __init__(self, widths: Sequence[int], hidden: int = 128) -> None:
         super().__init__()
+        self.layers: tuple[str, ...] = ()
         self.branches = nn.ModuleList(nn.Linear(width, hidden) for width in widths)
         self.out = nn.Linear(hidden * len(widths), 1)
 
@@ -42,6 +46,25 @@ class LossHead(nn.Module):
         while (name := f"{prefix}branches.{len(shapes)}.weight") in state:
             shapes.append(state[name].shape)
         return cls([shape[1] for shape in shapes], shapes[0][0]) if shapes else None
+
+    @staticmethod
+    def layers_in(state: Mapping[str, Any], prefix: str) -> tuple[str, ...]:
+        """Names of the layers that saved weights are for; none if the weights do not say."""
+        names = state.get(f"{prefix}_extra_state", torch.empty(0))
+        text = bytes(names.to(torch.uint8).tolist()).decode()
+        return tuple(text.split("\n")) if text else ()
+
+    def get_extra_state(self) -> Tensor:  # noqa: D102
+        # A tensor, as whoever copies or sends a state dict expects.
+        return torch.tensor(list("\n".join(self.layers).encode()), dtype=torch.uint8, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The names are the module's, which has compared them."""
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
+        if f"{prefix}out.weight" in state_dict:  # weights of a version that did not say
+            state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Predicted losses `(B,)`, in float32 or better, of features `(B, width)`; no autocasting."""

@@ -169,6 +169,7 @@ class LearningLossMixin(L.LightningModule):
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
         # Called before the children's: a head made here is filled next.
+        _check_layers(self, LossHead.layers_in(state_dict, f"{prefix}loss_head."))
         if self._modules.get("loss_head") is None:
             saved = LossHead.like(state_dict, f"{prefix}loss_head.")
             if saved is not None:
@@ -200,6 +201,7 @@ class LearningLossMixin(L.LightningModule):
         device, dtype = place_of(self)
         with torch.device("cpu"):  # the same weights on every device
             head = make(*args)
+        head.layers = tuple(self.learning_loss_layers)
         self.loss_head = head.to(device, dtype)
 
     def _loss_head(self) -> LossHead:
@@ -289,6 +291,19 @@ def _check_not_nan(losses: Tensor) -> None:
             f"`learning_loss` was given NaN for rows {bad.nonzero().squeeze(1).tolist()[:5]} of a batch of "
             f"{len(losses)}; what has no value has no place in an order. Look at these samples, at the "
             "learning rate, or at the precision."
+        )
+
+
+def _check_layers(module: LearningLossMixin, saved: tuple[str, ...]) -> None:
+    if not saved:
+        return
+    own = tuple(find_layers(module, module.learning_loss_layers))
+    if saved != own:
+        which = "other" if len(saved) == len(own) else len(saved)
+        raise RuntimeError(
+            f"The weights have a loss head for {which} layers, but "
+            f"`{type(module).__name__}.learning_loss_layers` are {list(own)}. Name those that it was trained "
+            f"with, {list(saved)}; or take its weights out of the state dict, and train another."
         )
 
 
