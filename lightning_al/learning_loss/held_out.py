@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 
 import lightning as L
+import torch
 from torch import Tensor
 from torchmetrics import Metric, SpearmanCorrCoef
 
@@ -45,8 +46,9 @@ class HeldOutRanking:
         place = (stage, None if results is None else results.dataloader_idx)
         if place not in self._metrics:
             self._metrics[place] = _metrics()
+        dtype = torch.promote_types(torch.promote_types(predicted.dtype, losses.dtype), torch.float32)
         for name, metric in self._metrics[place].items():
-            metric.to(module.device).update(predicted.float(), losses.float())
+            metric.to(module.device).update(predicted.to(dtype), losses.to(dtype))
             # Not a part of the module, so that neither its state nor its copies change.
             module.log(f"{stage}_{name}", metric, on_step=False, on_epoch=True, metric_attribute=name)
 

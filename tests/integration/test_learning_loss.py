@@ -164,6 +164,7 @@ def test_the_loss_head_is_not_taken_for_the_classifier(tmp_path):
         module.loss_head.branches[0].bias.zero_()
         module.loss_head.out.weight.copy_(module.last.weight)
         module.loss_head.out.bias.copy_(module.last.bias)
+        module.loss_head.learned.fill_(True)
     query(module, pool(tmp_path), Both(), 3)
 
 
@@ -209,6 +210,14 @@ def test_an_optimizer_without_the_head_is_an_error():
 
     fitted(Two())
 
+    class Parts(Predicting):
+        def configure_optimizers(self):
+            parameters = [*self.net.parameters(), *self.loss_head.branches.parameters()]
+            return torch.optim.SGD(parameters, 0.1)
+
+    with pytest.raises(RuntimeError, match=r"No optimizer of `Parts` has \['out.weight', 'out.bias'\] of"):
+        fitted(Parts())
+
 
 def test_a_training_step_that_never_calls_it_is_noticed_in_the_first_epoch():
     steps = []
@@ -227,6 +236,156 @@ def test_a_training_step_that_never_calls_it_is_noticed_in_the_first_epoch():
             return Net.training_step(self, batch, batch_idx) if batch_idx else super().training_step(batch, 0)
 
     fitted(Sometimes())
+
+
+class Manual(Predicting):
+    """Steps by itself, and returns nothing."""
+
+    automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(self.loss_of(batch))
+        optimizer.step()
+
+    def loss_of(self, batch):
+        return self.learning_loss(losses_of(self(batch[0]), batch[1]))
+
+
+class Forgetful(Predicting):
+    def training_step(self, batch, batch_idx):
+        return Net.training_step(self, batch, batch_idx)
+
+
+class ManualForgetful(Manual):
+    def loss_of(self, batch):
+        return losses_of(self(batch[0]), batch[1]).mean()
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits"), [(ManualForgetful, {}), (Forgetful, {"max_epochs": -1, "max_steps": 3})]
+)
+def test_a_head_that_is_never_taught_is_noticed_before_any_query(tmp_path, kind, limits):
+    """With manual optimisation, and where a fit ends within its first epoch; in every fit anew."""
+    with pytest.raises(RuntimeError, match="training_step` never called"):
+        fitted(kind(), **limits)
+    data = pool(tmp_path)
+    with pytest.raises(RuntimeError, match="training_step` never called"):
+        quiet(callbacks=[asking()], **limits).fit(kind(), datamodule=data)
+    assert len(data.labeled_indices) == 12
+    module = fitted(Manual())
+    module.__class__ = kind
+    if kind is Forgetful:
+        module.automatic_optimization = True
+    with pytest.raises(RuntimeError, match="training_step` never called"):
+        fitted(module, **limits)
+
+
+def test_hooks_of_ones_own_do_not_switch_the_check_off():
+    class Own(Forgetful):
+        def on_train_start(self):
+            pass
+
+        def on_train_epoch_end(self):
+            pass
+
+    with pytest.raises(RuntimeError, match="training_step` never called"):
+        fitted(Own(), max_epochs=-1, max_steps=3)
+
+
+def test_steps_that_are_all_skipped_are_no_mistake():
+    class Skipping(Predicting):
+        def training_step(self, batch, batch_idx):
+            return None
+
+    with pytest.warns(UserWarning, match="`training_step` returned `None`"):
+        fitted(Skipping(), max_epochs=1)
+
+
+@pytest.mark.filterwarnings("ignore:Found . module.s. in eval mode")
+def test_a_module_in_eval_mode_teaches_its_head_in_a_fit():
+    """The Trainer keeps the mode."""
+    module = Predicting().eval()
+    fitted(module)
+    assert not module.training
+    assert module.loss_head.learned
+    before = head_of(module)
+    fitted(module)
+    assert not torch.equal(head_of(module), before)
+
+
+def test_a_head_that_never_learned_says_so_when_it_is_asked(tmp_path):
+    module = Predicting()
+    module.example_input_array = torch.zeros(2, FEATURES)
+    module.configure_model()
+    with pytest.warns(
+        UserWarning, match="`loss_head` of `Predicting` has learned nothing yet.*Fit the module"
+    ):
+        query(module, pool(tmp_path), acq.LearningLoss(), 3)
+    fitted(module)
+    query(module, pool(tmp_path), acq.LearningLoss(), 3)
+    again = Predicting()
+    again.load_state_dict(module.state_dict())
+    query(again, pool(tmp_path), acq.LearningLoss(), 3)
+
+
+def test_weights_of_a_version_that_did_not_say_whether_it_learned():
+    state = fitted().state_dict()
+    del state["loss_head.learned"]
+    for module in (Predicting(), fitted()):
+        module.load_state_dict(state)
+        assert module.loss_head.learned
+
+
+def test_batches_of_one_sample_teach_nothing_and_are_told_of_once():
+    with pytest.warns(UserWarning, match="All batches of `Predicting` had one sample.*two or more") as told:
+        module = fitted(data=DataLoader(blobs(6), 1))
+    assert sum("had one sample" in str(one.message) for one in told) == 1
+    assert not module.loss_head.learned
+
+
+@pytest.mark.parametrize("pairing", ["flip", "random"])
+def test_a_head_that_only_looks_changes_nothing_of_the_module(pairing):
+    """To the last bit, with dropout and shuffled batches: nothing is drawn that it would have drawn."""
+    found = []
+    for kind in (Net, Predicting):
+        torch.manual_seed(0)
+        module = kind(dropout=0.5)
+        module.learning_loss_options = LearningLossOptions(detach_after=0, pairing=pairing)
+        quiet(max_epochs=3).fit(module, DataLoader(blobs(), 8, shuffle=True))
+        found.append(torch.cat([p.detach().flatten() for p in module.net.parameters()]))
+    assert torch.equal(*found)
+
+
+def test_random_pairs_are_the_same_for_the_same_seed():
+    heads = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(0)
+        module = Predicting()
+        module.learning_loss_options = LearningLossOptions(pairing="random")
+        module.example_input_array = torch.zeros(2, FEATURES)
+        module.configure_model()
+        torch.manual_seed(seed)
+        heads.append(head_of(fitted(module)))
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+@pytest.mark.parametrize("objective", ["hinge", "smooth", "mse"])
+def test_an_infinite_loss_leaves_finite_weights(objective):
+    class Burst(Predicting):
+        def training_step(self, batch, batch_idx):
+            losses = losses_of(self(batch[0]), batch[1])
+            burst = torch.ones(len(losses))
+            burst[0] = float("inf")
+            return self.learning_loss(losses * burst, losses.mean())
+
+    module = Burst()
+    module.learning_loss_options = LearningLossOptions(objective=objective)
+    begun = head_of(fitted(module))
+    assert bool(begun.isfinite().all())
+    assert all(bool(p.isfinite().all()) for p in module.parameters())
 
 
 def test_a_fit_in_bf16_with_accumulation_ranks_in_float32(tmp_path):
@@ -264,6 +423,8 @@ def test_fits_in_other_precisions(tmp_path, precision):
         (0.5, {"max_epochs": 4}, [True, True, False, False]),
         (3, {"max_epochs": 4}, [True, True, True, False]),
         (0.5, {"max_epochs": -1, "max_steps": 12}, [True, True, False, False]),
+        (0.5, {"max_epochs": 100, "max_steps": 12}, [True, True, False, False]),
+        (0.5, {"max_epochs": 4, "max_steps": 1200}, [True, True, False, False]),
     ],
 )
 def test_after_a_share_of_the_round_the_head_stops_shaping_the_module(tmp_path, after, limits, expected):

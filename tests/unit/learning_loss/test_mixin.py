@@ -1,7 +1,6 @@
 """The mixin, outside of any Trainer."""
 
 import copy
-from unittest.mock import patch
 
 import lightning as L
 import pytest
@@ -11,6 +10,9 @@ from torch import nn
 from lightning_al import LearningLossMixin, LearningLossOptions
 from lightning_al.functional import pairwise_ranking_loss
 from unit.learning_loss.nets import CLASSES, FEATURES, Net, Own, Plain, batch, losses_of, ready
+
+# Most heads here are asked before they have learned.
+pytestmark = pytest.mark.filterwarnings("ignore:The `loss_head` of .* has learned nothing yet:UserWarning")
 
 
 def with_options(module, **options):
@@ -165,6 +167,22 @@ def test_of_two_passes_that_of_as_many_samples_is_used():
         assert ready(Consistent(size, order)).training_step(batch(), 0).requires_grad
 
 
+def test_of_two_passes_over_as_many_samples_the_only_one_with_a_graph_is_used():
+    class Teacher(Net):
+        def training_step(self, batch, batch_idx):
+            losses = losses_of(self(batch[0]), batch[1])
+            with torch.no_grad():
+                self(batch[0] + 1)
+            return self.learning_loss(losses)
+
+    module, other = ready(Teacher()), ready(Net())
+    other.load_state_dict(module.state_dict())
+    for net in (module, other):
+        net.net[3].p = 0.0
+        net.training_step(batch(), 0).backward()
+    assert torch.allclose(module.loss_head.out.weight.grad, other.loss_head.out.weight.grad)
+
+
 def test_two_passes_over_as_many_samples_cannot_be_told_apart():
     with pytest.raises(RuntimeError, match=r"`net.0` ran 2 times on 6 samples.*right after the pass"):
         ready(Consistent(6, "last")).training_step(batch(), 0)
@@ -244,8 +262,7 @@ def test_the_head_is_made_once_and_the_dry_run_leaves_no_trace():
     expected = torch.rand(1)
     torch.manual_seed(0)
 
-    with patch("lightning_al.learning_loss.mixin.LossHead", lambda *_: nn.Identity()):
-        module.configure_model()
+    module.configure_model()
     assert torch.equal(torch.rand(1), expected)
     del module.loss_head
     module.configure_model()
@@ -360,7 +377,8 @@ def test_an_example_that_does_not_fit():
     ("losses", "words"),
     [
         (torch.tensor(1.0), r"a tensor \(\); needed is one loss a sample.*reduction=\"none\""),
-        (torch.ones(0), r"a tensor \(0,\); needed"),
+        (torch.ones(0), r"a tensor \(0,\); needed.*batch is empty: leave out"),
+        (torch.ones(6), r"losses without a graph.*Leave out `.detach\(\)`"),
         (1.0, "a float; needed is one loss a sample"),
         (torch.ones(6, 2), r"a tensor \(6, 2\).*`losses.flatten\(1\).mean\(1\)`"),
         (torch.ones(6) * float("nan"), r"NaN for rows \[0, 1, 2, 3, 4\] of a batch of 6.*learning rate"),
@@ -376,6 +394,35 @@ def test_losses_that_do_not_fit(losses, words):
         module(batch()[0])
         with pytest.raises(ValueError, match=words):
             module.learning_loss(losses)
+
+
+@pytest.mark.parametrize(
+    ("task_loss", "kind", "words"),
+    [
+        (torch.ones(6), ValueError, r"`task_loss` has shape \(6,\); needed is a single number.*`.mean\(\)`"),
+        (1.0, TypeError, "`task_loss` is a float; needed is a tensor"),
+    ],
+)
+def test_a_task_loss_that_does_not_fit(task_loss, kind, words):
+    module = ready(Net())
+    for mode in (True, False):
+        with pytest.raises(kind, match=words):
+            module.train(mode).learning_loss(torch.ones(6), task_loss)
+
+
+def test_a_module_of_which_only_the_head_learns_has_losses_without_a_graph():
+    module = ready(Net())
+    module.net.requires_grad_(False)
+    module.training_step(batch(), 0).backward()
+    assert bool((module.loss_head.out.weight.grad != 0).any())
+
+
+@pytest.mark.parametrize("options", [{"hidden": 3}, None, LearningLossOptions])
+def test_options_that_are_none(options):
+    module = Net()
+    module.learning_loss_options = options
+    with pytest.raises(TypeError, match=r"`Net.learning_loss_options` is .*; needed are settings, such as"):
+        module.configure_model()
 
 
 def test_infinite_losses_have_a_place_in_the_order():
