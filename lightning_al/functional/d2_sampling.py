@@ -42,6 +42,7 @@ Array = NDArray[np.float64]
 First = Literal["largest", "random"]
 
 _PROPOSALS = 64  # tested together, with one exchange between ranks
+_IN_VAIN = 32  # so many rounds of proposals refused ask for new weights, at any price
 _ROWS, _CENTERS = 1024, 256  # so many distances stay in the cache
 # What decides whether new weights are worth their price, in multiplications of numbers.
 _PASS = 30  # reading a row is worth so many centres
@@ -460,6 +461,7 @@ class _Draw:
         self.order: Tensor | None = None  # of the rows of all ranks, their positions
         self.unit = 1.0
         self.lately = 0.0, 0.0  # proposals and picks with these weights, the last ones most
+        self.in_vain = 0  # rounds of proposals in a row of which none was accepted
         self.exhausted = False
         self.start = math.inf  # the score of the first, where nothing was given
 
@@ -526,7 +528,9 @@ class _Draw:
         price = _RENEWAL + self.shard.total * self.vectors.width * (_PASS + self.fresh)
         rate = self.lately[0] / max(self.lately[1], 0.5)
         saved = (rate - _AFTERWARDS) * max(_HORIZON, len(self.chosen))
-        return self.fresh > 0 and saved * (_PROPOSAL + self.vectors.width * self.fresh) > price
+        cheaper = saved * (_PROPOSAL + self.vectors.width * self.fresh) > price
+        # Perhaps nothing but copies is left, which only new weights tell.
+        return self.fresh > 0 and (cheaper or self.in_vain >= _IN_VAIN)
 
     def _propose(self, count: int) -> None:
         """Draw a fixed number of proposals, and accept some, in order."""
@@ -548,6 +552,7 @@ class _Draw:
         known = [part.double().cpu().numpy() for part in (bars, near, slack, among)]
         accepted, tried = self._accept(rows, positions.tolist(), known, count)
         self.lately = 0.3 * self.lately[0] + tried, 0.3 * self.lately[1] + len(self.chosen) - before
+        self.in_vain = 0 if accepted else self.in_vain + 1
         if accepted:
             which = torch.tensor(accepted, device=squares.device)
             parts = tuple(factor[which] for factor in block)
@@ -645,6 +650,7 @@ class _Draw:
         # Whole numbers of up to seven bits and some zeros: int64 sums of them are exact.
         self.unit = floor / 64
         self._spread((weights / self.unit).float())
+        self.in_vain = 0
         self.lately = 0.0, 0.0
 
     def _approach(self) -> None:

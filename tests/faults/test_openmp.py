@@ -63,9 +63,11 @@ def test_faiss_takes_as_many_threads_as_torch_and_gives_them_back(of_torch, of_f
     try:
         torch.set_num_threads(of_torch)
         faiss.omp_set_num_threads(of_faiss)
+        # Imported after torch, FAISS may use torch's runtime, which then has one number for both.
+        told = torch.get_num_threads(), faiss.omp_get_max_threads()
         weighted_kmeans(torch.randn(100, 4), 10, backend="faiss")
-        assert set(seen) == {of_torch}
-        assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (of_torch, of_faiss)
+        assert set(seen) == {told[0]}
+        assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == told
     finally:
         torch.set_num_threads(before[0])
         faiss.omp_set_num_threads(before[1])

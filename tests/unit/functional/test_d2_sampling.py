@@ -446,3 +446,11 @@ def test_a_device_draws_the_same(pool):
     assert positions.is_cuda
     assert scores.is_cuda
     assert_same((positions.cpu(), scores.cpu()), draws(pool, 150))
+
+
+def test_a_pool_of_copies_so_large_that_new_weights_never_pay_is_drawn_to_its_end(monkeypatch):
+    monkeypatch.setattr(d2_sampling, "_PASS", 1e12)
+    rows = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).repeat(8, 1)
+    drawn = kmeans_plus_plus(rows, 30, generator=torch.Generator().manual_seed(0))
+    assert len(drawn.unique()) == 30
+    assert len((drawn[:5] % 5).unique()) == 5

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -233,3 +236,42 @@ def test_the_precision_that_the_user_chose_comes_back():
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+PRECISIONS = [
+    "pass",
+    "torch.set_float32_matmul_precision('medium')",
+    "torch.backends.cuda.matmul.allow_tf32 = True",
+    "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+    "torch.backends.fp32_precision = 'tf32'",
+    "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'",
+]
+
+
+@pytest.mark.parametrize("setting", PRECISIONS)
+def test_whatever_precision_training_has_distances_have_their_own_and_it_stays(setting):
+    """In a process of its own: torch does not forget how precision was set."""
+    if "fp32_precision" in setting and not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        pytest.skip("this torch has only the older way to set it")
+    script = f"""
+import torch
+from lightning_al.functional.vectors import exact_arithmetic
+
+{setting}
+
+def state():
+    places = torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)
+    found = [getattr(place, "fp32_precision", None) for place in places]
+    try:
+        return [*found, torch.get_float32_matmul_precision()]
+    except RuntimeError:
+        return found
+
+before = state()
+with exact_arithmetic(torch.device("cpu")):
+    assert not {{"tf32", "bf16", "high", "medium"}} & set(state()), state()
+    x = torch.full((64, 64), 1 + 2**-12)
+    assert torch.equal(x @ torch.eye(64), x)
+assert state() == before, (before, state())
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=100)
