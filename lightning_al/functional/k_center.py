@@ -34,7 +34,8 @@ Array = NDArray[Any]
 _LABELED, _PICKS = 0, 1
 _ANCHORS = 64  # labelled rows that all rows meet, before each meets those around its nearest
 _AROUND = 2**16  # rows that do so together
-_CHUNK = 2048  # rows that meet the same centres at once
+_CHUNK = 2048  # rows that meet the anchors at once
+_SOME = 512  # rows that meet those around at once
 _FRONT = 2048  # rows looked at in a round, at most
 _BLOCK = 128  # centres that they meet at once
 _KEPT = 0.75  # when fewer are left, those that fell are left out of the product
@@ -310,7 +311,7 @@ class _Search:
         """At some centres, and at those that are near to the nearest of them."""
         group = _LABELED if self.centers.counts[_LABELED] else _PICKS
         count = self.centers.counts[group]
-        first = min(_ANCHORS, max(16, math.isqrt(self.shard.total) // 4))
+        first = min(_ANCHORS, max(16, math.isqrt(self.shard.total) // 6))
         first = count if count <= 2 * first else first
         anchors, others = self.centers.part(group, 0, first), self.centers.part(group, first, count)
         cells = _sorted_by(others.nearest(anchors)[1], first)
@@ -320,7 +321,8 @@ class _Search:
             nearest = torch.cat([self._meet_first(rows, anchors) for rows in _slices(start, stop, _CHUNK)])
             if len(others):
                 for mine, its in zip(_sorted_by(nearest, first), cells, strict=True):
-                    self._meet_around(mine + start, others.take(its))
+                    if len(its):
+                        self._meet_around(mine + start, others.take(its))
         self.seen[group] = first
 
     def _meet_first(self, rows: slice, anchors: Vectors) -> Tensor:
@@ -331,12 +333,13 @@ class _Search:
         self._narrow(rows, *_interval(self.pool, ready, self.squares[rows], found))
         return place
 
-    def _meet_around(self, rows: Tensor, centers: Vectors) -> None:
+    def _meet_around(self, every: Tensor, centers: Vectors) -> None:
         """Narrow bounds from above by some of the centres to be met later."""
-        if len(rows) and len(centers):
+        for rows in torch.split(every, _SOME):
             ready, squares = self._ready(rows), self.squares[rows]
             found = ready.near(centers, squares)
-            self._narrow(rows, *_interval(self.pool, ready, squares, found))
+            high = _rounded(found + ready.slack(squares, found), self.pool)
+            self.upper[rows] = torch.minimum(self.upper[rows], high)
 
     def _ready(self, rows: Tensor, dtype: torch.dtype = torch.float32) -> Vectors:
         """Some rows as distances are made of them."""

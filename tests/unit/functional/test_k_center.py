@@ -68,6 +68,7 @@ def small_steps(monkeypatch):
     monkeypatch.setattr(k_center, "_ANCHORS", 2)
     monkeypatch.setattr(k_center, "_AROUND", 7)
     monkeypatch.setattr(k_center, "_CHUNK", 3)
+    monkeypatch.setattr(k_center, "_SOME", 2)
     monkeypatch.setattr(vectors, "_CHUNK_BYTES", 64)
 
 
