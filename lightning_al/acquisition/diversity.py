@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import numpy as np
 from torch import Generator, Tensor
 
 from lightning_al import functional as F
@@ -144,11 +145,16 @@ class DiverseMiniBatch(_Embedded):
                 f"`weights` is {weights!r}, which has no score of single samples to weigh them by. Pass a "
                 "`ScoreAcquisition`, such as `Margin()`."
             )
-        if isinstance(beta, bool) or not isinstance(beta, int | float) or not 1 <= beta < float("inf"):
+        if (
+            isinstance(beta, bool)
+            or not isinstance(beta, int | float | np.number)
+            or not 1 <= beta < math.inf
+        ):
             raise ValueError(f"`beta` is {beta!r}; needed is a number from 1 on, such as 10.")
         super().__init__(embeddings, "euclidean", backend)
         check_flag(around_labeled=around_labeled, scale_features=scale_features)
-        self.beta, self.weights, self.scale_features = beta, weights, scale_features
+        self.beta = float(beta)
+        self.weights, self.scale_features = weights, scale_features
         self.around_labeled = self.needs_labeled = around_labeled
         own = () if self.embeddings is not None else ("embeddings",)
         self.needs = tuple(dict.fromkeys([*weights.needs, *own]))

@@ -103,6 +103,8 @@ class GivenEmbeddings:
 def _is_whole_npy(array: np.memmap[Any, Any]) -> bool:
     """Whether the mapped array is all that its `.npy` file holds."""
     name = array.filename
+    if array.mode == "c":  # what was changed is in memory only
+        return False
     if name is None or not str(name).endswith(".npy") or not Path(name).is_file():
         return False
     whole = np.load(name, mmap_mode="r")

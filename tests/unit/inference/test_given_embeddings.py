@@ -46,6 +46,14 @@ def test_a_part_of_a_mapped_file_stays_that_part(tmp_path):
     assert given.tensor[0].tolist() == [10, 11]
 
 
+def test_changes_that_are_in_memory_only_count(tmp_path):
+    np.save(tmp_path / "e.npy", np.zeros((4, 2), np.float32))
+    changed = np.load(tmp_path / "e.npy", mmap_mode="c")
+    changed += 7
+    given = pickle.loads(pickle.dumps(GivenEmbeddings(changed)))
+    assert given.tensor.unique().tolist() == [7]
+
+
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
