@@ -42,7 +42,7 @@ test-min:
 	$(MAKE) test VENV=.venv-min INSTALL='-q -c constraints-min.txt -e ".[test]"' PYTEST_FLAGS='-W default'
 
 bench: $(VENV)/installed
-	for what in loader scores mc_dropout batch_bald learning_loss kmeans badge; do \
+	for what in k_center loader scores mc_dropout batch_bald learning_loss kmeans badge; do \
 		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$what.py || failed=1; \
 	done; exit $${failed:-0}
 
