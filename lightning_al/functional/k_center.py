@@ -424,7 +424,10 @@ class _Bar:
 
 
 class _Front:
-    """The rows that may be picked next, the same on every rank."""
+    """The rows that may be picked next, the same on every rank.
+
+    What is decided follows from exact distances alone, however wide the intervals: so ranks need not agree.
+    """
 
     def __init__(
         self,
