@@ -25,7 +25,8 @@ class GivenEmbeddings:
 
     Args:
         source: `(N, D)` floating: a tensor, an array (perhaps memory-mapped), or the path of a `.npy` file. A
-            path is also what other processes are best given: an array is sent to each.
+            path, in which `~` is the home folder, is also what other processes are best given: an array is
+            sent to each.
 
     Raises:
         TypeError: If it is none of these, or no floating-point numbers.
@@ -41,7 +42,9 @@ class GivenEmbeddings:
         # The path of a mapped file is all that another process needs of it.
         if type(source) is np.memmap and _is_whole_npy(source):
             source = source.filename
-        self.source = Path(source).absolute() if isinstance(source, str | os.PathLike) else source
+        if isinstance(source, str | os.PathLike):
+            source = Path(os.path.expanduser(source)).absolute()
+        self.source = source
         self._tensor: Tensor | None = None
         check_matrix(self.tensor, "embeddings")
 
@@ -62,7 +65,13 @@ class GivenEmbeddings:
                     f"`embeddings` is the path {str(array)!r}, where there is no `.npy` file. Write one "
                     'with `numpy.save`, or pass an array: `numpy.memmap(path, "float16", "r", shape=(N, D))`.'
                 )
-            array = np.load(array, mmap_mode="r")
+            try:
+                array = np.load(array, mmap_mode="r")
+            except ValueError as error:
+                raise ValueError(
+                    f"`embeddings` is the path {str(array)!r}, whose file is no array of numbers: {error}. "
+                    "Write it anew with `numpy.save`."
+                ) from error
         if not isinstance(array, np.ndarray):
             raise TypeError(
                 f"`embeddings` is a `{type(array).__name__}`; needed is one vector for every sample of "
@@ -70,7 +79,14 @@ class GivenEmbeddings:
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of memory that is not to be written to, and is not
-            return torch.from_numpy(array)
+            try:
+                return torch.from_numpy(array)
+            except (TypeError, ValueError) as error:
+                raise TypeError(
+                    f"`embeddings` is an array of type {array.dtype.str!r} and strides {array.strides}, "
+                    "which torch cannot read; needed are floating-point numbers in the machine's byte order, "
+                    "first row first. Convert: `numpy.ascontiguousarray(embeddings, dtype=numpy.float32)`."
+                ) from error
 
     def __len__(self) -> int:
         return len(self.tensor)
@@ -90,11 +106,15 @@ class GivenEmbeddings:
                 "every sample, labelled or not, in the order of the data set."
             )
 
+    def rows(self, indices: Tensor) -> Tensor:
+        """The vectors of some samples, copied."""
+        return self.tensor.index_select(0, indices.to(self.tensor.device))
+
     def of(
         self, indices: Tensor, *, metric: Metric = "euclidean", backend: Backend = "auto",
         shard: Shard | None = None,
     ) -> Vectors:  # fmt: skip
-        """The vectors of some samples, which are not copied."""
+        """The same, where they are."""
         return Vectors.of_embeddings(
             self.tensor, metric=metric, backend=backend, places=indices.to(self.tensor.device), shard=shard
         )

@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,9 +55,32 @@ def test_changes_that_are_in_memory_only_count(tmp_path):
     assert given.tensor.unique().tolist() == [7]
 
 
+def test_the_home_folder_may_be_abbreviated(array, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    np.save(tmp_path / "e.npy", array)
+    for form in ("~/e.npy", Path("~/e.npy")):
+        given = GivenEmbeddings(form)
+        assert given.source == tmp_path / "e.npy"
+        assert len(given) == 30
+    with pytest.raises(ValueError, match=r"no `\.npy` file"):
+        GivenEmbeddings("~nobody-of-that-name/e.npy")
+
+
+def test_a_file_of_objects_is_named(tmp_path):
+    np.save(tmp_path / "e.npy", np.array([{}, None]), allow_pickle=True)
+    (tmp_path / "text.npy").write_text("1 2 3")
+    for name in ("e.npy", "text.npy"):
+        with pytest.raises(ValueError, match=rf"{name}', whose file is no array of numbers.*numpy\.save"):
+            GivenEmbeddings(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
+        (np.zeros((3, 2), ">f4"), TypeError, r"'>f4' and strides.*byte order.*ascontiguousarray"),
+        (np.zeros((3, 2))[::-1], TypeError, r"strides \(-16, 8\).*first row first"),
+        (np.array([["a"]]), TypeError, r"'<U1'.*floating-point"),
         ("nowhere.npy", ValueError, r"nowhere\.npy.*no `\.npy` file.*numpy\.save"),
         ([[1.0, 2.0]], TypeError, "`list`; needed is one vector for every sample"),
         (np.zeros((3, 2), np.int64), TypeError, r"torch\.int64.*floating-point"),
