@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 from torch import Generator, Tensor
 
 from lightning_al import functional as F
@@ -31,7 +33,7 @@ class PowerSampling(ScoreAcquisition):
 
     Raises:
         TypeError: If `base` does not score samples one by one.
-        ValueError: If `beta` is negative or `form` none of these.
+        ValueError: If `beta` is no number from 0 on, or `form` none of these.
 
     References:
         Kirsch et al., "Stochastic Batch Acquisition", 2021 (arXiv:2106.12059).
@@ -48,11 +50,13 @@ class PowerSampling(ScoreAcquisition):
                 f"`base` is {base!r}, which has no score of single samples to draw by. Wrap a "
                 "`ScoreAcquisition`, such as `Margin()`."
             )
-        if beta < 0:
-            raise ValueError(f"`beta` is {beta}; it must not be negative, or low scores would win.")
+        if not _is_number(beta) or not beta >= 0:
+            raise ValueError(
+                f"`beta` is {beta!r}; needed is a number from 0 on, such as 1.0: below, low scores would win."
+            )
         if form not in ("power", "softmax", "softrank"):
             raise ValueError(f'`form` is {form!r}; needed is "power", "softmax" or "softrank".')
-        self.base, self.beta, self.form = base, beta, form
+        self.base, self.beta, self.form = base, float(beta), form
         self.needs, self.posterior, self.multilabel = base.needs, base.posterior, base.multilabel
 
     def check(self, samples: int) -> None:  # noqa: D102
@@ -83,11 +87,12 @@ class TwoStage(Acquisition):
     Args:
         first: Scores the pool.
         then: Chooses from the best of it.
-        keep: How many of the best are left, or, below 1, which share of the pool; never fewer than asked for.
+        keep: How many of the best are left: a whole number of samples, or, as a float from above 0 to 1.0,
+            a share of the pool, rounded up. So `1.0` keeps all, and `1` one; but never fewer than asked for.
 
     Raises:
         TypeError: If `first` does not score samples one by one, or `then` is no strategy.
-        ValueError: If the two need different posteriors, or `keep` is not positive.
+        ValueError: If the two need different posteriors, or `keep` is neither a count nor a share.
 
     Example:
         >>> from lightning_al import acquisition as acq
@@ -95,25 +100,18 @@ class TwoStage(Acquisition):
         0.1
     """
 
-    def __init__(self, first: ScoreAcquisition, then: Acquisition, keep: float) -> None:
+    def __init__(self, first: ScoreAcquisition, then: Acquisition, keep: int | float) -> None:
         if not isinstance(first, ScoreAcquisition) or not isinstance(then, Acquisition):
             raise TypeError(
                 f"`TwoStage` was given {first!r} and {then!r}; needed are a `ScoreAcquisition`, such as "
                 "`Margin()`, and any `Acquisition`."
             )
-        if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep < math.inf:
-            raise ValueError(
-                f"`keep` is {keep!r}; needed is a number of samples, such as 1000, or a share of the pool, "
-                "such as 0.1."
-            )
-        if keep > 1 and keep != int(keep):
-            raise ValueError(f"`keep` is {keep}; above 1 it is a number of samples, and must be whole.")
         if first.multilabel != then.multilabel:
             raise ValueError(
                 f"`multilabel` is {first.multilabel} in {first!r} and {then.multilabel} in {then!r}; one "
                 "model has one kind of outputs. Set both alike."
             )
-        self.first, self.then, self.keep = first, then, keep
+        self.first, self.then, self.keep = first, then, _count_or_share(keep)
         self.posterior = shared_posterior(first, then)
         self.needs = tuple(dict.fromkeys([*first.needs, *then.needs]))
         self.needs_labeled, self.multilabel = then.needs_labeled, first.multilabel
@@ -123,19 +121,52 @@ class TwoStage(Acquisition):
         self.then.check(samples)
 
     def summarize(self, outputs: Outputs) -> dict[str, Tensor]:  # noqa: D102
-        first = {f"first/{name}": rows for name, rows in self.first.summarize(outputs).items()}
-        return {**first, **self.then.summarize(outputs)}
+        stages = {"first/": self.first, "then/": self.then}
+        return {
+            stage + name: rows
+            for stage, strategy in stages.items()
+            for name, rows in strategy.summarize(outputs).items()
+        }
 
     def select(  # noqa: D102
         self, pool: Summary, query_size: int, *, labeled: Summary | None, generator: Generator
     ) -> Selection:
-        count = self.keep * pool.shard.total if self.keep < 1 else self.keep
-        scores = Summary({"score": pool["first/score"]}, pool.shard) if "first/score" in pool else pool
-        best = self.first.select(scores, max(query_size, math.ceil(count)), labeled=None, generator=generator)
+        count = max(query_size, self._count(pool.shard.total))
+        best = self.first.select(pool.part("first/"), count, labeled=None, generator=generator)
         kept = best.positions.cpu().sort().values
-        rest = pool.only(name for name in pool if not name.startswith("first/"))
-        found = self.then.select(rest.of_positions(kept), query_size, labeled=labeled, generator=generator)
+        labeled = None if labeled is None else labeled.part("then/")
+        found = self.then.select(
+            pool.part("then/").of_positions(kept), query_size, labeled=labeled, generator=generator
+        )
         return Selection(kept[found.positions.cpu()], found.scores)
+
+    def _count(self, total: int) -> int:
+        """How many of so many are kept."""
+        if isinstance(self.keep, int):
+            return self.keep
+        return math.ceil(round(self.keep * total, 6))  # 0.07 of 100 is a little more than 7
+
+
+def _count_or_share(keep: Any) -> int | float:
+    """As Python's own number, whose kind says which of the two it is."""
+    if isinstance(keep, int | np.integer) and not isinstance(keep, bool) and keep >= 1:
+        return int(keep)
+    if isinstance(keep, float | np.floating):
+        if 0 < keep <= 1:
+            return float(keep)
+        if 1 < keep < math.inf:
+            raise ValueError(
+                f"`keep` is {keep}; a float is a share of the pool, from above 0 to 1.0. For a number of "
+                f"samples write `keep={math.ceil(keep)}`."
+            )
+    raise ValueError(
+        f"`keep` is {keep!r}; needed is a number of samples, such as 1000, or a share of the pool, such as "
+        "0.1."
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def shared_posterior(*strategies: Acquisition) -> Posterior:

@@ -6,7 +6,8 @@ posteriors.py  how passes become the fields of `Outputs`: one pass
 committee.py   one of each of several models
 mc_dropout.py  many, with dropout on; look.py, dropout.py, prefix.py, masks.py, recurrent.py, layout.py: how
 statistics.py  what is kept of many passes
-summary.py     what is kept of each sample
+summary.py     what is kept of each sample; kept_rows.py where; given_embeddings.py what needs no pass
+together.py    what fails on one rank fails on all
 """
 
 from lightning_al.inference.committee import Committee

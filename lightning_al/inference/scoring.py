@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from lightning_al.functional.shard import Shard
 from lightning_al.inference.committee import Committee
-from lightning_al.inference.kept_rows import KeptRows
+from lightning_al.inference.kept_rows import KeptRows, Room
 from lightning_al.inference.model_call import ModelCall, Said
 from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import (
@@ -39,6 +39,7 @@ from lightning_al.inference.progress import track
 from lightning_al.inference.sharing import buffers_kept
 from lightning_al.inference.statistics import STATISTICS, Statistics
 from lightning_al.inference.summary import Summary
+from lightning_al.inference.together import together
 from lightning_al.randomness import derive_seed, preserved_rng
 
 if TYPE_CHECKING:
@@ -90,14 +91,13 @@ def summarize_samples(
         acquisition.posterior, tuple(acquisition.needs), acquisition.multilabel,
         trainer, module, data, indices, shard, seed, embedding_layer,
     )  # fmt: skip
-    with _together(shard), undisturbed(trainer, module, seed):
-        kept = KeptRows(
-            len(here), limit=data.spill_bytes, folder=data.state_dir, rank=trainer.global_rank
-        )  # fmt: skip
+    room = Room(data.spill_bytes, data.state_dir)
+    with together(shard), undisturbed(trainer, module, seed):
+        kept = KeptRows(len(here), room)
         for positions, outputs in scoring.blocks():
             kept.add(_summarized(acquisition.summarize, outputs, positions))
     assert not kept.tensors or kept.filled == len(here), "a sample was lost"
-    return Summary.of_rank(kept.tensors, shard, here)
+    return Summary.of_rank(kept.tensors, shard, here, room)
 
 
 def rehearse(
@@ -137,7 +137,7 @@ def rehearse(
         posterior, tuple(needs), multilabel,
         trainer, module, data, indices, shard, seed, embedding_layer, shows_progress=False,
     )  # fmt: skip
-    with _together(shard), undisturbed(trainer, module, seed):
+    with together(shard), undisturbed(trainer, module, seed):
         try:
             for positions, outputs in scoring.blocks():
                 if summarize is not None:
@@ -204,15 +204,15 @@ class _Scoring:
                 # Step by step, one after the other and none inside of another: a rank that fails in one
                 # ends it on all, before they share out weights or agree on anything.
                 with ExitStack() as stack:
-                    with _together(self.shard):
+                    with together(self.shard):
                         member = stack.enter_context(ready)
                     passes = stack.enter_context(closing(self._through_pool(member, _said, (), some, title)))
                     if not at_once:
-                        with _together(self.shard):
+                        with together(self.shard):
                             for positions, one in islice(passes, 1):
                                 add(number, 0, positions, one)
                         at_once, times = self._blocks_at_once(found, committee)
-                    with _together(self.shard):
+                    with together(self.shard):
                         seen = 0 if number else len(found)
                         for block, (positions, one) in enumerate(islice(passes, at_once - seen), seen):
                             add(number, block, positions, one)
@@ -347,23 +347,3 @@ def _not_finite(samples: list[int], what: str) -> ValueError:
         "infinite; no strategy can rank them. Look at these samples, at the learning rate, or at the "
         "precision; nothing was asked for."
     )
-
-
-@contextmanager
-def _together(shard: Shard) -> Iterator[None]:
-    """A rank that fails makes all fail, with its message, instead of leaving them waiting."""
-    failure: Exception | None = None
-    text, finite = None, True
-    try:
-        yield
-    except Exception as error:
-        failure = error
-        text = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
-        finite = not isinstance(error.__cause__, NotFiniteError)
-    messages = shard.gather_objects((text, finite))
-    if failure is not None:
-        raise failure
-    for rank, (message, other_finite) in enumerate(messages):
-        if message is not None:
-            cause = None if other_finite else NotFiniteError([])  # for a rehearsal to see
-            raise RuntimeError(f"Scoring failed on rank {rank}: {message}") from cause

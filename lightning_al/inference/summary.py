@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lightning_al.functional.shard import Shard
+from lightning_al.inference.kept_rows import KeptRows, Room, bytes_of_row
+from lightning_al.inference.together import together
 
 __all__ = ["Summary"]
+
+_COPIED_BYTES = 2**22  # at a time: what stays in the cache
 
 
 class Summary(Mapping[str, Tensor]):
     """Tensors with one row a sample held here, and the `Shard` that says which samples these are.
 
     Args:
-        tensors: Each `(n, ...)`, on the CPU.
+        tensors: Each `(n, ...)`, on the CPU, in memory or over a file.
         shard: Global positions of the `n` rows.
         indices: Their places in the data set, `(n,)`, where these are known.
+        room: Where a smaller pool made of this one is kept; `None`: in memory up to 2 GB.
+
+    Example:
+        >>> pool = Summary({"score": torch.tensor([0.1, 0.9, 0.4])}, Shard.whole(3))
+        >>> best = pool.of_positions(torch.tensor([1, 2]))
+        >>> best["score"], best.shard.positions, best.shard.total
+        (tensor([0.9000, 0.4000]), tensor([0, 1]), 2)
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], shard: Shard, indices: Tensor | None = None) -> None:
-        self.tensors, self.shard, self.indices = dict(tensors), shard, indices
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        shard: Shard,
+        indices: Tensor | None = None,
+        room: Room | None = None,
+    ) -> None:
+        self.tensors, self.shard, self.indices, self.room = dict(tensors), shard, indices, room
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -35,24 +52,48 @@ class Summary(Mapping[str, Tensor]):
         return len(self.tensors)
 
     def of_positions(self, positions: Tensor) -> Summary:
-        """Those of the given global positions, ascending, that are held here: a smaller pool of their own."""
-        place = torch.searchsorted(positions, self.shard.positions).clamp_max(max(0, len(positions) - 1))
-        here = positions[place] == self.shard.positions if len(positions) else place.bool()
-        shard = replace(self.shard, positions=place[here], total=len(positions))
-        indices = None if self.indices is None else self.indices[here]
-        return Summary({name: rows[here] for name, rows in self.tensors.items()}, shard, indices)
+        """Those of the given global positions, ascending, that are held here: a smaller pool of their own.
 
-    def only(self, names: Iterable[str]) -> Summary:
-        """Some of the tensors."""
-        return Summary({name: self.tensors[name] for name in names}, self.shard, self.indices)
+        Every rank must call it.
+
+        Raises:
+            OSError: If there is no room for the copy.
+            RuntimeError: If another rank has none.
+        """
+        held_here = self.shard.positions
+        before, upto = (torch.searchsorted(held_here, positions, right=right) for right in (False, True))
+        held = upto > before
+        rows = before[held]
+        kept = KeptRows(len(rows), self.room)
+        with together(self.shard):
+            for some in torch.split(rows, 1 + _COPIED_BYTES // max(1, bytes_of_row(self.tensors))):
+                kept.add({name: tensor.index_select(0, some) for name, tensor in self.tensors.items()})
+        shard = replace(self.shard, positions=held.nonzero().squeeze(1), total=len(positions))
+        indices = None if self.indices is None else self.indices[rows]
+        return Summary(kept.tensors, shard, indices, self.room)
+
+    def part(self, prefix: str) -> Summary:
+        """The tensors whose names begin so, without that beginning."""
+        tensors = {
+            name.removeprefix(prefix): rows for name, rows in self.tensors.items() if name.startswith(prefix)
+        }
+        return Summary(tensors, self.shard, self.indices, self.room)
 
     def gathered(self, rows: Tensor) -> Tensor:
         """Rows held here and by all other ranks, in the order of their positions."""
+        if self.shard.world_size == 1:
+            return rows
         order = self.shard.gather(self.shard.positions).argsort()
         return self.shard.gather(rows)[order]
 
     @classmethod
-    def of_rank(cls, tensors: Mapping[str, Tensor], shard: Shard, indices: Tensor | None = None) -> Summary:
+    def of_rank(
+        cls,
+        tensors: Mapping[str, Tensor],
+        shard: Shard,
+        indices: Tensor | None = None,
+        room: Room | None = None,
+    ) -> Summary:
         """What this rank found; one without a batch gets empty tensors like the others' ones."""
         like = {name: (tuple(rows.shape[1:]), rows.dtype) for name, rows in tensors.items()}
         for known in shard.gather_objects(like):
@@ -60,4 +101,4 @@ class Summary(Mapping[str, Tensor]):
                 tensors = {
                     name: torch.empty(0, *shape, dtype=dtype) for name, (shape, dtype) in known.items()
                 }
-        return cls(tensors, shard, indices)
+        return cls(tensors, shard, indices, room)

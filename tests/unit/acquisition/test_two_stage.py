@@ -1,5 +1,9 @@
 """One strategy narrows the pool down, another one chooses from the rest."""
 
+import re
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
@@ -8,6 +12,7 @@ from lightning_al import acquisition as acq
 from lightning_al import functional as F
 from lightning_al.functional import Shard
 from lightning_al.inference import Outputs, Summary
+from lightning_al.inference.kept_rows import KeptRows, Room
 from unit.ranks import on_ranks
 
 SIZE = 40
@@ -22,7 +27,23 @@ def narrowed(keep, *, shard=None, query_size=4):
     return strategy.select(summary, query_size, labeled=None, generator=torch.Generator())
 
 
-@pytest.mark.parametrize(("keep", "count"), [(10, 10), (0.25, 10), (0.26, 11), (4, 4), (1, 4), (1000, SIZE)])
+@pytest.mark.parametrize(
+    ("keep", "count"),
+    [
+        (10, 10),
+        (0.25, 10),
+        (0.26, 11),
+        (0.175, 7),  # its product with 40 is a little more than 7
+        (4, 4),
+        (1, 4),  # one, but never fewer than asked for
+        (1000, SIZE),
+        (1.0, SIZE),
+        (1e-9, 4),
+        (np.int64(10), 10),
+        (np.float32(0.25), 10),
+        (np.float64(1), SIZE),
+    ],
+)
 def test_the_best_by_the_second_of_the_best_by_the_first(keep, count):
     best = F.entropy(PROBS).topk(count).indices
     expected = best[F.margin(PROBS)[best].topk(4).indices]
@@ -89,10 +110,76 @@ def test_the_message_gives_the_way_to_narrow_by_a_score_of_one_prediction():
     assert both.posterior is passes
 
 
-@pytest.mark.parametrize("keep", [0, -1, float("nan"), float("inf"), True, "all", 1.5])
+@pytest.mark.parametrize(
+    "keep", [0, -1, 0.0, -0.5, float("nan"), float("inf"), True, np.bool_(True), "all", None, np.int64(0)]
+)
 def test_what_is_kept_must_be_a_number_or_a_share(keep):
-    with pytest.raises(ValueError, match="`keep` is"):
+    with pytest.raises(
+        ValueError, match=r"`keep` is.*a number of samples, such as 1000, or a share of the pool"
+    ):
         acq.TwoStage(acq.Margin(), acq.Entropy(), keep)
+
+
+@pytest.mark.parametrize("keep", [1.5, 1000.0, np.float64(20)])
+def test_a_share_above_one_is_told_how_to_write_a_number(keep):
+    words = rf"`keep` is {keep}; a float is a share.*from above 0 to 1\.0.*write `keep={int(np.ceil(keep))}`"
+    with pytest.raises(ValueError, match=words):
+        acq.TwoStage(acq.Margin(), acq.Entropy(), keep)
+
+
+def test_the_ledger_shows_what_is_kept_as_pythons_own_number():
+    for keep, shown in ((np.int64(10), "10"), (np.float64(0.25), "0.25"), (1, "1"), (1.0, "1.0")):
+        assert f"keep={shown}," in repr(acq.TwoStage(acq.Margin(), acq.Entropy(), keep))
+
+
+def test_stages_within_stages():
+    """Each narrows by its own score, though these have the same name."""
+    strategy = acq.TwoStage(
+        acq.Entropy(), then=acq.TwoStage(acq.LeastConfidence(), then=acq.Margin(), keep=8), keep=20
+    )
+    summary = Summary(strategy.summarize(Outputs(probs=PROBS)), Shard.whole(SIZE))
+    found = strategy.select(summary, 4, labeled=None, generator=torch.Generator())
+    kept = F.entropy(PROBS).topk(20).indices
+    kept = kept[F.least_confidence(PROBS)[kept].topk(8).indices]
+    assert found.positions.tolist() == kept[F.margin(PROBS)[kept].topk(4).indices].tolist()
+
+
+class Memory(acq.Acquisition):
+    """Chooses the first, and remembers what memory the process took then."""
+
+    def summarize(self, outputs):
+        return {}
+
+    def select(self, pool, query_size, *, labeled, generator):
+        self.rows, self.megabytes = pool["rows"], anonymous_megabytes()
+        return acq.Selection(torch.arange(query_size), torch.zeros(query_size))
+
+
+def anonymous_megabytes():
+    status = Path("/proc/self/status")
+    found = re.search(r"RssAnon:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    if found is None:
+        pytest.skip("what memory is over no file is known on Linux only")
+    return int(found[1]) / 1024
+
+
+@pytest.mark.parametrize("limit", [2**20, 2**40], ids=["file", "memory"])
+def test_what_is_kept_of_a_pool_in_a_file_lies_in_a_file_too(limit, tmp_path):
+    count, width, piece = 100_000, 300, 5_000  # 120 MB, of which 96 are kept
+    room = Room(limit, tmp_path)
+    kept = KeptRows(count, room)
+    for start in range(0, count, piece):
+        score = torch.arange(start, start + piece).float()
+        kept.add({"first/score": score, "then/rows": score[:, None].expand(-1, width)})
+    strategy = acq.TwoStage(acq.Margin(), then=Memory(), keep=0.8)
+    summary = Summary(kept.tensors, Shard.whole(count), room=room)
+    before = anonymous_megabytes()
+    found = strategy.select(summary, 3, labeled=None, generator=torch.Generator())
+    grown = strategy.then.megabytes - before
+    assert grown < 45 if limit == 2**20 else grown > 80
+    assert found.positions.tolist() == [20_000, 20_001, 20_002]
+    assert torch.equal(strategy.then.rows[:, 7], torch.arange(20_000, 100_000).float())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_first_must_score():
