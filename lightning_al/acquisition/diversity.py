@@ -44,21 +44,28 @@ class _Embedded(Acquisition):
     def summarize(self, outputs: Outputs) -> dict[str, Tensor]:
         return {} if self.embeddings is not None else {"embeddings": flat(outputs.embeddings, self)}
 
+    def rows(self, part: Summary) -> Tensor:
+        """The embeddings of the samples held here; given ones are copied."""
+        if self.embeddings is None:
+            return part["embeddings"]
+        assert part.indices is not None
+        return self.embeddings.rows(part.indices)
+
     def vectors(self, part: Summary) -> Tensor | Vectors:
-        """The rows held here."""
+        """The same, and nothing is copied."""
         if self.embeddings is None:
             return part["embeddings"]
         assert part.indices is not None
         return self.embeddings.of(part.indices, metric=self.metric, backend=self.backend, shard=part.shard)
 
-    def vectors_of_all(self, part: Summary | None) -> Tensor | None:
-        """The rows of all ranks, in order."""
+    def rows_of_all(self, part: Summary | None) -> Tensor | None:
+        """Those of all ranks, in order."""
         if part is None or part.shard.total == 0:
             return None
         if self.embeddings is None:
             return part.gathered(part["embeddings"])
         assert part.indices is not None
-        return self.embeddings.tensor.index_select(0, part.gathered(part.indices))
+        return self.embeddings.rows(part.gathered(part.indices))
 
 
 class CoreSet(_Embedded):
@@ -70,8 +77,8 @@ class CoreSet(_Embedded):
     Args:
         metric: `"euclidean"` or `"cosine"`.
         embeddings: Vectors of all samples by data set index, such as a frozen encoder's: a tensor, an array
-            or the path of a `.npy` file, which is read in chunks. Then nothing is forwarded. `None`: the
-            model's, anew each round.
+            or the path of a `.npy` file, which is read in chunks; `~` is the home folder. Then nothing is
+            forwarded. `None`: the model's, anew each round.
         backend: `"auto"`, `"faiss"` or `"torch"`; the choice is the same.
 
     Raises:
@@ -99,7 +106,7 @@ class CoreSet(_Embedded):
         self, pool: Summary, query_size: int, *, labeled: Summary | None, generator: Generator
     ) -> Selection:
         positions, distances = F.k_center_greedy(
-            self.vectors(pool), query_size, self.vectors_of_all(labeled), metric=self.metric,
+            self.vectors(pool), query_size, self.rows_of_all(labeled), metric=self.metric,
             backend=self.backend, generator=generator, shard=pool.shard, return_scores=True,
         )  # fmt: skip
         return Selection(positions, distances)
@@ -110,7 +117,8 @@ class DiverseMiniBatch(_Embedded):
 
     Args:
         beta: How many times the query's size are clustered: those of the highest scores.
-        weights: Gives the scores, which also weigh the samples in a cluster; not negative.
+        weights: Gives the scores, which also weigh the samples in a cluster, and so must not be negative.
+            `None`: `Margin()`.
         embeddings: As in `CoreSet`; only what the scores need is forwarded then.
         around_labeled: Count the labelled samples as centres that stay, so that nothing near them is asked.
         scale_features: Divide each feature by its deviation first.
@@ -161,19 +169,26 @@ class DiverseMiniBatch(_Embedded):
         self.posterior, self.multilabel = weights.posterior, weights.multilabel
 
     def summarize(self, outputs: Outputs) -> dict[str, Tensor]:  # noqa: D102
-        return {"weight": self.weights.score(outputs), **super().summarize(outputs)}
+        weights = self.weights.summarize(outputs)["score"]
+        wrong = weights[~((weights >= 0) & (weights < math.inf))]
+        if len(wrong):
+            raise ValueError(
+                f"`weights` is {self.weights!r}, which gave a sample the score {float(wrong[0]):.4g}; needed "
+                "are finite scores from 0 on, for these weigh the samples in a cluster. Take one that has "
+                "such, as `Margin()`, or derive one whose `score` returns `super().score(outputs).exp()`: "
+                "the order stays."
+            )
+        return {"weight": weights, **super().summarize(outputs)}
 
     def select(  # noqa: D102
         self, pool: Summary, query_size: int, *, labeled: Summary | None, generator: Generator
     ) -> Selection:
-        # Only the candidates' vectors are read; the function would take them all.
-        count = max(query_size, math.ceil(self.beta * query_size))
+        # Only the candidates' embeddings are read; the function would take them all.
+        count = math.ceil(self.beta * query_size)
         kept = F.top_k(pool["weight"], count, shard=pool.shard).cpu().sort().values
         part = pool.of_positions(kept)
-        vectors = self.vectors(part)
         positions, weights = F.diverse_mini_batch(
-            vectors if isinstance(vectors, Tensor) else vectors.given()[0],
-            part["weight"], query_size, beta=self.beta, labeled=self.vectors_of_all(labeled),
+            self.rows(part), part["weight"], query_size, beta=self.beta, labeled=self.rows_of_all(labeled),
             scale_features=self.scale_features, backend=self.backend, generator=generator,
             shard=part.shard, return_scores=True,
         )  # fmt: skip

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal, cast
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
@@ -76,6 +77,8 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         pin_memory: As in `DataLoader`.
         drop_last: Leave out a last smaller training batch.
         loader_options: Further arguments of every `DataLoader`.
+        spill_bytes: What scoring may keep of the pool in memory, in each process; what is more lies in a file
+            in `state_dir` while the query is made. 0: always in a file.
         on_existing: `"resume"` or `"error"`, should `state_dir` hold a ledger.
         accept_changes: Go on with a ledger whose data set, seed or initial set seem to be others: the same
             samples in the same order, differently prepared.
@@ -94,10 +97,6 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         >>> len(data.labeled_indices)
         12
     """
-
-    #: Bytes kept of a pool in scoring (by each process) above which a file in `state_dir` takes the place of
-    #: memory.
-    spill_bytes: int = 2**31
 
     def __init__(
         self,
@@ -125,6 +124,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         pin_memory: bool = False,
         drop_last: bool = False,
         loader_options: Mapping[str, Any] | None = None,
+        spill_bytes: int = 2**31,
         on_existing: Literal["resume", "error"] = "resume",
         accept_changes: bool = False,
     ) -> None:
@@ -137,6 +137,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
             batch_size=batch_size, pool_batch_size=pool_batch_size, steps_per_epoch=steps_per_epoch,
             last_rounds=last_rounds,
         )  # fmt: skip
+        _check_bytes(spill_bytes)
         self.samples = Samples(train_set, unlabeled_set, query_view, target, class_names, ids)
         check_options(
             len(self.samples), initial=initial, has_unlabeled_set=unlabeled_set is not None,
@@ -146,7 +147,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         self.batch_size, self.seed = batch_size, seed
         self.oracle, self.describe, self.class_names = oracle, describe, class_names
         self.steps_per_epoch, self.last_rounds = steps_per_epoch, last_rounds
-        self.pool_batch_size = pool_batch_size or 2 * batch_size
+        self.pool_batch_size, self.spill_bytes = pool_batch_size or 2 * batch_size, spill_bytes
         self.collate_fn, self.drop_last = collate_fn, drop_last
         self.loader_options = {
             "num_workers": num_workers, "pin_memory": pin_memory, **(loader_options or {})
@@ -371,3 +372,14 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         if dataset is None:
             return []
         return DataLoader(dataset, self.batch_size, collate_fn=self.collate_fn, **self.loader_options)
+
+
+def _check_bytes(spill_bytes: Any) -> None:
+    needed = (
+        f"`spill_bytes` is {spill_bytes!r}; needed is a whole number of bytes, 0 or more. For 8 GB write "
+        "`spill_bytes=8 * 2**30`."
+    )
+    if isinstance(spill_bytes, bool) or not isinstance(spill_bytes, int | np.integer):
+        raise TypeError(needed)
+    if spill_bytes < 0:
+        raise ValueError(needed)

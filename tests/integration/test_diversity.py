@@ -137,15 +137,19 @@ def test_the_first_query_of_people_may_be_a_core_set(tmp_path, net):
     assert len((tmp_path / "asked.csv").read_text().splitlines()) == 6
 
 
-def test_spilled_rows_give_the_same_query(holey, net, monkeypatch):
-    _, data = holey
+def test_spilled_rows_give_the_same_query(holey, net):
+    samples, data = holey
+    spilling = ActiveDataModule(
+        samples, initial=[5, 60, 31, 88], state_dir=data.state_dir, pool_batch_size=7, spill_bytes=0
+    )
+    assert spilling.pool_indices.tolist() == data.pool_indices.tolist()
+    before = sorted(data.state_dir.iterdir())
     for make in STRATEGIES.values():
         kept = query(net, data, make(), 7, trainer=quiet())
-        monkeypatch.setattr(ActiveDataModule, "spill_bytes", 0)
-        spilled = query(net, data, make(), 7, trainer=quiet())
-        monkeypatch.undo()
+        spilled = query(net, spilling, make(), 7, trainer=quiet())
         assert spilled.indices.tolist() == kept.indices.tolist()
-    assert not list(data.state_dir.glob("*.tmp"))
+        assert spilled.scores.tolist() == kept.scores.tolist()
+    assert sorted(data.state_dir.iterdir()) == before
 
 
 def test_scores_of_many_passes_weigh_and_narrow(holey):
@@ -238,10 +242,75 @@ def test_bad_arguments(make, error, message):
         make()
 
 
-def test_weights_below_zero_are_refused(holey, net):
+class Shifted(acq.ScoreAcquisition):
+    """Below zero for few samples of the pool, and never for the most wanted ones."""
+
+    needs = ("logits",)
+
+    def score(self, outputs):
+        return outputs.logits[:, 0].exp() - 0.1
+
+
+@pytest.mark.parametrize("beta", [1, 2, 50])
+@pytest.mark.parametrize("weights", [acq.HyperplaneDistance, Shifted])
+def test_weights_below_zero_are_refused(holey, net, weights, beta):
+    """Also if those that would be clustered are all above."""
+    samples, data = holey
+    with torch.no_grad():
+        net.net[-1].weight.mul_(20)
+        lowest = (net(samples.tensors[0][data.pool_indices])[:, 0].exp() - 0.1).sort().values
+    assert lowest[0] < 0 < lowest[-20]
+    strategy = acq.DiverseMiniBatch(beta, weights())
+    for one in (strategy, acq.TwoStage(acq.Margin(), then=strategy, keep=1.0)):
+        with pytest.raises(ValueError, match=rf"`weights` is {weights.__name__}\(.*from 0 on.*`Margin\(\)`"):
+            query(net, data, one, 3, trainer=quiet())
+
+
+def test_weights_below_zero_are_refused_before_training(tmp_path):
+    data = ActiveDataModule(blobs(40), initial=6, state_dir=tmp_path / "state")
+    active = ActiveLearning(acq.DiverseMiniBatch(weights=acq.HyperplaneDistance()), query_size=3)
+    module, trainers = Net(), []
+
+    def make_trainer(_):
+        trainers.append(quiet(max_epochs=1))
+        return trainers[-1]
+
+    with pytest.raises(ValueError, match="which gave a sample the score -"):
+        fit_rounds(module, make_trainer, data, active, rounds=1)
+    assert trainers[0].global_step == 0
+
+
+def test_weights_of_a_distance_turned_as_the_message_says(holey, net):
     _, data = holey
-    with pytest.raises(ValueError, match="negative"):
-        query(net, data, acq.DiverseMiniBatch(weights=acq.HyperplaneDistance()), 3, trainer=quiet())
+
+    class Near(acq.HyperplaneDistance):
+        def score(self, outputs):
+            return super().score(outputs).exp()
+
+    found = query(net, data, acq.DiverseMiniBatch(weights=Near()), 5, trainer=quiet())
+    assert len(set(found.indices)) == 5
+    nearest = query(net, data, acq.HyperplaneDistance(), 50, trainer=quiet())
+    assert set(found.indices) <= set(nearest.indices)
+
+
+def test_weights_that_are_no_numbers_are_refused(holey, net):
+    _, data = holey
+
+    class Odd(acq.ScoreAcquisition):
+        needs = ("logits",)
+
+        def score(self, outputs):
+            return outputs.logits[:, 0] * self.times
+
+    for times, words in (
+        (torch.inf, "the score -?inf"),
+        (torch.nan, "NaN for rows"),
+        (torch.ones(2, 1), "one number"),
+    ):
+        weights = Odd()
+        weights.times = times
+        with pytest.raises(ValueError, match=words):
+            query(net, data, acq.DiverseMiniBatch(weights=weights), 5, trainer=quiet())
 
 
 def test_what_was_given_shows_in_the_ledger_without_its_numbers():

@@ -45,6 +45,15 @@ class Digits(L.LightningDataModule):
         return batch[0] + 100, batch[1]
 
 
+def test_the_memory_that_scoring_may_take_is_an_option_of_every_way_to_make_one(tmp_path):
+    loader = DataLoader(DATA, 5)
+    for given, expected in (({}, 2**31), ({"spill_bytes": 0}, 0)):
+        options = {"state_dir": tmp_path, **given}
+        assert ActiveDataModule(DATA, **options).spill_bytes == expected
+        assert ActiveDataModule.from_dataloaders(loader, **options).spill_bytes == expected
+        assert ActiveDataModule.from_datamodule(Digits(), **options).spill_bytes == expected
+
+
 def test_a_data_modules_settings_loaders_and_hooks(tmp_path):
     source = Digits()
     data = ActiveDataModule.from_datamodule(source, initial=6, state_dir=tmp_path)
