@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, SequentialSampler, default_collate
 from lightning_al.data.batches import Blocks, TrainBatches
 from lightning_al.data.book import LabelBook
 from lightning_al.data.checks import (
+    check_flag,
     check_lightning,
     check_loader_options,
     check_map_style,
@@ -84,7 +85,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
             samples in the same order, differently prepared.
 
     Raises:
-        TypeError: If the data set is not map-style.
+        TypeError: If the data set is not map-style, or an argument is of another kind.
         ValueError: If an argument does not fit the data set.
 
     Example:
@@ -136,6 +137,10 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         check_positive(
             batch_size=batch_size, pool_batch_size=pool_batch_size, steps_per_epoch=steps_per_epoch,
             last_rounds=last_rounds,
+        )  # fmt: skip
+        check_flag(
+            initial_balanced=initial_balanced, pin_memory=pin_memory, drop_last=drop_last,
+            accept_changes=accept_changes,
         )  # fmt: skip
         _check_bytes(spill_bytes)
         self.samples = Samples(train_set, unlabeled_set, query_view, target, class_names, ids)
