@@ -4,12 +4,15 @@ layers of the module -> [features] -> [head] -> predicted losses -> `acquisition
 
 mixin.py     `LearningLossMixin`: what a user adds to a module
 options.py   its settings
-features.py  listens to layers while a training step, or a scoring, asks for it
 steps.py     looks after a module's training steps and epochs
-layout.py    which axis of what a layer gives has the samples, which the channels
+teacher.py   what the head learns in a step, and whether it did in a fit
+features.py  what layers give in a training step, or in a scoring
+tap.py       the hook on a layer, which pools what it gives
+layout.py    which axis of that has the samples, which the channels
+making.py    where a head comes from: a dry run, to know how wide the features are, or saved weights
 head.py      features -> one number a sample
 held_out.py  how well it ranks, in validation and tests
-shapes.py    a dry run, to know how wide the features are
+checks.py    what is needed, and what to do where it is not there
 """
 
 from lightning_al.learning_loss.head import LossHead

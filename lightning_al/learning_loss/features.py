@@ -1,9 +1,6 @@
-"""FEATURES: what named layers give, pooled at once and kept while somebody wants it.
+"""FEATURES: what named layers give, kept while somebody wants it, for the batch that is asked for.
 
-a pass -> `Tap` on each layer -> `(B, width)`, see `layout.py` -> `Features`, of the batch that is asked for
-
-The hooks are objects without closures, registered once: they can be pickled, a copy of the module has its
-own, and `torch.compile` finds them in place before it compiles.
+a pass -> a `Tap` on each layer, see `tap.py` -> `Features` -> `(B, width)` of every layer
 """
 
 from __future__ import annotations
@@ -11,13 +8,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_al.learning_loss.layout import Layout
+from lightning_al.learning_loss.tap import Pass, Tap
 
 __all__ = ["Features", "find_layers"]
 
@@ -61,112 +57,46 @@ def _unknown(module: nn.Module, name: str) -> ValueError:
     )
 
 
-class Pass(NamedTuple):
-    """What a layer gave in one pass.
-
-    Attributes:
-        shape: Of its output; if that has no features, the name of its type.
-        by_axis: Pooled features, with the samples on the first axis of the output, and on the second one:
-            `None` where they are not.
-        had_gradients: Whether gradients were on.
-    """
-
-    shape: tuple[int, ...] | str
-    by_axis: tuple[Tensor | None, Tensor | None]
-    had_gradients: bool
-
-    def of(self, rows: int, axis: int) -> Tensor | None:
-        """The features, if there are so many samples on this axis."""
-        features = self.by_axis[axis]
-        return features if features is not None and len(features) == rows else None
-
-
-class Tap:
-    """A forward hook that keeps the pooled output of its layer, while it listens."""
-
-    def __init__(self, layer: nn.Module, channels: str) -> None:
-        self.layout = Layout(layer, channels)
-        self.is_listening = False
-        self.passes: list[Pass] = []
-
-    def __call__(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """Called by the layer."""
-        if self.is_listening:
-            self.passes.append(self._read(output))
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Neither a copy nor a file has what was heard: it may have a graph, which cannot be copied.
-        return {**vars(self), "is_listening": False, "passes": []}
-
-    def _read(self, output: Any) -> Pass:
-        tensor = output if _is_features(output) else _first_features(output, set())
-        if tensor is None:
-            return Pass(type(output).__name__, (None, None), torch.is_grad_enabled())
-        axis = self.layout.batch_axis if tensor.ndim == 3 else 0
-        other_too = not self.layout.is_sure and tensor.ndim == 3
-        first = self.layout.pooled(tensor, 0) if axis == 0 or other_too else None
-        second = self.layout.pooled(tensor, 1) if axis == 1 or other_too else None
-        return Pass(tuple(tensor.shape), (first, second), torch.is_grad_enabled())
-
-    def main(self, heard: Pass) -> Tensor:
-        """The features of a pass, with the samples where they most likely are."""
-        first, second = heard.by_axis
-        found = second if first is None or (self.layout.batch_axis == 1 and second is not None) else first
-        assert found is not None
-        return found
-
-    def find(self, rows: int) -> list[tuple[Pass, Tensor]]:
-        """The passes over so many samples, with their features."""
-        axis = self.layout.batch_axis
-        for where in (axis, 1 - axis):
-            found = [(p, part) for p in self.passes if (part := p.of(rows, where)) is not None]
-            if not found:
-                # A vector has its samples on the first axis, wherever those of sequences are.
-                continue
-            if len(found) == 1 and len(found[0][0].shape) == 3 and found[0][0].of(rows, 1 - where) is None:
-                self.layout.settle(where)
-            return found
-        return []
-
-
 class Features:
     """Taps on the layers of a module.
 
-    Args:
-        channels: Which axis holds the channels, see `LearningLossOptions`.
-
     Attributes:
-        used: Whether anybody ever asked for the features of a batch in training.
         is_held_out: Whether it listens to a step of a validation or a test.
     """
 
-    def __init__(self, channels: str | Sequence[str]) -> None:
-        self.channels = channels
-        self.used = self.is_held_out = False
+    def __init__(self) -> None:
+        self.is_held_out = False
         self._taps: dict[str, Tap] = {}
         self._layers: dict[str, nn.Module] = {}
         self._where = ""
         self._was_cleared = self._has_warned = False
 
-    def attach(self, layers: Mapping[str, nn.Module]) -> None:
-        """Listen to these layers; again only to those that were replaced.
+    def attach(self, layers: Mapping[str, nn.Module], channels: str | Sequence[str]) -> None:
+        """Listen to these layers, and to no others; it costs nothing where nothing has changed.
+
+        Args:
+            layers: By name, in the order in which their features are wanted.
+            channels: Which axis holds the channels, see `LearningLossOptions`.
 
         Raises:
             ValueError: If `channels` has not one value a layer.
         """
-        one_for_all = isinstance(self.channels, str)
-        if not one_for_all and len(self.channels) != len(layers):
+        each = [channels] * len(layers) if isinstance(channels, str) else list(channels)
+        if len(each) != len(layers):
             raise ValueError(
-                f"`channels` of the options has {len(self.channels)} values, but `learning_loss_layers` has "
+                f"`channels` of the options has {len(each)} values, but `learning_loss_layers` has "
                 f"{len(layers)} names: {list(layers)}. Give one value for each, or a single one for all."
             )
-        self._layers = dict(layers)
-        for place, (name, layer) in enumerate(layers.items()):
-            tap = self._taps.get(name)
-            if tap is None or all(hook is not tap for hook in layer._forward_hooks.values()):
-                channels = str(self.channels if one_for_all else self.channels[place])
-                self._taps[name] = tap = Tap(layer, channels)
+        before, self._taps = self._taps, {}
+        for (name, layer), axis in zip(layers.items(), each, strict=True):
+            tap = before.pop(name, None)
+            if tap is None or not tap.is_on(layer):
+                tap = Tap(layer, axis)
                 layer.register_forward_hook(tap)
+            self._taps[name] = tap
+        for name, tap in before.items():
+            tap.leave(self._layers[name])
+        self._layers = dict(layers)
 
     @property
     def is_listening(self) -> bool:
@@ -293,38 +223,3 @@ class Features:
             "loss head does not shape it: under `torch.no_grad()`, or in a checkpoint of activations. Use "
             "`checkpoint(..., use_reentrant=False)`; if it is meant so, set `detach_after=0`."
         )
-
-
-def _is_features(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 0
-
-
-def _first_features(value: Any, seen: set[int]) -> Tensor | None:
-    """The first tensor of features in an output: of a tuple, a mapping, an object."""
-    if isinstance(value, Tensor):
-        return value if _is_features(value) else None
-    if id(value) in seen:  # objects may hold each other
-        return None
-    seen.add(id(value))
-    for part in _parts(value):
-        found = _first_features(part, seen)
-        if found is not None:
-            return found
-    return None
-
-
-def _parts(value: Any) -> Sequence[Any]:
-    if isinstance(value, Mapping):
-        return list(value.values())
-    if isinstance(value, tuple | list):
-        return value
-    if isinstance(value, type | nn.Module):  # an object's class, or its maker, is none of its features
-        return ()
-    slots = [name for kind in type(value).__mro__ for name in _names(getattr(kind, "__slots__", ()))]
-    # In the order in which they were declared, where that is known.
-    parts = [getattr(value, name) for name in slots if not name.startswith("__") and hasattr(value, name)]
-    return [*parts, *getattr(value, "__dict__", {}).values()]
-
-
-def _names(slots: Any) -> list[str]:
-    return [slots] if isinstance(slots, str) else list(slots)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from lightning_al.functional import pairwise_ranking_loss
-from lightning_al.learning_loss.features import Features, find_layers
-from lightning_al.learning_loss.head import LossHead
-from lightning_al.learning_loss.held_out import HeldOutRanking
+from lightning_al.learning_loss.checks import check_losses, check_task_loss, head_of, options_of
+from lightning_al.learning_loss.making import head_from_state, make_head
 from lightning_al.learning_loss.options import LearningLossOptions
-from lightning_al.learning_loss.shapes import place_of, widths_of
-from lightning_al.learning_loss.steps import WRAPPERS, Lesson, trains
-from lightning_al.randomness import derive_seed, generator_for, preserved_rng
+from lightning_al.learning_loss.steps import WRAPPERS, trains
+from lightning_al.learning_loss.teacher import Teacher
 
 __all__ = ["LearningLossMixin"]
 
@@ -69,7 +65,6 @@ class LearningLossMixin(L.LightningModule):
 
     learning_loss_layers: Sequence[str] = ()
     learning_loss_options: LearningLossOptions = LearningLossOptions()
-    _was_told = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -78,6 +73,11 @@ class LearningLossMixin(L.LightningModule):
             # Also one that comes from a base without the mixin.
             if own is not getattr(L.LightningModule, name) and not hasattr(own, "is_wrapped"):
                 setattr(cls, name, wrap(own))
+
+    @cached_property
+    def _learning_loss(self) -> Teacher:
+        """All that the mixin keeps on a module beside the head."""
+        return Teacher()
 
     # ------------------------------------------------------------------ what a user calls
 
@@ -103,33 +103,17 @@ class LearningLossMixin(L.LightningModule):
                 by; or if `task_loss` is not a single number.
             RuntimeError: If the head is missing, or a layer gave no features for these samples.
         """
-        _check_losses(losses)
-        _check_task_loss(task_loss)
-        task = losses.mean(dtype=_at_least_float32(losses)) if task_loss is None else task_loss
-        features = self._learning_loss_features
-        if features is not None and features.is_held_out:
-            self._log_ranking(losses)
+        check_losses(losses)
+        check_task_loss(task_loss)
+        dtype = torch.promote_types(losses.dtype, torch.float32)
+        task = losses.mean(dtype=dtype) if task_loss is None else task_loss
+        if self._learning_loss.features.is_held_out:
+            self._learning_loss.judge(self, losses)
             return task
         if not trains(self):
             return task
-        self._watch(losses)
-        if features is None:
-            raise _no_head(self)
-        if not features.is_listening:
-            raise _outside_of_a_step(self)
-        features.used = True
-        detaches = self._detaches()
-        needs_gradient = losses.requires_grad and torch.is_grad_enabled() and not detaches
-        found = features.for_batch(len(losses), needs_gradient=needs_gradient)
-        if task_loss is None:
-            self._check_graph(losses)
-        if detaches:
-            found = [part.detach() for part in found]
-        predicted = self._loss_head()(found)
-        features.clear()
-        taught = self._taught_by(predicted, losses.detach())
-        self._lesson.add(len(losses))
-        return task + self._options.weight * taught
+        taught = self._learning_loss.teach(self, losses, needs_graph=task_loss is None)
+        return task + options_of(self).weight * taught
 
     @contextmanager
     def predicting_loss(self) -> Iterator[None]:
@@ -140,11 +124,10 @@ class LearningLossMixin(L.LightningModule):
         Raises:
             RuntimeError: If there is no head yet.
         """
-        if not self._loss_head().learned and not self._was_told and not _before_the_first_step(self):
-            self._was_told = True
-            rank_zero_warn(_never_learned(self))
-        features = self._listened()
-        with features.listen("within `predicting_loss`"):
+        teacher = self._learning_loss
+        teacher.warn_if_untaught(self)
+        teacher.attach(self)
+        with teacher.features.listen("within `predicting_loss`"):
             yield
 
     def predicted_loss(self, samples: int) -> Tensor:
@@ -155,7 +138,7 @@ class LearningLossMixin(L.LightningModule):
         Raises:
             RuntimeError: If no pass, or more than one, went over so many samples.
         """
-        predicted: Tensor = self._loss_head()(self._listened().for_batch(samples))
+        predicted: Tensor = head_of(self)(self._learning_loss.features.for_batch(samples))
         return predicted
 
     # ------------------------------------------------------------------ Lightning
@@ -171,254 +154,10 @@ class LearningLossMixin(L.LightningModule):
     def configure_model(self) -> None:
         """Make the head, unless it is there; a method of your own ends by calling this one."""
         super().configure_model()
-        features = self._listened()
-        if self._modules.get("loss_head") is not None:
-            return
-        widths = widths_of(self, features)
-        if widths is not None:
-            self._put_head(LossHead, widths, self._options.hidden)
-        elif self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
-            raise RuntimeError(
-                f"The shapes of `{type(self).__name__}.learning_loss_layers` are not known: there is no "
-                "`example_input_array`, and no sample could be taken from the training data. Set "
-                "`self.example_input_array` to a batch as `forward` takes it, such as "
-                "`torch.zeros(2, 3, 32, 32)`."
-            )
+        self._learning_loss.attach(self)
+        make_head(self, self._learning_loss.features)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
         # Called before the children's: a head made here is filled next.
-        _check_layers(self, LossHead.layers_in(state_dict, f"{prefix}loss_head."))
-        if self._modules.get("loss_head") is None:
-            with preserved_rng():
-                saved = LossHead.like(state_dict, f"{prefix}loss_head.")
-            if saved is not None:
-                layers = find_layers(self, self.learning_loss_layers)
-                if len(saved.branches) != len(layers):
-                    raise RuntimeError(
-                        f"The weights have a loss head for {len(saved.branches)} layers, but "
-                        f"`{type(self).__name__}.learning_loss_layers` are {list(layers)}. Name those that "
-                        "it was trained with."
-                    )
-                self._listened()
-                self._put_head(lambda: saved)
+        head_from_state(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-    # ------------------------------------------------------------------ helpers
-
-    @property
-    def _learning_loss_features(self) -> Features | None:
-        return vars(self).get("_features_of_learning_loss")
-
-    def _listened(self) -> Features:
-        """Taps on the layers as they are now."""
-        if self._learning_loss_features is None:
-            self._features_of_learning_loss = Features(self._options.channels)
-        self._features_of_learning_loss.attach(find_layers(self, self.learning_loss_layers))
-        return self._features_of_learning_loss
-
-    def _put_head(self, make: Callable[..., LossHead], *args: Any) -> None:
-        device, dtype = place_of(self)
-        # Nothing that is drawn later comes out another way than without the head.
-        with preserved_rng():
-            seed = derive_seed(int(torch.randint(2**31, (), device="cpu")), "loss head")
-        with preserved_rng(seed), torch.device("cpu"):  # the same weights on every device
-            head = make(*args)
-        head.layers = tuple(self.learning_loss_layers)
-        self.loss_head = head.to(device, dtype)
-
-    def _loss_head(self) -> LossHead:
-        head = self._modules.get("loss_head")
-        if not isinstance(head, LossHead):
-            raise _no_head(self)
-        return head
-
-    @property
-    def _options(self) -> LearningLossOptions:
-        options: Any = self.learning_loss_options
-        if not isinstance(options, LearningLossOptions):
-            raise TypeError(
-                f"`{type(self).__name__}.learning_loss_options` is {options!r}; needed are settings, such as "
-                "`LearningLossOptions(weight=0.5)`; `LearningLossOptions()` has the defaults."
-            )
-        return options
-
-    @property
-    def _lesson(self) -> Lesson:
-        lesson: Lesson = vars(self).setdefault("_lesson_of_learning_loss", Lesson())
-        return lesson
-
-    def _begin_lesson(self) -> None:
-        vars(self)["_lesson_of_learning_loss"] = Lesson()
-        self._was_told = False
-
-    def _taught_by(self, predicted: Tensor, target: Tensor) -> Tensor:
-        """What teaches the head."""
-        options = self._options
-        if len(target) > 1 or options.objective == "mse":
-            self._loss_head().learned.fill_(True)
-        if options.objective == "mse":
-            return _squared_error(predicted, target)
-        return pairwise_ranking_loss(
-            predicted,
-            target,
-            options.margin,
-            form=options.objective,
-            pairing=options.pairing,
-            generator=self._generator() if options.pairing == "random" else None,
-        )
-
-    def _generator(self) -> torch.Generator:
-        """Of this step's pairs: from the global seed, of which nothing is drawn."""
-        epoch = 0 if self._trainer is None else self._trainer.current_epoch
-        return generator_for(torch.initial_seed(), "loss pairs", epoch, self._lesson.calls)
-
-    def _watch(self, losses: Tensor) -> None:
-        """Refuse values at once on the CPU; elsewhere remember that there were bad ones, without a wait."""
-        if losses.device.type == "cpu":
-            _check_not_nan(losses)
-            return
-        smooth = self._options.objective == "smooth"
-        bad = (losses.isnan() | (losses < 0) if smooth else losses.isnan()).any().detach()
-        before = self._lesson.bad
-        self._lesson.bad = bad if before is None else bad | before
-
-    def _check_graph(self, losses: Tensor) -> None:
-        if losses.requires_grad or not torch.is_grad_enabled():
-            return
-        own = (p for name, p in self.named_parameters() if not name.startswith("loss_head."))
-        if any(p.requires_grad for p in own):
-            raise ValueError(
-                "`learning_loss` was given losses without a graph, so the module would learn nothing from "
-                "them; needed are those of a forward pass with gradients. Leave out `.detach()` and "
-                "`torch.no_grad()`; what is to be minimised instead goes to `task_loss`."
-            )
-
-    @property
-    def _ranking(self) -> HeldOutRanking:
-        kept: HeldOutRanking = vars(self).setdefault("_ranking_of_learning_loss", HeldOutRanking())
-        return kept
-
-    def _log_ranking(self, losses: Tensor) -> None:
-        if losses.device.type == "cpu":  # elsewhere the metrics say so, when they are computed
-            _check_not_nan(losses)
-        predicted = self.predicted_loss(len(losses))
-        self._listened().clear()
-        self._ranking.log(self, predicted, losses)
-
-    def _detaches(self) -> bool:
-        options = self._options
-        if self._trainer is None or options.detach_after is None:
-            return options.detach_after == 0
-        progress = _progress(self._trainer) if options.needs_progress else 0.0
-        return options.detaches(self._trainer.current_epoch, progress)
-
-
-def _check_losses(losses: Any) -> None:
-    if isinstance(losses, Tensor) and losses.ndim == 1 and len(losses):
-        return
-    given = f"a tensor {tuple(losses.shape)}" if isinstance(losses, Tensor) else f"a {type(losses).__name__}"
-    raise ValueError(
-        f"`learning_loss` was given {given}; needed is one loss a sample, (B,). " + _how_to_get_losses(losses)
-    )
-
-
-def _how_to_get_losses(losses: Any) -> str:
-    if not isinstance(losses, Tensor) or losses.ndim == 0:
-        return 'Pass `reduction="none"` to the loss function.'
-    if losses.ndim > 1:
-        return "Average over the other axes: `losses.flatten(1).mean(1)`."
-    return "The batch is empty: leave out such batches, or return `None` for them before the forward pass."
-
-
-def _check_task_loss(task_loss: Any) -> None:
-    if task_loss is None or (isinstance(task_loss, Tensor) and task_loss.ndim == 0):
-        return
-    if not isinstance(task_loss, Tensor):
-        raise TypeError(
-            f"`task_loss` is a {type(task_loss).__name__}; needed is a tensor (), with its gradient. Pass "
-            "the loss as the loss function gives it."
-        )
-    raise ValueError(
-        f"`task_loss` has shape {tuple(task_loss.shape)}; needed is a single number, (). Reduce it, for "
-        "instance with `.mean()`."
-    )
-
-
-def _check_not_nan(losses: Tensor) -> None:
-    bad = losses.isnan()
-    if bool(bad.any()):
-        raise ValueError(
-            f"`learning_loss` was given NaN for rows {bad.nonzero().squeeze(1).tolist()[:5]} of a batch of "
-            f"{len(losses)}; what has no value has no place in an order. Look at these samples, at the "
-            "learning rate, or at the precision."
-        )
-
-
-def _check_layers(module: LearningLossMixin, saved: tuple[str, ...]) -> None:
-    if not saved:
-        return
-    own = tuple(find_layers(module, module.learning_loss_layers))
-    if saved != own:
-        which = "other" if len(saved) == len(own) else len(saved)
-        raise RuntimeError(
-            f"The weights have a loss head for {which} layers, but "
-            f"`{type(module).__name__}.learning_loss_layers` are {list(own)}. Name those that it was trained "
-            f"with, {list(saved)}; or take its weights out of the state dict, and train another."
-        )
-
-
-def _squared_error(predicted: Tensor, target: Tensor) -> Tensor:
-    """The mean over what has a size."""
-    target = target.to(predicted.dtype)
-    finite = target.isfinite()
-    error = predicted - torch.where(finite, target, predicted.detach())
-    return error.square().sum() / finite.sum().clamp_min(1)
-
-
-def _progress(trainer: L.Trainer) -> float:
-    """The share of the fit that is over."""
-    shares = []
-    if trainer.max_epochs is not None and trainer.max_epochs > 0:
-        shares.append(trainer.current_epoch / trainer.max_epochs)
-    if trainer.max_steps > 0:
-        shares.append(trainer.global_step / trainer.max_steps)
-    if shares:
-        return max(shares)  # whichever ends it first
-    raise RuntimeError(
-        f"`detach_after` is a share of the fit, but the Trainer has no end (max_epochs={trainer.max_epochs}, "
-        f"max_steps={trainer.max_steps}). Set one of them, or name an epoch: `detach_after=120`."
-    )
-
-
-def _at_least_float32(losses: Tensor) -> torch.dtype:
-    return torch.promote_types(losses.dtype, torch.float32)
-
-
-def _no_head(module: L.LightningModule) -> RuntimeError:
-    return RuntimeError(
-        f"`{type(module).__name__}` has no `loss_head` yet, with which losses are predicted. A fit makes it "
-        "in `configure_model`: let a method of your own by that name end with `super().configure_model()`; "
-        "outside of a fit load a checkpoint, or call `configure_model()` with `example_input_array` set."
-    )
-
-
-def _outside_of_a_step(module: L.LightningModule) -> RuntimeError:
-    return RuntimeError(
-        f"`learning_loss` was called outside of `{type(module).__name__}.training_step`, where no forward "
-        "pass is listened to. Call it in `training_step`, or in what that calls."
-    )
-
-
-def _before_the_first_step(module: L.LightningModule) -> bool:
-    """Whether this is a fit in which a query is only rehearsed."""
-    trainer = module._trainer
-    fits = trainer is not None and trainer.state.fn == TrainerFn.FITTING
-    return trainer is not None and fits and trainer.state.stage is not None and not trainer.global_step
-
-
-def _never_learned(module: L.LightningModule) -> str:
-    return (
-        f"The `loss_head` of `{type(module).__name__}` has learned nothing yet, so what it predicts is as "
-        "good as random. Fit the module first, or load a checkpoint of a fit, whose `training_step` returns "
-        "`self.learning_loss(losses)`."
-    )

@@ -1,53 +1,23 @@
 """STEPS: what goes on around a module's own steps and hooks, so that the head is never left out in silence.
 
-training starts -> [`Lesson`] -> every training step is listened to -> an epoch ends: was the head taught?
+training starts -> every training step is listened to -> an epoch ends: see `Teacher`
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
 
+from lightning_al.learning_loss.checks import check_optimizers, head_of, options_of
 from lightning_al.learning_loss.held_out import averages_passes
 
 if TYPE_CHECKING:
     from lightning_al.learning_loss.mixin import LearningLossMixin
 
-__all__ = ["WRAPPERS", "Lesson", "trains"]
-
-
-@dataclass
-class Lesson:
-    """What the head was taught in a fit so far.
-
-    Attributes:
-        ran: Whether a training step went on, and was not skipped.
-        called: Whether one called `learning_loss`.
-        had_pairs: Whether one had more than one sample.
-        warned: Whether it was said that none had.
-        calls: How often `learning_loss` was called in this epoch.
-        bad: Whether losses had no place in an order, where that is not looked at step by step.
-    """
-
-    ran: bool = False
-    called: bool = False
-    had_pairs: bool = False
-    warned: bool = False
-    calls: int = 0
-    bad: Tensor | None = None
-
-    def add(self, samples: int) -> None:
-        """A batch is learned from."""
-        self.called = True
-        self.had_pairs = self.had_pairs or samples > 1
-        self.calls += 1
+__all__ = ["WRAPPERS", "trains"]
 
 
 def trains(module: L.LightningModule) -> bool:
@@ -63,17 +33,18 @@ def _taught(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(step)
     def training_step(self: LearningLossMixin, *args: Any, **kwargs: Any) -> Any:
-        features = self._learning_loss_features
-        if features is None or features.is_listening or not trains(self):
+        teacher = self._learning_loss
+        if "loss_head" not in self._modules or teacher.features.is_listening or not trains(self):
             return step(self, *args, **kwargs)
-        _check_optimizers(self)
-        with features.listen():
+        check_optimizers(self)
+        teacher.attach(self)  # a layer may have been replaced since
+        with teacher.features.listen():
             result = step(self, *args, **kwargs)
         if result is not None or not self.automatic_optimization:  # else it was skipped
-            self._lesson.ran = True
+            teacher.record.ran = True
         # With several processes the next step would fail, as the head took no part in this one.
         if self._trainer is not None and self._trainer.world_size > 1:
-            _check_called(self)
+            teacher.check_called(self)
         return result
 
     training_step.is_wrapped = True  # type: ignore[attr-defined]
@@ -85,14 +56,16 @@ def _judged(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(step)
     def held_out_step(self: LearningLossMixin, *args: Any, **kwargs: Any) -> Any:
-        wanted = self._options.log_ranking and self._trainer is not None
-        if not wanted or averages_passes(self.trainer) or self._listened().is_listening:
+        teacher = self._learning_loss
+        wanted = options_of(self).log_ranking and self._trainer is not None
+        if not wanted or averages_passes(self.trainer) or teacher.features.is_listening:
             return step(self, *args, **kwargs)
-        self._loss_head()
-        self._ranking.begin_step(self.trainer)
-        with self._listened().listen(held_out=True):
+        head_of(self)
+        teacher.attach(self)
+        teacher.ranking.begin_step(self.trainer)
+        with teacher.features.listen(held_out=True):
             result = step(self, *args, **kwargs)
-        self._ranking.end_step(self)
+        teacher.ranking.end_step(self)
         return result
 
     held_out_step.is_wrapped = True  # type: ignore[attr-defined]
@@ -102,7 +75,7 @@ def _judged(step: Callable[..., Any]) -> Callable[..., Any]:
 def _starting(hook: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(hook)
     def on_train_start(self: LearningLossMixin) -> None:
-        self._begin_lesson()
+        self._learning_loss.begin()
         hook(self)
 
     on_train_start.is_wrapped = True  # type: ignore[attr-defined]
@@ -114,8 +87,7 @@ def _ending(hook: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(hook)
     def on_train_epoch_end(self: LearningLossMixin) -> None:
-        _check_called(self)
-        _check_lesson(self)
+        self._learning_loss.end_epoch(self)
         hook(self)
 
     on_train_epoch_end.is_wrapped = True  # type: ignore[attr-defined]
@@ -130,50 +102,3 @@ WRAPPERS = {
     "on_train_start": _starting,
     "on_train_epoch_end": _ending,
 }
-
-
-def _check_optimizers(module: LearningLossMixin) -> None:
-    """Before the first step: who hands over the parameters one by one leaves the head out."""
-    trainer = module._trainer
-    if trainer is None or trainer.global_step:
-        return
-    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
-        return  # the others hold parameters of their own
-    known = {id(p) for o in trainer.optimizers for group in o.param_groups for p in group["params"]}
-    wanted = {name: p for name, p in module._loss_head().named_parameters() if p.requires_grad}
-    missing = [name for name, p in wanted.items() if id(p) not in known]
-    if not known or not missing:
-        return
-    which = "the parameters" if len(missing) == len(wanted) else f"{missing}"
-    raise RuntimeError(
-        f"No optimizer of `{type(module).__name__}` has {which} of `self.loss_head`, which predicts the "
-        "losses, so it would never learn. Let `configure_optimizers` take `self.parameters()`, or add "
-        '`{"params": self.loss_head.parameters()}`.'
-    )
-
-
-def _check_called(module: LearningLossMixin) -> None:
-    if not module._lesson.ran or module._lesson.called:
-        return
-    raise RuntimeError(
-        f"`{type(module).__name__}.training_step` never called `self.learning_loss`, so nothing teaches the "
-        'head to predict losses. Return `self.learning_loss(losses)`, of losses with `reduction="none"`, '
-        "instead of their mean; or leave out `LearningLossMixin`."
-    )
-
-
-def _check_lesson(module: LearningLossMixin) -> None:
-    lesson = module._lesson
-    lesson.calls = 0
-    if lesson.called and not lesson.had_pairs and not lesson.warned:
-        lesson.warned = True
-        rank_zero_warn(
-            f"All batches of `{type(module).__name__}` had one sample, so the loss head learned nothing: it "
-            "learns which of two samples of a batch has the larger loss. Use batches of two or more."
-        )
-    if lesson.bad is not None and bool(lesson.bad):
-        raise ValueError(
-            "`learning_loss` was given losses in this epoch that are NaN, or negative with "
-            '`objective="smooth"`; what has no value has no place in an order. Look at the samples, at the '
-            "learning rate, or at the precision; for negative losses use the objective `hinge`."
-        )

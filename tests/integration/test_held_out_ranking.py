@@ -110,7 +110,7 @@ def test_switched_off_no_head_runs_and_nothing_is_kept_or_logged(monkeypatch):
     trainer, module = fitted(Off())
     assert calls == [8] * 7 * 3 + [4] * 3 or calls == ([8] * 7 + [4]) * 3
     assert not set(NAMES) & set(trainer.callback_metrics)
-    assert "_ranking_of_learning_loss" not in vars(module)
+    assert not module._learning_loss.ranking._metrics
     assert list(module.state_dict()) == list(fitted()[1].state_dict())
 
 

@@ -49,7 +49,7 @@ def pooled(layer, x, **options):
     module = Own(layer, example=x)
     module.learning_loss_options = LearningLossOptions(**options)
     module.configure_model()
-    features = module._learning_loss_features
+    features = module._learning_loss.features
     with features.listen():
         module(x)
         return features.latest()["layer"][1]
@@ -113,8 +113,8 @@ def test_a_layer_may_return_a_tuple_a_mapping_or_an_object(make):
 
 def test_only_means_are_kept_of_a_map():
     module = ready(Own(nn.Conv2d(1, 3, 1), example=torch.zeros(2, 1, 64, 64)))
-    (tap,) = module._learning_loss_features._taps.values()
-    with module._learning_loss_features.listen(), torch.no_grad():
+    (tap,) = module._learning_loss.features._taps.values()
+    with module._learning_loss.features.listen(), torch.no_grad():
         module(torch.zeros(2, 1, 64, 64))
         kept = [part for part in tap.passes[0].by_axis if part is not None]
         assert [part.untyped_storage().nbytes() for part in kept] == [2 * 3 * 4]
@@ -126,15 +126,15 @@ def test_a_later_layer_may_work_in_place(shape):
     ready(module)
     x = -torch.rand(shape)
     expected = x.mean(1) if x.ndim == 3 else x.clone().reshape(5, -1)
-    with module._learning_loss_features.listen():
+    with module._learning_loss.features.listen():
         module(x)
-        assert torch.equal(module._learning_loss_features.for_batch(5)[0], expected)
+        assert torch.equal(module._learning_loss.features.for_batch(5)[0], expected)
 
 
 @pytest.mark.parametrize("order", [(False, True), (True, False)])
 def test_of_passes_over_as_many_samples_that_with_a_graph_is_used(order):
     module = ready(Net())
-    features = module._learning_loss_features
+    features = module._learning_loss.features
     outputs = {}
     with features.listen():
         for has_graph in order:
@@ -212,7 +212,7 @@ def test_why_there_are_no_features():
 
 def test_a_fit_says_once_what_it_found(monkeypatch):
     said = []
-    monkeypatch.setattr("lightning_al.learning_loss.shapes.rank_zero_info", said.append)
+    monkeypatch.setattr("lightning_al.learning_loss.making.rank_zero_info", said.append)
     module = ready(Net())
     assert not said
     module = Net()
@@ -234,7 +234,7 @@ def test_an_output_without_features_is_an_error():
 def test_a_copys_features_go_to_the_copy():
     first = ready(Net())
     first.training_step(batch(), 0)
-    with first._learning_loss_features.listen():
+    with first._learning_loss.features.listen():
         first(batch()[0])  # what was heard has a graph
         second = copy.deepcopy(first)
     third = pickle.loads(pickle.dumps(first))
@@ -242,14 +242,14 @@ def test_a_copys_features_go_to_the_copy():
         with other.predicting_loss():
             other(batch()[0])
             assert other.predicted_loss(6).shape == (6,)
-            assert not first._learning_loss_features.is_listening
+            assert not first._learning_loss.features.is_listening
         other.training_step(batch(), 0).backward()
     assert all(p.grad is None for p in first.parameters())
 
 
 def test_nothing_is_kept_after_a_step_and_plain_passes_keep_nothing():
     module = ready(Net())
-    taps = list(module._learning_loss_features._taps.values())
+    taps = list(module._learning_loss.features._taps.values())
     module.training_step(batch(), 0)
     module(batch()[0])
     assert all(tap.passes == [] for tap in taps)
@@ -258,13 +258,15 @@ def test_nothing_is_kept_after_a_step_and_plain_passes_keep_nothing():
     assert all(tap.passes == [] and not tap.is_listening for tap in taps)
 
 
-def test_a_layer_replaced_after_the_head_was_made_is_listened_to_when_configured_again():
+@pytest.mark.parametrize("make", [lambda layer: nn.Linear(4, 8), copy.deepcopy], ids=["new", "copy"])
+def test_a_layer_replaced_after_the_head_was_made_is_listened_to(make):
     module = ready(Net())
-    module.net[0] = nn.Linear(4, 8)
-    with pytest.raises(RuntimeError, match=r"`net.0` of `learning_loss_layers` gave nothing"):
-        module.training_step(batch(), 0)
-    module.configure_model()
-    assert module.training_step(batch(), 0).requires_grad
+    module.net[0] = make(module.net[0])
+    for _ in range(2):
+        module.training_step(batch(), 0).backward()
+    assert module.net[0].weight.grad.any()
+    taps = list(module._learning_loss.features._taps.values())
+    assert sum(hook in taps for hook in module.net[0]._forward_hooks.values()) == 1
 
 
 class Block(nn.Module):

@@ -13,7 +13,7 @@ def features_of(layer, x, *, rows=None, channels="auto"):
     module = Own(layer, example=x)
     module.learning_loss_options = LearningLossOptions(channels=channels)
     module.configure_model()
-    features = module._learning_loss_features
+    features = module._learning_loss.features
     with features.listen(), torch.no_grad():
         output = module(x)
         found = features.for_batch(len(x) if rows is None else rows)[0]
@@ -133,7 +133,7 @@ def test_a_block_that_does_not_is_seen_by_the_number_of_samples():
 def test_what_one_batch_has_shown_holds_for_the_next():
     module = Own(Turning(turns=False), example=torch.randn(5, 3, 6))
     module.configure_model()
-    features = module._learning_loss_features
+    features = module._learning_loss.features
     for length in (5, 3):  # the second could be either
         x = torch.randn(length, 3, 6)
         with features.listen(), torch.no_grad():

@@ -64,7 +64,7 @@ def test_targets_are_detached_so_that_the_module_does_not_lose_on_purpose():
     for weight in (0.0, 5.0):
         module.learning_loss_options = LearningLossOptions(weight=weight)
         module.zero_grad()
-        with module._learning_loss_features.listen():
+        with module._learning_loss.features.listen():
             module.learning_loss(losses_of(module(x), y)).backward()
         grads.append(module.layer[1].weight.grad.clone())
     assert torch.equal(grads[0], grads[1])
@@ -105,7 +105,7 @@ def test_an_odd_batch_leaves_one_sample_out_of_the_pairs_only(size):
     module.loss_head.register_forward_hook(
         lambda _, __, predicted: predicted.register_hook(found.append) and None
     )
-    with module._learning_loss_features.listen():
+    with module._learning_loss.features.listen():
         losses = losses_of(module(x), y)
         losses.retain_grad()
         module.learning_loss(losses).backward()
@@ -138,7 +138,7 @@ def test_a_task_loss_of_ones_own_is_what_is_minimised():
     module = ready(Net())
     module.net[3].p = 0.0
     x, y = batch()
-    with module._learning_loss_features.listen():
+    with module._learning_loss.features.listen():
         losses = losses_of(module(x), y)
         plain = module.learning_loss(losses)
         module(x)
@@ -222,7 +222,7 @@ def test_a_step_that_comes_from_a_base_without_the_mixin():
 
 def step(module, x, losses_from):
     ready(module)
-    with module._learning_loss_features.listen():
+    with module._learning_loss.features.listen():
         loss = module.learning_loss(losses_from(module(x)))
     loss.backward()
     assert loss.ndim == 0
@@ -390,7 +390,7 @@ def test_an_example_that_does_not_fit():
 )
 def test_losses_that_do_not_fit(losses, words):
     module = ready(Net())
-    with module._learning_loss_features.listen():
+    with module._learning_loss.features.listen():
         module(batch()[0])
         with pytest.raises(ValueError, match=words):
             module.learning_loss(losses)
@@ -427,10 +427,40 @@ def test_options_that_are_none(options):
 
 def test_infinite_losses_have_a_place_in_the_order():
     module = ready(Net())
-    with module._learning_loss_features.listen():
+    with module._learning_loss.features.listen():
         module(batch()[0])
         found = module.learning_loss(torch.tensor([1.0, float("inf"), 0, float("inf"), 2, 3]), torch.ones(()))
     assert bool(found.isfinite())
+
+
+def test_it_takes_one_name_of_a_module_beside_the_documented_ones():
+    """Whatever a user calls their own attributes."""
+
+    class Empty(LearningLossMixin, L.LightningModule):
+        pass
+
+    own = set(dir(Empty)) - set(dir(L.LightningModule))
+    names = {"learning_loss", "learning_loss_layers", "learning_loss_options", "predicting_loss"}
+    assert {name for name in own if not name.startswith("__")} == names | {"predicted_loss", "_learning_loss"}
+    before = set(vars(Plain()))
+    module = with_options(Net(), pairing="random", log_ranking=True)
+    module.training_step(batch(), 0).backward()
+    assert set(vars(module)) - before == {"_learning_loss", "learning_loss_options"}
+
+
+def test_a_loss_head_of_the_users_own():
+    class Mine(Net):
+        def __init__(self):
+            super().__init__()
+            self.loss_head = nn.Linear(8, 1)
+
+    words = r"`Mine.loss_head` is a Linear; under that name `LearningLossMixin` keeps.*another name"
+    with pytest.raises(TypeError, match=words):
+        Mine().configure_model()
+    with pytest.raises(TypeError, match=words):
+        Mine().load_state_dict(ready(Net()).state_dict())
+    with pytest.raises(TypeError, match=words), Mine().predicting_loss():
+        pass
 
 
 def test_a_call_outside_of_the_training_step():

@@ -1,9 +1,13 @@
-"""SHAPES: a dry run of the module, to know how wide the features are; it leaves no trace."""
+"""MAKING: where a head comes from.
+
+a dry run of the module, which leaves no trace -> how wide the features are -> [`make_head`] -> `loss_head`
+saved weights -> [`head_from_state`] -> the same
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -22,12 +26,85 @@ from lightning_al.data.targets import blank
 from lightning_al.data.views import HiddenCollate, fetch
 from lightning_al.inference.model_call import ModelCall
 from lightning_al.inference.scoring import to_device, undisturbed
-from lightning_al.learning_loss.features import Features
+from lightning_al.learning_loss.checks import check_name_is_free, options_of
+from lightning_al.learning_loss.features import Features, find_layers
+from lightning_al.learning_loss.head import LossHead
+from lightning_al.randomness import derive_seed, preserved_rng
 
-__all__ = ["place_of", "widths_of"]
+__all__ = ["head_from_state", "make_head"]
 
 
-def widths_of(module: L.LightningModule, features: Features) -> list[int] | None:
+def make_head(module: Any, features: Features) -> None:
+    """Give a module its head, unless it has one, or nothing tells how wide the features are.
+
+    Raises:
+        RuntimeError: If nothing does, in a fit.
+    """
+    check_name_is_free(module)
+    if module._modules.get("loss_head") is not None:
+        return
+    widths = _widths_of(module, features)
+    if widths is not None:
+        _put_head(module, lambda: LossHead(widths, options_of(module).hidden))
+    elif module._trainer is not None and module._trainer.state.fn == TrainerFn.FITTING:
+        raise RuntimeError(
+            f"The shapes of `{type(module).__name__}.learning_loss_layers` are not known: there is no "
+            "`example_input_array`, and no sample could be taken from the training data. Set "
+            "`self.example_input_array` to a batch as `forward` takes it, such as "
+            "`torch.zeros(2, 3, 32, 32)`."
+        )
+
+
+def head_from_state(module: Any, state: Mapping[str, Any], prefix: str) -> None:
+    """Give a module the head that saved weights are of, to be filled next, unless it has one.
+
+    Raises:
+        RuntimeError: If these are for other layers.
+    """
+    prefix = f"{prefix}loss_head."
+    check_name_is_free(module)
+    _check_layers(module, LossHead.layers_in(state, prefix))
+    if module._modules.get("loss_head") is not None:
+        return
+    with preserved_rng():
+        saved = LossHead.like(state, prefix)
+    if saved is None:
+        return
+    layers = find_layers(module, module.learning_loss_layers)
+    if len(saved.branches) != len(layers):
+        raise RuntimeError(
+            f"The weights have a loss head for {len(saved.branches)} layers, but "
+            f"`{type(module).__name__}.learning_loss_layers` are {list(layers)}. Name those that "
+            "it was trained with."
+        )
+    _put_head(module, lambda: saved)
+
+
+def _check_layers(module: Any, saved: tuple[str, ...]) -> None:
+    if not saved:
+        return
+    own = tuple(find_layers(module, module.learning_loss_layers))
+    if saved != own:
+        which = "other" if len(saved) == len(own) else len(saved)
+        raise RuntimeError(
+            f"The weights have a loss head for {which} layers, but "
+            f"`{type(module).__name__}.learning_loss_layers` are {list(own)}. Name those that it was trained "
+            f"with, {list(saved)}; or take its weights out of the state dict, and train another."
+        )
+
+
+def _put_head(module: Any, make: Callable[[], LossHead]) -> None:
+    device, dtype = _place_of(module)
+    # Nothing that is drawn later comes out another way than without the head.
+    with preserved_rng():
+        seed = derive_seed(int(torch.randint(2**31, (), device="cpu")), "loss head")
+    with preserved_rng(seed), torch.device("cpu"):  # the same weights on every device
+        head = make()
+    head.layers = tuple(module.learning_loss_layers)
+    module.loss_head = head.to(device, dtype)
+
+
+def _widths_of(module: L.LightningModule, features: Features) -> list[int] | None:
     """The widths of the features, by a pass over `example_input_array` or over a sample of the data.
 
     Returns:
@@ -42,7 +119,7 @@ def widths_of(module: L.LightningModule, features: Features) -> list[int] | None
         if run is None:
             return None
         # Where the module is now: the Trainer may have set another default for what is made here.
-        with torch.device(place_of(module)[0]), features.listen("in a dry run"):
+        with torch.device(_place_of(module)[0]), features.listen("in a dry run"):
             try:
                 run()
                 found = features.latest(None if example else 1)
@@ -59,7 +136,7 @@ def widths_of(module: L.LightningModule, features: Features) -> list[int] | None
         return [part.shape[1] for _, part in found.values()]
 
 
-def place_of(module: nn.Module) -> tuple[torch.device, torch.dtype]:
+def _place_of(module: nn.Module) -> tuple[torch.device, torch.dtype]:
     """The device and the kind of numbers of a module's weights."""
     found = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros((), device="cpu"))
     return found.device, found.dtype
@@ -87,7 +164,7 @@ def _sample(module: L.LightningModule) -> Callable[[], Any] | None:
     _, batch = HiddenCollate(samples.place, collate, blank(samples.template))(
         ([0], fetch(samples.query, [0]))
     )
-    batch = _placed(module, to_device(trainer, module, owner, batch, place_of(module)[0]))
+    batch = _placed(module, to_device(trainer, module, owner, batch, _place_of(module)[0]))
     call = ModelCall(module, samples.place, embedding_layer=None, listen=False)
     return lambda: call.output_of(batch)
 
@@ -106,7 +183,7 @@ def _data_of(trainer: L.Trainer) -> tuple[Samples, Any, Any] | None:
 
 
 def _placed(module: nn.Module, batch: Any) -> Any:
-    device, dtype = place_of(module)
+    device, dtype = _place_of(module)
     batch = move_data_to_device(batch, device)
     return tree_map(
         lambda part: part.to(dtype) if isinstance(part, Tensor) and part.is_floating_point() else part, batch
