@@ -20,6 +20,7 @@ __all__ = [
     "head_of",
     "never_called",
     "never_learned",
+    "never_reached",
     "options_of",
     "outside_of_a_step",
 ]
@@ -174,6 +175,15 @@ def never_called(module: L.LightningModule) -> RuntimeError:
         f"`{type(module).__name__}.training_step` never called `self.learning_loss`, so nothing teaches the "
         'head to predict losses. Return `self.learning_loss(losses)`, of losses with `reduction="none"`, '
         "instead of their mean; or leave out `LearningLossMixin`."
+    )
+
+
+def never_reached(module: L.LightningModule) -> RuntimeError:
+    """For a fit whose steps call it, and throw away what it gives."""
+    return RuntimeError(
+        f"`{type(module).__name__}.training_step` called `self.learning_loss`, but its result never reached "
+        "`backward`, so the head learned nothing. Return it from `training_step`, or add it to what "
+        "`manual_backward` gets."
     )
 
 

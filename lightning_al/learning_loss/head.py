@@ -23,7 +23,7 @@ class LossHead(nn.Module):
 
     Attributes:
         layers: Names of the layers, where they are known; a part of its state.
-        learned: Whether it ever learned from a pair, `()`; a part of its state.
+        learned: Whether it ever learned from a pair, `()`; a part of its state. No bool: it may be averaged.
 
     References:
         Yoo & Kweon, "Learning Loss for Active Learning", 2019, section 3.2 and figure 2.
@@ -41,7 +41,7 @@ class LossHead(nn.Module):
         self.layers: tuple[str, ...] = ()
         self.branches = nn.ModuleList(nn.Linear(width, hidden) for width in widths)
         self.out = nn.Linear(hidden * len(widths), 1)
-        self.register_buffer("learned", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("learned", torch.zeros(()))
 
     @classmethod
     def like(cls, state: Mapping[str, Any], prefix: str) -> LossHead | None:
@@ -68,7 +68,7 @@ class LossHead(nn.Module):
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
         if f"{prefix}out.weight" in state_dict:  # weights of a version that did not say
             state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
-            state_dict.setdefault(f"{prefix}learned", torch.ones((), dtype=torch.bool))
+            state_dict.setdefault(f"{prefix}learned", torch.ones(()))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

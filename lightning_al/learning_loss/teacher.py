@@ -6,6 +6,7 @@ features of a batch, its losses -> `Teacher.teach` -> what the head has to learn
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -17,6 +18,7 @@ from torch import Tensor
 from lightning_al.functional import pairwise_ranking_loss
 from lightning_al.learning_loss import checks
 from lightning_al.learning_loss.features import Features, find_layers
+from lightning_al.learning_loss.head import LossHead
 from lightning_al.learning_loss.held_out import HeldOutRanking
 from lightning_al.learning_loss.options import LearningLossOptions
 from lightning_al.randomness import generator_for
@@ -32,7 +34,10 @@ class Record:
         ran: Whether a training step went on, and was not skipped.
         called: Whether one called `learning_loss`.
         had_pairs: Whether one had more than one sample.
-        warned: Whether it was said that none had.
+        owes: Whether a call in the step that runs gave what is to reach `backward`.
+        owed: Whether one in a step before did.
+        reached: Whether any of it reached `backward`.
+        warned: Whether it was said that no batch had more than one sample.
         calls: How often `learning_loss` was called in this epoch.
         bad: Whether losses had no place in an order, where that is not looked at step by step.
     """
@@ -40,6 +45,9 @@ class Record:
     ran: bool = False
     called: bool = False
     had_pairs: bool = False
+    owes: bool = False
+    owed: bool = False
+    reached: bool = False
     warned: bool = False
     calls: int = 0
     bad: Tensor | None = None
@@ -86,13 +94,26 @@ class Teacher:
             checks.check_graph(module, losses)
         predicted = head([part.detach() for part in found] if detaches else found)
         self.features.clear()
-        if len(losses) > 1 or options.objective == "mse":
-            head.learned.fill_(True)
         taught = self._objective(module, options, predicted, losses.detach())
         record = self.record
         record.called, record.had_pairs = True, record.had_pairs or len(losses) > 1
         record.calls += 1
+        says_something = len(losses) > 1 or options.objective == "mse"
+        if says_something and taught.requires_grad:
+            record.owes = True
+            learns = options.weight > 0 and any(p.requires_grad for p in head.parameters())
+            hook = partial(_reached, record, head if learns else None)
+            taught.register_hook(hook)  # type: ignore[no-untyped-call]
         return taught
+
+    def end_step(self, *, was_skipped: bool) -> None:
+        """A training step has ended."""
+        record = self.record
+        record.ran, record.owed = (
+            record.ran or not was_skipped,
+            record.owed or (record.owes and not was_skipped),
+        )
+        record.owes = False
 
     def judge(self, module: Any, losses: Tensor) -> None:
         """Of samples held out: log how well the head ranks them."""
@@ -121,12 +142,14 @@ class Teacher:
         """Look at what only shows over an epoch.
 
         Raises:
-            RuntimeError: If no step called `learning_loss`.
+            RuntimeError: If no step called `learning_loss`, or none returned what it gave.
             ValueError: If losses had no place in an order.
         """
         self.check_called(module)
         record = self.record
         record.calls = 0
+        if record.owed and not record.reached:
+            raise checks.never_reached(module)
         if record.called and not record.had_pairs and not record.warned:
             record.warned = True
             rank_zero_warn(
@@ -166,6 +189,13 @@ class Teacher:
             pairing=options.pairing,
             generator=generator,
         )
+
+
+def _reached(record: Record, head: LossHead | None, gradient: Tensor) -> None:
+    """Called by `backward`, for what the head had to learn."""
+    record.reached = True
+    if head is not None:
+        head.learned.fill_(1)
 
 
 def _squared_error(predicted: Tensor, target: Tensor) -> Tensor:

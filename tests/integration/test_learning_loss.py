@@ -294,13 +294,75 @@ def test_hooks_of_ones_own_do_not_switch_the_check_off():
         fitted(Own(), max_epochs=-1, max_steps=3)
 
 
+class Wasteful(Predicting):
+    """Throws away what it is given."""
+
+    def training_step(self, batch, batch_idx):
+        losses = losses_of(self(batch[0]), batch[1])
+        self.learning_loss(losses)
+        return losses.mean()
+
+
+class ManualWasteful(Manual):
+    def loss_of(self, batch):
+        losses = losses_of(self(batch[0]), batch[1])
+        self.learning_loss(losses)
+        return losses.mean()
+
+
+@pytest.mark.parametrize("kind", [Wasteful, ManualWasteful])
+def test_a_result_that_is_thrown_away_is_noticed_before_any_query(tmp_path, kind):
+    words = rf"`{kind.__name__}.training_step` called .* never reached `backward`.*Return it from .*manual_"
+    module = kind()
+    with pytest.raises(RuntimeError, match=words):
+        fitted(module)
+    assert not module.loss_head.learned
+    data = pool(tmp_path)
+    with pytest.raises(RuntimeError, match=words):
+        quiet(callbacks=[asking()], max_epochs=-1, max_steps=3).fit(kind(), datamodule=data)
+    assert len(data.labeled_indices) == 12
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("options", [{}, {"weight": 0.0}, {"detach_after": 0}, {"objective": "mse"}])
+def test_a_result_that_reaches_backward_is_seen_in_fits_of_every_kind(options, precision):
+    for kind in (Predicting, Manual):
+        module = kind()
+        module.learning_loss_options = LearningLossOptions(**options)
+        accumulation = {} if kind is Manual else {"accumulate_grad_batches": 2}
+        fitted(module, precision=precision, **accumulation)
+        assert bool(module.loss_head.learned) == bool(options.get("weight", 1))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_a_result_that_reaches_backward_is_seen_where_layers_are_compiled():
+    torch._dynamo.reset()
+    module = Predicting()
+    module.net.compile(backend="aot_eager")
+    assert fitted(module).loss_head.learned
+    torch._dynamo.reset()
+
+
+def test_a_head_that_is_frozen_has_learned_nothing():
+    class Frozen(Predicting):
+        def on_train_start(self):
+            self.loss_head.requires_grad_(False)
+
+    assert not fitted(Frozen()).loss_head.learned
+
+
 def test_steps_that_are_all_skipped_are_no_mistake():
     class Skipping(Predicting):
         def training_step(self, batch, batch_idx):
             return None
 
+    class Late(Predicting):
+        def training_step(self, batch, batch_idx):
+            super().training_step(batch, batch_idx)
+
     with pytest.warns(UserWarning, match="`training_step` returned `None`"):
         fitted(Skipping(), max_epochs=1)
+    assert not fitted(Late(), max_epochs=1).loss_head.learned
 
 
 @pytest.mark.filterwarnings("ignore:Found . module.s. in eval mode")
@@ -336,6 +398,16 @@ def test_weights_of_a_version_that_did_not_say_whether_it_learned():
     for module in (Predicting(), fitted()):
         module.load_state_dict(state)
         assert module.loss_head.learned
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_weights_of_a_version_that_said_it_by_a_bool(learned):
+    state = fitted().state_dict()
+    state["loss_head.learned"] = torch.tensor(learned)
+    for module in (Predicting(), fitted()):
+        module.load_state_dict(state)
+        assert bool(module.loss_head.learned) is learned
+        assert module.loss_head.learned.is_floating_point()
 
 
 def test_batches_of_one_sample_teach_nothing_and_are_told_of_once():
@@ -453,6 +525,26 @@ def test_a_share_of_a_fit_without_an_end_is_an_error():
     module.learning_loss_options = LearningLossOptions(detach_after=0.5)
     with pytest.raises(RuntimeError, match=r"share of the fit, but the Trainer has no end.*name an epoch"):
         fitted(module, max_epochs=-1)
+
+
+AVERAGINGS = {
+    "mean": lambda: callbacks.WeightAveraging(),
+    "mean of parameters": lambda: callbacks.WeightAveraging(use_buffers=False),
+    "exponential": lambda: callbacks.EMAWeightAveraging(),
+    "own": lambda: callbacks.WeightAveraging(avg_fn=lambda a, b, n: a + (b - a) / (n + 1)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*overrides the configure_model:UserWarning")
+@pytest.mark.parametrize("way", AVERAGINGS)
+def test_weights_may_be_averaged_in_every_way(tmp_path, way):
+    if not hasattr(callbacks, "WeightAveraging"):
+        pytest.skip("Lightning 2.6 has it")
+    module = Predicting(batch_norm=True)
+    trainers = lambda number: quiet(callbacks=[AVERAGINGS[way]()])  # noqa: E731
+    history = fit_rounds(module, trainers, pool(tmp_path), asking(), rounds=1)
+    assert history.column("asked") == [8, 0]
+    assert module.loss_head.learned
 
 
 def test_averaged_weights_are_scored_by_an_averaged_head(tmp_path):

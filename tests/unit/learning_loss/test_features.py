@@ -194,7 +194,7 @@ def test_why_there_are_no_features():
     module(x)
     with pytest.raises(RuntimeError, match=r"nobody listens.*inside of `with module.predicting_loss\(\)"):
         module.predicted_loss(6)
-    module.training_step((x, y), 0)
+    module.training_step((x, y), 0).backward()
     nothing = "no forward pass went through it within `predicting_loss`"
     with module.predicting_loss(), pytest.raises(RuntimeError, match=nothing):
         module.predicted_loss(6)
@@ -233,7 +233,8 @@ def test_an_output_without_features_is_an_error():
 
 def test_a_copys_features_go_to_the_copy():
     first = ready(Net())
-    first.training_step(batch(), 0)
+    first.training_step(batch(), 0).backward()
+    first.zero_grad()
     with first._learning_loss.features.listen():
         first(batch()[0])  # what was heard has a graph
         second = copy.deepcopy(first)
