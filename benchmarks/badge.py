@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_al.functional import d2_sampling
+from lightning_al.functional import rejection
 
 WIDTH, BETWEEN = 512, (10, 40)
 INSTALL = "pip install dill psutil && pip install --no-deps bmdal_reg"
@@ -112,22 +112,22 @@ def prolonged(select: Callable[..., list[int]], probs: Tensor, embeddings: Tenso
 def counted() -> Iterator[dict[str, int]]:
     """How often weights were made, of how many centres, and how many rows were proposed."""
     found = {"renewals": 0, "centers": 0, "proposals": 0}
-    renew, propose = d2_sampling._Draw._renew, d2_sampling._Draw._propose
+    renew, propose = rejection.Draw._renew, rejection.Draw._propose
 
-    def renewing(draw: d2_sampling._Draw) -> None:
+    def renewing(draw: rejection.Draw) -> None:
         found["renewals"] += 1
         found["centers"] += draw.fresh
         renew(draw)
 
-    def proposing(draw: d2_sampling._Draw, count: int) -> None:
-        found["proposals"] += d2_sampling._PROPOSALS
+    def proposing(draw: rejection.Draw, count: int) -> None:
+        found["proposals"] += rejection._PROPOSALS
         propose(draw, count)
 
-    d2_sampling._Draw._renew, d2_sampling._Draw._propose = renewing, proposing
+    rejection.Draw._renew, rejection.Draw._propose = renewing, proposing
     try:
         yield found
     finally:
-        d2_sampling._Draw._renew, d2_sampling._Draw._propose = renew, propose
+        rejection.Draw._renew, rejection.Draw._propose = renew, propose
 
 
 def _resident(field: str) -> float:

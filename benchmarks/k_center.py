@@ -38,7 +38,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_al.functional import k_center
+from lightning_al.functional import farthest, front
+from lightning_al.functional.nearest import nearest
 from lightning_al.functional.vectors import Vectors, as_tensor, exact_arithmetic
 
 LABELED, WIDTH = 1000, 512
@@ -91,7 +92,7 @@ def ours_by_faiss(rows: Tensor, labeled: Tensor, query_size: int) -> list[int]:
 def nearest_labeled(rows: Tensor, labeled: Tensor) -> Tensor:
     """Squared distances to the nearest labelled row, by matrix products."""
     with exact_arithmetic(rows.device):
-        return Vectors((rows,)).nearest(Vectors((labeled,)))[0]
+        return nearest(Vectors((rows,)), Vectors((labeled,)))[0]
 
 
 def gemv(rows: Tensor, labeled: Tensor, query_size: int) -> list[int]:
@@ -165,7 +166,7 @@ def counted() -> Iterator[dict[str, int]]:
     found = {"distances": 0, "contested": 0, "rounds": 0}
     changed = []
 
-    def count(owner: type, method: str, name: str, number: Callable[..., int]) -> None:
+    def count(owner: Any, method: str, name: str, number: Callable[..., int]) -> None:
         before = getattr(owner, method)
 
         def counting(*arguments: Any) -> Any:
@@ -175,10 +176,10 @@ def counted() -> Iterator[dict[str, int]]:
         changed.append((owner, method, before))
         setattr(owner, method, counting)
 
-    count(Vectors, "near", "distances", lambda rows, centers, *_: len(rows) * len(centers))
-    count(Vectors, "nearest", "distances", lambda rows, centers, *_: len(rows) * len(centers))
-    count(k_center._Front, "_to_centers", "contested", lambda _, places: len(places))
-    count(k_center._Search, "_front", "rounds", lambda *_: 1)
+    for name in ("near", "nearest"):
+        count(farthest, name, "distances", lambda rows, centers, *_: len(rows) * len(centers))
+    count(front.Front, "_to_chosen", "contested", lambda _, places: len(places))
+    count(farthest.FarthestFirst, "_front", "rounds", lambda *_: 1)
     try:
         yield found
     finally:

@@ -48,14 +48,12 @@ class _Embedded(Acquisition):
         """The embeddings of the samples held here; given ones are copied."""
         if self.embeddings is None:
             return part["embeddings"]
-        assert part.indices is not None
         return self.embeddings.rows(part.indices)
 
     def vectors(self, part: Summary) -> Tensor | Vectors:
         """The same, and nothing is copied."""
         if self.embeddings is None:
             return part["embeddings"]
-        assert part.indices is not None
         return self.embeddings.of(part.indices, metric=self.metric, backend=self.backend, shard=part.shard)
 
     def rows_of_all(self, part: Summary | None) -> Tensor | None:
@@ -64,7 +62,6 @@ class _Embedded(Acquisition):
             return None
         if self.embeddings is None:
             return part.gathered(part["embeddings"])
-        assert part.indices is not None
         return self.embeddings.rows(part.gathered(part.indices))
 
 

@@ -12,6 +12,7 @@ import math
 from dataclasses import replace
 from typing import Literal, NamedTuple, overload
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -25,6 +26,7 @@ from lightning_al.functional.vectors import (
     Vectors,
     check_matrix,
     exact_arithmetic,
+    refuse_rows,
 )
 
 __all__ = ["Clusters", "diverse_mini_batch", "weighted_kmeans"]
@@ -92,7 +94,7 @@ def weighted_kmeans(
     check_count(k=k, iterations=iterations)
     check_matrix(points, "points")
     with exact_arithmetic(points.device):
-        weights = torch.ones(len(points)) if weights is None else weights
+        weights = torch.ones(len(points), dtype=torch.float64) if weights is None else weights
         _check_weights(weights, Shard.whole(len(points)))
         rows, others, scale = _comparable(points, fixed, ("points", "fixed"), backend)
         counts = _positive(weights).to(points.device)
@@ -183,9 +185,11 @@ def diverse_mini_batch(
         tensor([0, 2])
     """
     check_count(query_size=query_size)
-    check_matrix(embeddings, "embeddings")
+    check_tensors(embeddings=embeddings, weights=weights)
+    shard = Shard.whole(len(embeddings)) if shard is None else shard
+    with shard.together():
+        _check(embeddings, weights, beta, shard)
     with exact_arithmetic(embeddings.device):
-        shard = _checked(embeddings, weights, beta, shard)
         count = max(query_size, math.ceil(beta * query_size))
         positions, weights = top_k(weights.detach(), count, shard=shard, return_scores=True)
         if len(positions) > query_size:
@@ -193,7 +197,7 @@ def diverse_mini_batch(
             positions, weights = positions[place], weights[place]
             candidates = _rows_at(embeddings, positions, shard)
             rows, others, _ = _comparable(
-                candidates, labeled, ("embeddings", "labeled"), backend, positions, scale_features
+                candidates, labeled, ("embeddings", "labeled"), backend, scale_features
             )
             counts = _positive(weights).to(rows.device)
             found = _cluster(rows, counts, query_size, others, _ITERATIONS, generator)
@@ -206,19 +210,14 @@ def diverse_mini_batch(
 # ---------------------------------------------------------------------- what is given
 
 
-def _checked(embeddings: Tensor, weights: Tensor, beta: float, shard: Shard | None) -> Shard:
-    if isinstance(beta, bool) or not isinstance(beta, int | float) or not 1 <= beta < math.inf:
+def _check(embeddings: Tensor, weights: Tensor, beta: float, shard: Shard) -> None:
+    check_matrix(embeddings, "embeddings")
+    if isinstance(beta, bool) or not isinstance(beta, int | float | np.number) or not 1 <= beta < math.inf:
         raise ValueError(
             f"`beta` is {beta!r}; needed is a number, 1 or more: rows clustered for each chosen. Pass 10."
         )
-    shard = Shard.whole(len(embeddings)) if shard is None else shard
-    if len(embeddings) != len(shard.positions):
-        raise ValueError(
-            f"`embeddings` has {len(embeddings)} rows, but `shard` says {len(shard.positions)} are here. "
-            "Pass the rows of this rank alone."
-        )
+    shard.check(len(embeddings), "embeddings")
     _check_weights(weights, shard)
-    return shard
 
 
 def _check_weights(weights: Tensor, shard: Shard) -> None:
@@ -230,10 +229,9 @@ def _check_weights(weights: Tensor, shard: Shard) -> None:
         )
     wrong = ~((weights >= 0) & (weights < math.inf))
     if bool(wrong.any()):
-        where = shard.positions[wrong.cpu()][:5].tolist()
         raise ValueError(
-            f"`weights` is negative, NaN or infinite at positions {where}; needed are finite numbers from 0 "
-            "on. Shift or turn scores round so that 0 is the least informative, as in `1 - margin`."
+            f"`weights` is negative, NaN or infinite {shard.named(wrong)}; needed are finite numbers from "
+            "0 on. Shift or turn scores round so that 0 is the least informative, as in `1 - margin`."
         )
 
 
@@ -249,10 +247,15 @@ def _rows_at(embeddings: Tensor, positions: Tensor, shard: Shard) -> Tensor:
     places = positions.to(shard.positions.device)
     here = torch.isin(shard.positions, places, assume_unique=True).nonzero().squeeze(1)
     rows = embeddings.detach().index_select(0, here.to(embeddings.device))
+    mine = shard.of_rows(here)
+    with shard.together():
+        wrong = ~rows.isfinite().all(1)
+        if bool(wrong.any()):
+            refuse_rows(wrong, slice(None), "embeddings", mine, "NaN or infinite")
     if shard.world_size == 1:
         return rows
     rows = rows.float() if rows.dtype == torch.bfloat16 else rows  # which not every backend gathers
-    order = shard.gather(shard.positions[here]).argsort()
+    order = shard.gather(mine.positions).argsort()
     return shard.gather(rows)[order.to(rows.device)]
 
 
@@ -261,12 +264,10 @@ def _comparable(
     fixed: Tensor | None,
     names: tuple[str, str],
     backend: Backend,
-    positions: Tensor | None = None,
     scale_features: bool = False,
 ) -> tuple[Vectors, Vectors | None, float]:
     """Points and fixed centres, their range fit for squares; and what they were multiplied by."""
-    shard = None if positions is None else Shard(positions.cpu(), len(points))
-    scale = Vectors.of_embeddings(points, backend=backend, name=names[0], shard=shard).scale
+    scale = Vectors.of_embeddings(points, backend=backend, name=names[0]).scale
     if fixed is not None:
         check_matrix(fixed, names[1])
         if fixed.shape[1] != points.shape[1]:

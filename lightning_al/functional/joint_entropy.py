@@ -115,8 +115,12 @@ def batch_bald(
         >>> batch_bald(torch.tensor([sure, half, torn]), 1)
         tensor([2])
     """
-    shard = _checked(mc_probs, query_size, num_joint_samples, candidates, shard)
-    pool = _Pool(mc_probs.detach(), shard, torch.float64 if exact else torch.float32)
+    check_count(query_size=query_size)
+    check_tensors(mc_probs=mc_probs)
+    shard = Shard.whole(len(mc_probs)) if shard is None else shard
+    with shard.together():
+        _check(mc_probs, query_size, num_joint_samples, candidates, shard)
+        pool = _Pool(mc_probs.detach(), shard, torch.float64 if exact else torch.float32)
     paths = _Paths.none_chosen(pool)
     if candidates is not None:
         kept = top_k(pool.gains(pool.open, paths), candidates, shard=shard)
@@ -227,9 +231,8 @@ class _Pool:
         self.entropies = torch.cat(found)
         wrong = ~self.entropies.isfinite().all(1)
         if bool(wrong.any()):
-            where = shard.positions[wrong.cpu()][:5].tolist()
             raise ValueError(
-                f"`mc_probs` is NaN or infinite at positions {where}; needed are finite numbers. Find out "
+                f"`mc_probs` is NaN or infinite {shard.named(wrong)}; needed are finite numbers. Find out "
                 "which of the model's outputs are not."
             )
 
@@ -302,11 +305,9 @@ def _warn_if_exhausted(information: list[float], samples: int) -> None:
         )
 
 
-def _checked(
-    mc_probs: Tensor, query_size: int, num_joint_samples: int, candidates: int | None, shard: Shard | None
-) -> Shard:
-    check_count(query_size=query_size)
-    check_tensors(mc_probs=mc_probs)
+def _check(
+    mc_probs: Tensor, query_size: int, num_joint_samples: int, candidates: int | None, shard: Shard
+) -> None:
     if mc_probs.ndim != 3 or mc_probs.shape[1] < 2:
         raise ValueError(
             f"`mc_probs` has shape {tuple(mc_probs.shape)}; needed is (N, K, C) with K > 1 posterior "
@@ -328,11 +329,5 @@ def _checked(
             f"`candidates` is {candidates} for a `query_size` of {query_size}; needed are at least as many. "
             "Raise it, or leave it out to choose among all."
         )
-    shard = Shard.whole(len(mc_probs)) if shard is None else shard
-    if len(mc_probs) != len(shard.positions):
-        raise ValueError(
-            f"`mc_probs` has {len(mc_probs)} rows, but `shard` says {len(shard.positions)} are here. Pass "
-            "the shard that these rows came with."
-        )
+    shard.check(len(mc_probs), "mc_probs")
     checked(mc_probs, "mc_probs")
-    return shard

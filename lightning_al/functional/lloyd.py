@@ -12,17 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_al.functional.vectors import Vectors, _faiss_threads
+from lightning_al.functional.nearest import exactly_nearest, two_nearest
+from lightning_al.functional.vectors import Vectors
 
 __all__ = ["ExactSums", "Lloyd"]
 
 _PAIR_BYTES = 2**23  # rows in float64 that are compared exactly at once
 _ROWS = 1024  # in float64 at once
-_CELLS = 2**20  # distances in float32 that are made at once
 
 
 class Lloyd:
@@ -37,15 +36,15 @@ class Lloyd:
 
     def __init__(self, points: Vectors, weights: Tensor, centers: Tensor, fixed: Vectors | None) -> None:
         self.points, self.weights, self.centers, self.fixed = points, weights, centers, fixed
-        self.rows = points.block(slice(None))[0]
-        self.squares: Tensor = torch.linalg.vecdot(self.rows, self.rows)
+        self.ready = points.ready()
+        self.squares = self.ready.squares()
         count, device = len(points), points.device
         self.everyone = torch.arange(count, device=device)
         self.places = torch.zeros(count, dtype=torch.long, device=device)
         # In float32: to the nearest centre, and a bound for all others.
-        self.distance = torch.full((count,), math.inf, device=device)
-        self.others = torch.full((count,), math.inf, device=device)
-        self.fixed_distance = torch.full((count,), math.inf, device=device)
+        self.distance = torch.full_like(self.squares, math.inf)
+        self.others = torch.full_like(self.squares, math.inf)
+        self.fixed_distance = torch.full_like(self.squares, math.inf)
         self.fixed_place = torch.zeros(count, dtype=torch.long, device=device)
         if fixed is not None:
             self._find_fixed(fixed)
@@ -70,7 +69,7 @@ class Lloyd:
     # ------------------------------------------------------------------ which centre is nearest
 
     def _find_fixed(self, fixed: Vectors) -> None:
-        pieces = torch.split(torch.arange(len(fixed), device=self.rows.device), 4096)
+        pieces = torch.split(torch.arange(len(fixed), device=self.points.device), 4096)
         for piece in pieces:
             some = fixed.take(piece)
             distance, place = self._nearest_of(self.everyone, some)
@@ -101,47 +100,35 @@ class Lloyd:
             self.points.take(some).exact(centers.take(where))
             for some, where in zip(torch.split(rows, size), torch.split(places, size), strict=True)
         ]
-        return torch.cat(parts) if parts else torch.empty(0, device=rows.device)
+        return torch.cat(parts) if parts else self.squares[:0]
 
     def _moving(self) -> Vectors:
         return self.points.like(self.centers)
 
     def _nearest_of(self, rows: Tensor, centers: Vectors) -> tuple[Tensor, Tensor]:
         """The nearest of some centres, exactly, ties to the first; its distance in float32."""
-        first, place, second = _two_nearest(self.points, self._block(rows), self._squares(rows), centers)
+        first, place, second = two_nearest(self._ready(rows), centers.ready())
         open_ = self._contested(self._squares(rows), first, second).nonzero().squeeze(1)
         if len(open_):
             place[open_], first[open_] = self._decide(rows[open_], centers)
         return first, place
 
-    def _block(self, rows: Tensor) -> Tensor:
-        return self.rows if len(rows) == len(self.rows) else self.rows[rows]
+    def _ready(self, rows: Tensor) -> Vectors:
+        return self.ready if len(rows) == len(self.points) else self.ready.take(rows)
 
     def _squares(self, rows: Tensor) -> Tensor:
-        return self.squares if len(rows) == len(self.rows) else self.squares[rows]
+        return self.squares if len(rows) == len(self.points) else self.squares[rows]
 
     def _decide(self, rows: Tensor, centers: Vectors) -> tuple[Tensor, Tensor]:
-        """The nearest centre by exact distances to all that may be it; its distance in float32."""
-        places, distances = [], []
-        wanted = centers.block(slice(None))[0]
-        for some in torch.split(rows, max(1, _CELLS // len(wanted))):
-            found = _distances(self.rows[some], self.squares[some], wanted)
-            best = found.amin(1, keepdim=True)
-            row, place = self._contested(self.squares[some, None], best, found).nonzero().unbind(1)
-            exact = self._exact(some[row], centers, place)
-            least = torch.full((len(some),), math.inf, device=exact.device)
-            least.scatter_reduce_(0, row, exact, "amin")
-            ties = exact == least[row]
-            first = torch.full_like(some, len(wanted)).scatter_reduce_(0, row[ties], place[ties], "amin")
-            places.append(first)
-            distances.append(found.gather(1, first[:, None])[:, 0])
-        return torch.cat(places), torch.cat(distances)
+        """The nearest centre, exactly; its squared distance in float32."""
+        distance, place = exactly_nearest(self.points.take(rows), centers)
+        return place, distance.square_()
 
     def _assign(self, rows: Tensor) -> None:
         """The nearest of all centres for these points."""
         squares, k = self._squares(rows), len(self.centers)
         centers = self._moving()
-        first, place, second = _two_nearest(self.points, self._block(rows), squares, centers)
+        first, place, second = two_nearest(self._ready(rows), centers.ready())
         open_ = self._contested(squares, first, second).nonzero().squeeze(1)
         if len(open_):
             second[open_] = first[open_]  # whichever of them is decided for
@@ -165,7 +152,7 @@ class Lloyd:
             return
         squares, k = self.squares, len(self.centers)
         centers = self._moving().take(moved)
-        first, place, second = _two_nearest(self.points, self.rows, squares, centers)
+        first, place, second = two_nearest(self.ready, centers.ready())
         away = torch.zeros(k + 1, dtype=torch.bool, device=moved.device)
         away[moved] = True
         own_moved = away[self.places.clamp_max(k)]
@@ -188,12 +175,12 @@ class Lloyd:
 
     def _sum_up(self) -> None:
         count, width = self.points.factors[0].shape
-        largest = torch.zeros(width + 1, dtype=torch.float64, device=self.rows.device)
+        largest = torch.zeros(width + 1, dtype=torch.float64, device=self.points.device)
         for rows in torch.split(self.everyone, _ROWS):
             largest = torch.maximum(largest, self._weighted(rows).abs().amax(0))
         self.sums = ExactSums(largest, count, len(self.centers))
-        self.counts = torch.zeros(len(self.centers), dtype=torch.long, device=self.rows.device)
-        self.changed = torch.zeros(len(self.centers), dtype=torch.bool, device=self.rows.device)
+        self.counts = torch.zeros(len(self.centers), dtype=torch.long, device=self.points.device)
+        self.changed = torch.zeros(len(self.centers), dtype=torch.bool, device=self.points.device)
         self._count(self.everyone, self.places, 1)
 
     def _weighted(self, rows: Tensor) -> Tensor:
@@ -246,7 +233,7 @@ class Lloyd:
         """Weight times squared distance to the own centre, of exact distances."""
         k = len(self.centers)
         mine = self.places < k
-        distance = torch.empty(len(self.rows), device=self.rows.device)
+        distance = torch.empty_like(self.squares)
         rows = mine.nonzero().squeeze(1)
         distance[rows] = self._exact(rows, self._moving(), self.places[rows])
         if self.fixed is not None:
@@ -258,7 +245,7 @@ class Lloyd:
 
     def nearest_points(self, count: int) -> Tensor:
         """For each centre in turn the nearest point not taken, then the heaviest of the rest."""
-        taken = torch.zeros(len(self.rows), dtype=torch.bool, device=self.rows.device)
+        taken = torch.zeros(len(self.points), dtype=torch.bool, device=self.points.device)
         chosen: list[int] = []
         for row in self._nearest_in_turn(taken):
             taken[row] = True
@@ -271,55 +258,16 @@ class Lloyd:
         if len(self.centers) == 0:
             return
         centers = self._moving()
-        wanted = centers.block(slice(None))[0]
-        squares: Tensor = torch.linalg.vecdot(wanted, wanted)
-        first, row, second = _two_nearest(self.points, wanted, squares, self.points)
-        open_ = self._contested(squares, first, second).tolist()
+        first, row, second = two_nearest(centers.ready(), self.ready)
+        open_ = self._contested(centers.ready().squares(), first, second).nonzero().squeeze(1)
+        row[open_] = exactly_nearest(centers.take(open_), self.points)[1]
         used: set[int] = set()
-        for center, (place, unsure) in enumerate(zip(row.tolist(), open_, strict=True)):
-            if unsure or place in used:
-                distances = _distances(wanted[center, None], squares[center, None], self.rows)[0]
-                distances[taken] = math.inf
-                near = self._contested(squares[center], distances.min(), distances).nonzero().squeeze(1)
-                exact = self._exact(near, centers, torch.full_like(near, center))
-                place = int(near[exact == exact.min()][0])
+        for center, place in enumerate(row.tolist()):
+            if place in used:
+                one = centers.take(torch.tensor([center], device=taken.device))
+                place = int(exactly_nearest(one, self.points, counted=lambda _: ~taken[None])[1])
             used.add(place)
             yield place
-
-
-def _two_nearest(
-    points: Vectors, block: Tensor, squares: Tensor, centers: Vectors
-) -> tuple[Tensor, Tensor, Tensor]:
-    """In float32: the distance to the nearest centre, which it is, and the distance to the next."""
-    wanted = centers.block(slice(None))[0]
-    count = len(wanted)
-    if points._by_faiss(count):
-        import faiss
-
-        with _faiss_threads():
-            found = faiss.knn(
-                np.ascontiguousarray(block.numpy()), np.ascontiguousarray(wanted.numpy()), min(2, count)
-            )
-        distance, place = (torch.from_numpy(part) for part in found)
-        distance.clamp_min_(0)
-        second = distance[:, 1] if count > 1 else torch.full_like(distance[:, 0], math.inf)
-        return distance[:, 0].clone(), place[:, 0].clone(), second.clone()
-    half = torch.linalg.vecdot(wanted, wanted) / 2
-    first, second = torch.empty_like(squares), torch.full_like(squares, -math.inf)
-    place = torch.empty_like(squares, dtype=torch.long)
-    size = max(1, _CELLS // count) * (1 if block.device.type == "cpu" else 16)
-    for start in range(0, len(block), size):
-        rows = slice(start, start + size)
-        closeness = (block[rows] @ wanted.T).sub_(half)
-        first[rows], place[rows] = closeness.max(1)
-        if count > 1:
-            second[rows] = closeness.scatter_(1, place[rows, None], -math.inf).amax(1)
-    return (squares - 2 * first).clamp_min_(0), place, (squares - 2 * second).clamp_min_(0)
-
-
-def _distances(block: Tensor, squares: Tensor, wanted: Tensor) -> Tensor:
-    found = (block @ wanted.T).mul_(-2).add_(squares[:, None])
-    return found.add_(torch.linalg.vecdot(wanted, wanted)).clamp_min_(0)
 
 
 class ExactSums:

@@ -76,7 +76,7 @@ class _Whole:
         # The margin is more than the norm's own rounding, which must not decide between powers of two.
         room = (4096 - rows.shape[1] ** 0.5 / 2) / (widest * (1 + 2**-40))
         scale = 2.0 ** (math.frexp(room)[1] - 1)
-        numbers = torch.empty(rows.shape, device=rows.device)
+        numbers = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
         for piece in pieces:
             numbers[piece] = (apart(piece) * scale).round_()
         return cls(numbers, cells) if bool(numbers.any()) else None
@@ -91,7 +91,7 @@ class _Whole:
 
     def nearest(self, which: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Squared distance to the nearest of some, and which it is, of several the first; `(count,)`."""
-        near = torch.full((count,), math.inf, device=self.numbers.device)
+        near = torch.full_like(self.squares[:count], math.inf)
         place = torch.zeros(count, dtype=torch.long, device=near.device)
         done = 0
         for some in torch.split(which, max(1, _BLOCK_BYTES // (4 * count))):

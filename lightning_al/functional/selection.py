@@ -70,7 +70,11 @@ def top_k(
         >>> top_k(torch.tensor([0.1, 0.9, 0.9, 0.4]), 3)
         tensor([1, 2, 3])
     """
-    shard = _checked(scores, query_size, shard)
+    check_count(query_size=query_size)
+    check_tensors(scores=scores)
+    shard = Shard.whole(len(scores)) if shard is None else shard
+    with shard.together():
+        _check(scores, shard)
     rows = _best_rows(scores, query_size)
     values = shard.gather(scores[rows])
     positions = shard.gather(shard.positions.to(scores.device)[rows])
@@ -142,9 +146,17 @@ def power_sample(
         >>> sorted(draw.tolist())
         [1, 2]
     """
-    shard = _checked(scores, query_size, shard)
-    if beta < 0:
+    check_count(query_size=query_size)
+    check_tensors(scores=scores)
+    if not beta >= 0:
         raise ValueError(f"`beta` is {beta}; it must not be negative, or low scores would win.")
+    if form not in ("power", "softmax", "softrank"):
+        raise ValueError(f'`form` is {form!r}; needed is "power", "softmax" or "softrank".')
+    shard = Shard.whole(len(scores)) if shard is None else shard
+    with shard.together():
+        _check(scores, shard)
+        if form == "power":
+            _check_not_negative(scores)
     # The noise belongs to the position, not to the rank: any rank count draws the same query.
     uniform = torch.rand(shard.total, generator=generator, dtype=torch.float64)
     exponential = -torch.log(uniform.clamp(1e-300, 1 - 1e-16))[shard.positions]
@@ -167,20 +179,12 @@ def _log_weight(scores: Tensor, form: PowerForm, shard: Shard) -> Tensor:
     if form == "softmax":
         return scores
     if form == "power":
-        if bool((scores < 0).any()):
-            raise ValueError(
-                f"`power_sample` got a score of {float(scores.min()):.4g}; the power of a negative "
-                'score is not defined. Use `form="softrank"`, which needs only the order, or '
-                '`form="softmax"`.'
-            )
         return scores.log()
-    if form == "softrank":
-        values, positions = shard.gather(scores), shard.gather(shard.positions)
-        ranks = torch.empty(shard.total, dtype=torch.float64)
-        order = positions[_descending(values, positions)]
-        ranks[order] = torch.arange(1, shard.total + 1, dtype=torch.float64)
-        return -ranks[shard.positions].log()
-    raise ValueError(f'`form` is {form!r}; needed is "power", "softmax" or "softrank".')
+    values, positions = shard.gather(scores), shard.gather(shard.positions)
+    ranks = torch.empty(shard.total, dtype=torch.float64)
+    order = positions[_descending(values, positions)]
+    ranks[order] = torch.arange(1, shard.total + 1, dtype=torch.float64)
+    return -ranks[shard.positions].log()
 
 
 def _best_rows(scores: Tensor, query_size: int) -> Tensor:
@@ -198,24 +202,25 @@ def _descending(values: Tensor, positions: Tensor) -> Tensor:
     return by_position[values[by_position].sort(descending=True, stable=True).indices]
 
 
-def _checked(scores: Tensor, query_size: int, shard: Shard | None) -> Shard:
-    check_count(query_size=query_size)
-    check_tensors(scores=scores)
+def _check_not_negative(scores: Tensor) -> None:
+    if bool((scores < 0).any()):
+        raise ValueError(
+            f"`power_sample` got a score of {float(scores.min()):.4g}; the power of a negative "
+            'score is not defined. Use `form="softrank"`, which needs only the order, or '
+            '`form="softmax"`.'
+        )
+
+
+def _check(scores: Tensor, shard: Shard) -> None:
     if scores.ndim != 1:
         raise ValueError(
             f"`scores` has shape {tuple(scores.shape)}; needed is one number a sample, (N,). "
             "Reduce dense scores over their other axes first."
         )
-    shard = Shard.whole(len(scores)) if shard is None else shard
-    if len(scores) != len(shard.positions):
-        raise ValueError(
-            f"`scores` has {len(scores)} rows, but `shard` says {len(shard.positions)} are here."
-        )
+    shard.check(len(scores), "scores")
     nan = scores.isnan()
     if bool(nan.any()):
-        where = shard.positions[nan.cpu()][:5].tolist()
         raise ValueError(
-            f"`scores` is NaN at positions {where}: no order exists. Find out which model output is "
+            f"`scores` is NaN {shard.named(nan)}: no order exists. Find out which model output is "
             "not finite there."
         )
-    return shard

@@ -8,7 +8,9 @@ A batch therefore has the same rows on any number of ranks, and so have its floa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +28,8 @@ class Shard:
         positions: Global positions of the rows held here, ascending, shape `(n,)`.
         total: Number of rows over all ranks.
         group: Process group whose ranks hold the rest; `None` when this process holds them all.
+        samples: Data set indices of the rows held here, `(n,)`, by which messages name rows; `None`: by
+            position.
 
     Example:
         >>> Shard.blocks(total=7, block_size=2, rank=1, world_size=2).positions
@@ -37,6 +41,7 @@ class Shard:
     positions: Tensor
     total: int
     group: Any = None
+    samples: Tensor | None = None
 
     @classmethod
     def whole(cls, total: int) -> Shard:
@@ -56,6 +61,61 @@ class Shard:
     def world_size(self) -> int:
         """Number of ranks that share the pool."""
         return 1 if self.group is None else dist.get_world_size(self.group)
+
+    def of_rows(self, rows: Tensor) -> Shard:
+        """The same pool, of which some of the rows held here are looked at."""
+        samples = None if self.samples is None else self.samples[rows]
+        return replace(self, positions=self.positions[rows], samples=samples)
+
+    def check(self, rows: int, name: str) -> None:
+        """Refuse more or fewer rows than are held here.
+
+        Raises:
+            ValueError: If they are.
+        """
+        if rows != len(self.positions):
+            raise ValueError(
+                f"`{name}` has {rows} rows, but `shard` says that {len(self.positions)} are here. Pass the "
+                "rows at `shard.positions`, and no others."
+            )
+
+    def named(self, wrong: Tensor) -> str:
+        """Some of the rows held here, in words.
+
+        Args:
+            wrong: Which of them, `(n,)` of booleans.
+
+        Example:
+            >>> Shard.whole(3).named(torch.tensor([False, True, True]))
+            'at positions [1, 2]'
+        """
+        rows = wrong.nonzero().squeeze(1).cpu()
+        if self.samples is None:
+            where, names = "at positions", self.positions
+        else:
+            where, names = "in samples", self.samples
+        return f"{where} {names[rows[:5]].tolist()}{' and more' if len(rows) > 5 else ''}"
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A rank that fails in the block makes all fail, with its message, instead of leaving them waiting.
+
+        The block itself exchanges nothing between ranks.
+
+        Raises:
+            RuntimeError: If another rank failed.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        said = self.gather_objects(None if failure is None else f"{type(failure).__name__}: {failure}")
+        if failure is not None:
+            raise failure
+        for rank, message in enumerate(said):
+            if message is not None:
+                raise RuntimeError(f"Rank {rank} cannot select: {message}")
 
     def gather(self, tensor: Tensor) -> Tensor:
         """Rows of all ranks, those of rank 0 first; ranks may hold different numbers of rows."""

@@ -10,11 +10,11 @@ number of threads or processes, and backend.
 
 from __future__ import annotations
 
+import math
 import os
-import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -24,13 +24,14 @@ from torch import Tensor
 
 from lightning_al.functional.shard import Shard
 
-__all__ = ["Backend", "Metric", "Vectors", "exact_arithmetic"]
+__all__ = ["Backend", "Metric", "Vectors", "as_tensor", "check_matrix", "exact_arithmetic"]
 
 Backend = Literal["auto", "faiss", "torch"]
 Metric = Literal["euclidean", "cosine"]
 
 _CHUNK_BYTES = 2**22  # in float32: what stays in the cache beside its distances
-_FAISS_FROM = 32  # centres; for fewer, FAISS is the slower
+_SUMMED = 512  # squares added up one after the other: of more, equal ones round to one side
+_MULTIPLIED = 8192  # products that are added up so
 _PROCESS = os.getpid()
 
 
@@ -83,17 +84,18 @@ class Vectors:
         """
         if metric not in ("euclidean", "cosine"):
             raise ValueError(f'`metric` is {metric!r}; needed is "euclidean" or "cosine".')
-        _check_backend(backend, embeddings)
-        check_matrix(embeddings, name)
-        with exact_arithmetic(embeddings.device):
-            unit = metric == "cosine"
-            made = cls((embeddings.detach(),), unit=unit, backend=backend, places=places)
-            largest = _largest(made, name, shard)
-            if unit and largest is not None:
-                _refuse_zero_rows(made, name, shard)
-            if largest and not 1e-12 < largest < 1e12:
-                made = replace(made, scale=2.0 ** -int(np.floor(np.log2(largest))))
-            return made if unit else replace(made, origin=made._useful_origin())
+        with nullcontext() if shard is None else shard.together():
+            _check_backend(backend, embeddings)
+            check_matrix(embeddings, name)
+            made = cls((embeddings.detach(),), unit=metric == "cosine", backend=backend, places=places)
+            whole = Shard.whole(len(made)) if shard is None else shard
+            whole.check(len(made), name)
+            largest = _largest(made, name, whole)
+        if made.unit:  # every row has a length of its own, by which it is divided
+            return made
+        made = replace(made, scale=_scale(max(whole.gather_objects(largest)), embeddings.dtype))
+        with exact_arithmetic(made.device):
+            return replace(made, origin=made._useful_origin())
 
     @classmethod
     def of_gradients(cls, left: Tensor, right: Tensor, *, bias: bool = False) -> Vectors:
@@ -148,9 +150,9 @@ class Vectors:
             return self
         return self.like(*(shard.gather(factor) for factor in self.given()))
 
-    def chunks(self) -> Iterator[slice]:
-        """Slices of rows that stay in the cache."""
-        size = max(1, _CHUNK_BYTES // (4 * self.width))
+    def chunks(self, beside: int = 0) -> Iterator[slice]:
+        """Slices of rows that stay in the cache, with so many further numbers for each."""
+        size = max(1, _CHUNK_BYTES // (4 * (self.width + beside)))
         if self.device.type != "cpu":
             size *= 64
         for start in range(0, len(self), size):
@@ -184,13 +186,16 @@ class Vectors:
         """Squared lengths `(n,)` in `dtype`, of the rows as `block` has them."""
         found = torch.empty(len(self), dtype=self.dtype, device=self.device)
         for rows in self.chunks():
-            found[rows] = self._squares_of(self.block(rows))
+            found[rows] = self.squares_of(self.block(rows))
         return found
 
-    def _squares_of(self, block: tuple[Tensor, ...]) -> Tensor:
+    def squares_of(self, block: tuple[Tensor, ...]) -> Tensor:
+        """Squared lengths `(b,)` of a block."""
         if len(block) == 1 and not self.bias:
-            lengths: Tensor = torch.linalg.vector_norm(block[0], dim=1)  # twice as fast as squares
-            return lengths.square_()
+            total = block[0].new_zeros(len(block[0]))
+            for part in torch.split(block[0], _SUMMED, 1):
+                total += torch.linalg.vector_norm(part, dim=1).square_()  # twice as fast as squares
+            return total
         product = block[0].new_ones(len(block[0]))
         for number, part in enumerate(block):
             squares: Tensor = torch.linalg.vecdot(part, part)
@@ -203,7 +208,7 @@ class Vectors:
         """Inner products `(b, c)` of two blocks."""
         product: Tensor | None = None
         for number, (part, others) in enumerate(zip(block, centers, strict=True)):
-            one = part @ others.T
+            one = product_of(part, others)
             if self.bias and number == len(block) - 1:
                 one += 1
             product = one if product is None else product.mul_(one)
@@ -214,72 +219,36 @@ class Vectors:
         """Squared distances `(rows, c)` in `dtype`, within `slack`."""
         block, others = self.block(rows), centers.block(slice(None))
         found = self.products(block, others).mul_(-2)
-        found += self._squares_of(block)[:, None]
-        found += self._squares_of(others)
+        found += self.squares_of(block)[:, None]
+        found += self.squares_of(others)
         return found.clamp_min_(0)
-
-    def nearest(self, centers: Vectors) -> tuple[Tensor, Tensor]:
-        """Squared distance to the nearest centre, `(n,)` in `dtype`, within `slack`; and which it is."""
-        distance = torch.empty(len(self), dtype=self.dtype, device=self.device)
-        place = torch.empty(len(self), dtype=torch.long, device=self.device)
-        others = centers.block(slice(None))
-        if self._by_faiss(len(centers)):
-            import faiss
-
-            with _faiss_threads():
-                wanted = np.ascontiguousarray(others[0].numpy())
-                for rows in self.chunks():
-                    found = faiss.knn(np.ascontiguousarray(self.block(rows)[0].numpy()), wanted, 1)
-                    distance[rows] = torch.from_numpy(found[0][:, 0])
-                    place[rows] = torch.from_numpy(found[1][:, 0])
-            return distance.clamp_min_(0), place
-        halves = self._squares_of(others) / 2
-        for rows in self.chunks():
-            block = self.block(rows)
-            closeness = self.products(block, others).sub_(halves)
-            value, place[rows] = closeness.max(1)
-            distance[rows] = self._squares_of(block) - 2 * value
-        return distance.clamp_min_(0), place
-
-    def near(self, centers: Vectors, squares: Tensor) -> Tensor:
-        """The distances of `nearest` alone, of rows whose squared lengths are known."""
-        if self.backend == "faiss" and self._by_faiss(len(centers)):
-            return self.nearest(centers)[0]
-        others = centers.block(slice(None))
-        halves = self._squares_of(others) / -2
-        found = torch.empty_like(squares)
-        for rows in self.chunks():
-            block = self.block(rows)
-            if len(block) == 1:
-                closeness = torch.addmm(halves, block[0], others[0].T)
-            else:
-                closeness = self.products(block, others).add_(halves)
-            torch.sub(squares[rows], closeness.amax(1), alpha=2, out=found[rows])
-        found.clamp_min_(0)
-        return found
-
-    def _by_faiss(self, centers: int) -> bool:
-        """Measured: on a CPU, FAISS is as fast or faster from some centres on (benchmarks/k_center.py).
-
-        Elsewhere than in Linux its wheels and torch's bring two runtimes of OpenMP that abort each other, so
-        it is imported there on demand only (docs/faiss.md).
-        """
-        if self.backend == "torch" or len(self.factors) > 1 or self.device.type != "cpu":
-            return False
-        if self.dtype != torch.float32:
-            return False
-        return self.backend == "faiss" or (sys.platform == "linux" and centers >= _FAISS_FROM)
 
     def slack(self, squares: Tensor, distances: Tensor) -> Tensor:
         """How far `distances` to the nearest of some centres may be off, for rows of such squared lengths.
 
-        Rounding to float32 (or float64, where they are made in it), at more than seven standard deviations
-        of its sums over `width` terms, and what is too small to be squared; the centre is no longer than the
-        row and the distance together.
+        Rounding to float32 (or float64, where they are made in it) in sums over `width` terms: many standard
+        deviations where terms round to either side, and twice what was seen where all round to one side, as
+        those of equal numbers do; and what is too small to be squared. The centre is no longer than the row
+        and the distance together.
         """
         precision = torch.finfo(distances.dtype)
-        error: float = 2 * precision.eps * max(8.0, self.width**0.5)
+        error: float = 2 * precision.eps * (8 + self.width**0.5)
         return (error * (3 * squares + distances)).add_(self.width * precision.tiny)
+
+    def rounded(self, squares: Tensor) -> Tensor:
+        """Distances as they are compared, in float32, of squared ones."""
+        return (squares / 2 if self.unit else squares.sqrt()).float()
+
+    def interval(self, squares: Tensor, distances: Tensor, tiny: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Between which numbers `exact` is, of squared `distances` of rows of such squared lengths.
+
+        Args:
+            squares: Squared lengths, made as `distances` were.
+            distances: Squared distances.
+            tiny: What they may be off beside `slack`.
+        """
+        slack = self.slack(squares, distances).add_(tiny)
+        return self.rounded((distances - slack).clamp_min_(0)), self.rounded(distances + slack)
 
     def exact(self, others: Vectors) -> Tensor:
         """Distances (not squared; cosine: `1 - cos`) from each row to that of the same place, `(n,)`.
@@ -306,12 +275,25 @@ class Vectors:
         return _unit(rows) if self.unit else rows
 
 
+def product_of(rows: Tensor, others: Tensor) -> Tensor:
+    """Inner products `(n, m)`, in pieces where rows are so wide that equal numbers round to one side."""
+    pieces = zip(torch.split(rows, _MULTIPLIED, 1), torch.split(others, _MULTIPLIED, 1), strict=True)
+    first, its = next(pieces)
+    found = first @ its.T
+    for more, its in pieces:
+        found.addmm_(more, its.T)
+    return found
+
+
 def _unit(rows: Tensor) -> Tensor:
     """Rows of length one."""
     length: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    small = length < 1e-15  # their squares may be too small to be numbers
-    if bool(small.any()):
-        rows = torch.where(small, rows / rows.abs().amax(1, keepdim=True), rows)
+    extreme = (length < 1e-15) | (length > 1e15)  # squares may be too small or too large to be numbers
+    if bool(extreme.any()):
+        rows = rows.clone()
+        places = extreme.squeeze(1).nonzero().squeeze(1)
+        some = rows[places].double()
+        rows[places] = (some / some.abs().amax(1, keepdim=True)).to(rows.dtype)
         length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return rows / length
 
@@ -359,19 +341,6 @@ def _highest_precision() -> Iterator[None]:
             matmul.fp32_precision = precision
 
 
-@contextmanager
-def _faiss_threads() -> Iterator[None]:
-    """As many as torch was told to use."""
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
-
-
 def check_matrix(matrix: Tensor, name: str) -> None:
     """Refuse what is no floating-point matrix `(N, D)`, D > 0."""
     if not isinstance(matrix, Tensor):
@@ -402,37 +371,37 @@ def _check_backend(backend: str, tensor: Tensor) -> None:
         )
 
 
-def _largest(vectors: Vectors, name: str, shard: Shard | None) -> float | None:
-    """The largest number by size, over all ranks; the same pass finds rows that are not finite."""
-    largest, found = 0.0, len(vectors) > 0
+def _largest(vectors: Vectors, name: str, shard: Shard) -> float:
+    """The largest number by size of the rows here; what cannot be compared is refused in the same pass."""
+    largest = 0.0
     for rows in vectors.chunks():
-        low, high = vectors.given(rows)[0].aminmax()
+        part = vectors.given(rows)[0]
+        low, high = part.aminmax()
         here = max(-float(low), float(high))
         if not here < torch.inf or bool(low.isnan()):
-            _refuse_rows(
-                ~vectors.given(rows)[0].isfinite().all(1), rows.start, name, shard, "NaN or infinite"
-            )
+            refuse_rows(~part.isfinite().all(1), rows, name, shard, "NaN or infinite")
+        if vectors.unit and bool((zero := (part == 0).all(1)).any()):
+            refuse_rows(zero, rows, name, shard, "zero, which has no direction,")
         largest = max(largest, here)
-    if shard is not None:
-        said = [value for value in shard.gather_objects(largest if found else None) if value is not None]
-        return max(said) if said else None
-    return largest if found else None
+    return largest
 
 
-def _refuse_zero_rows(vectors: Vectors, name: str, shard: Shard | None) -> None:
-    for rows in vectors.chunks():
-        zero = (vectors.given(rows)[0] == 0).all(1)
-        if bool(zero.any()):
-            _refuse_rows(zero, rows.start, name, shard, "zero, which has no direction,")
-
-
-def _refuse_rows(wrong: Tensor, start: int, name: str, shard: Shard | None, what: str) -> None:
-    rows = wrong.nonzero().squeeze(1).cpu() + start
-    where = rows if shard is None else shard.positions[rows]
+def refuse_rows(wrong: Tensor, rows: slice, name: str, shard: Shard, what: str) -> None:
+    """Raise an error that names some of consecutive rows held here."""
+    every = torch.zeros(len(shard.positions), dtype=torch.bool)
+    every[rows] = wrong.cpu()
     raise ValueError(
-        f"`{name}` is {what} in rows {where[:5].tolist()}{' and more' if len(where) > 5 else ''}; distances "
-        "to them do not exist. Find out which samples these are, and repair or leave them out."
+        f"`{name}` is {what} {shard.named(every)}; distances to them do not exist. Find out why, "
+        "and repair or leave them out."
     )
+
+
+def _scale(largest: float, dtype: torch.dtype) -> float:
+    """A power of two that brings numbers of this size, and their squares, into range."""
+    if largest == 0 or 1e-12 < largest < 1e12:
+        return 1.0
+    most = 1000 if dtype == torch.float64 else 100  # what the type itself can be multiplied by
+    return 2.0 ** min(most, 1 - math.frexp(largest)[1])
 
 
 def as_tensor(array: np.ndarray) -> Tensor:

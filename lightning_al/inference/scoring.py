@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -84,20 +84,20 @@ def summarize_samples(
         RuntimeError: If another rank failed; the message says which and why.
     """
     shard = shard_of(trainer, len(indices), data.pool_batch_size)
-    here = torch.from_numpy(indices)[shard.positions]
+    shard = replace(shard, samples=torch.from_numpy(indices)[shard.positions])
     if not acquisition.needs:
-        return Summary({}, shard, here)
+        return Summary({}, shard)
     scoring = _Scoring(
         acquisition.posterior, tuple(acquisition.needs), acquisition.multilabel,
         trainer, module, data, indices, shard, seed, embedding_layer,
     )  # fmt: skip
     room = Room(data.spill_bytes, data.state_dir)
     with together(shard), undisturbed(trainer, module, seed):
-        kept = KeptRows(len(here), room)
+        kept = KeptRows(len(shard.positions), room)
         for positions, outputs in scoring.blocks():
             kept.add(_summarized(acquisition.summarize, outputs, positions))
-    assert not kept.tensors or kept.filled == len(here), "a sample was lost"
-    return Summary.of_rank(kept.tensors, shard, here, room)
+    assert not kept.tensors or kept.filled == len(shard.positions), "a sample was lost"
+    return Summary.of_rank(kept.tensors, shard, room)
 
 
 def rehearse(

@@ -23,7 +23,6 @@ class Summary(Mapping[str, Tensor]):
     Args:
         tensors: Each `(n, ...)`, on the CPU, in memory or over a file.
         shard: Global positions of the `n` rows.
-        indices: Their places in the data set, `(n,)`, where these are known.
         room: Where a smaller pool made of this one is kept; `None`: in memory up to 2 GB.
 
     Example:
@@ -37,10 +36,23 @@ class Summary(Mapping[str, Tensor]):
         self,
         tensors: Mapping[str, Tensor],
         shard: Shard,
-        indices: Tensor | None = None,
         room: Room | None = None,
     ) -> None:
-        self.tensors, self.shard, self.indices, self.room = dict(tensors), shard, indices, room
+        self.tensors, self.shard, self.room = dict(tensors), shard, room
+
+    @property
+    def indices(self) -> Tensor:
+        """Data set indices of the rows, `(n,)`.
+
+        Raises:
+            ValueError: If they are not known.
+        """
+        if self.shard.samples is None:
+            raise ValueError(
+                "This `Summary` does not know which samples its rows are, by which vectors given once are "
+                "found. Make it with `Shard(..., samples=indices)`."
+            )
+        return self.shard.samples
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -68,16 +80,17 @@ class Summary(Mapping[str, Tensor]):
         with together(self.shard):
             for some in torch.split(rows, 1 + _COPIED_BYTES // max(1, bytes_of_row(self.tensors))):
                 kept.add({name: tensor.index_select(0, some) for name, tensor in self.tensors.items()})
-        shard = replace(self.shard, positions=held.nonzero().squeeze(1), total=len(positions))
-        indices = None if self.indices is None else self.indices[rows]
-        return Summary(kept.tensors, shard, indices, self.room)
+        shard = replace(
+            self.shard.of_rows(rows), positions=held.nonzero().squeeze(1), total=len(positions)
+        )  # fmt: skip
+        return Summary(kept.tensors, shard, self.room)
 
     def part(self, prefix: str) -> Summary:
         """The tensors whose names begin so, without that beginning."""
         tensors = {
             name.removeprefix(prefix): rows for name, rows in self.tensors.items() if name.startswith(prefix)
         }
-        return Summary(tensors, self.shard, self.indices, self.room)
+        return Summary(tensors, self.shard, self.room)
 
     def gathered(self, rows: Tensor) -> Tensor:
         """Rows held here and by all other ranks, in the order of their positions."""
@@ -91,7 +104,6 @@ class Summary(Mapping[str, Tensor]):
         cls,
         tensors: Mapping[str, Tensor],
         shard: Shard,
-        indices: Tensor | None = None,
         room: Room | None = None,
     ) -> Summary:
         """What this rank found; one without a batch gets empty tensors like the others' ones."""
@@ -101,4 +113,4 @@ class Summary(Mapping[str, Tensor]):
                 tensors = {
                     name: torch.empty(0, *shape, dtype=dtype) for name, (shape, dtype) in known.items()
                 }
-        return cls(tensors, shard, indices, room)
+        return cls(tensors, shard, room)

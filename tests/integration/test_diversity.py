@@ -218,7 +218,9 @@ def test_a_nan_among_given_embeddings_is_named(holey, net):
     _, data = holey
     vectors = np.zeros((90, 2), np.float32)
     vectors[data.pool_indices[4]] = np.nan
-    with pytest.raises(ValueError, match=r"`embeddings` is NaN or infinite in rows \[4\]"):
+    with pytest.raises(
+        ValueError, match=rf"`embeddings` is NaN or infinite in samples \[{data.pool_indices[4]}\]"
+    ):
         query(net, data, acq.CoreSet(embeddings=vectors), 3, trainer=quiet())
 
 

@@ -54,7 +54,7 @@ def on_ranks(world_size: int, total: int, block_size: int, work: Callable[[RankS
     def run(rank: int) -> Any:
         try:
             cut = Shard.blocks(total, block_size, rank=rank, world_size=world_size)
-            return work(RankShard(cut.positions, total, "threads", rank, meeting))
+            return work(RankShard(cut.positions, total, "threads", rank=rank, meeting=meeting))
         except BaseException:
             meeting.barrier.abort()
             raise

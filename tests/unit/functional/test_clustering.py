@@ -8,7 +8,7 @@ import torch
 from reference import clustering as reference
 from sklearn.cluster import KMeans
 
-from lightning_al.functional import clustering, lloyd, seeding, vectors
+from lightning_al.functional import clustering, lloyd, nearest, seeding, vectors
 from lightning_al.functional.clustering import diverse_mini_batch, weighted_kmeans
 from lightning_al.functional.shard import Shard
 from unit.ranks import on_ranks
@@ -258,7 +258,7 @@ def test_both_backends_and_any_chunk_size_and_thread_count_give_the_same_bits(mo
             for module, name in [
                 (vectors, "_CHUNK_BYTES"),
                 (lloyd, "_PAIR_BYTES"),
-                (lloyd, "_CELLS"),
+                (nearest, "_CELLS"),
             ]:
                 changed.setattr(module, name, 2**15)
             assert everything(points, weights, k, fixed) == wanted, kind
@@ -470,7 +470,7 @@ def test_only_the_rows_of_candidates_are_looked_at():
     points[7] = torch.nan
     weights = torch.linspace(0, 1, 50)
     assert 7 not in diverse_mini_batch(points, weights, 3, beta=4)
-    with pytest.raises(ValueError, match=r"`embeddings` is NaN or infinite in rows \[7\]"):
+    with pytest.raises(ValueError, match=r"`embeddings` is NaN or infinite at positions \[7\]"):
         diverse_mini_batch(points, weights.flip(0), 3, beta=4)
 
 
@@ -521,7 +521,7 @@ def test_only_candidates_meet():
 
         here = shard.positions
         watched = type("Watched", (type(shard),), {"gather": counted})
-        shard = watched(shard.positions, shard.total, shard.group, shard.rank, shard.meeting)
+        shard = watched(**vars(shard))
         return diverse_mini_batch(points[here], weights[here], 4, beta=5, generator=seeded(), shard=shard)
 
     on_ranks(2, 400, 10, work)
@@ -544,13 +544,19 @@ def test_only_candidates_meet():
             {"embeddings": torch.zeros(4, 2)},
             r"`weights` has shape \(5,\); needed is one number for each of 4",
         ),
-        ({"embeddings": torch.full((5, 2), torch.inf)}, r"infinite in rows \[0, 1, 2, 3, 4\]; .* repair"),
+        (
+            {"embeddings": torch.full((5, 2), torch.inf)},
+            r"infinite at positions \[0, 1, 2, 3, 4\]; .* repair",
+        ),
         ({"weights": torch.tensor([1, 1, -1.0, 1, torch.nan])}, r"positions \[2, 4\]; needed.*1 - margin"),
         ({"weights": torch.full((5,), torch.inf)}, r"positions \[0, 1, 2, 3, 4\]; needed are finite"),
         ({"weights": torch.ones(5, 1)}, r"`weights` has shape \(5, 1\); needed is one number"),
         ({"weights": [1.0] * 5}, r"`weights` is a `list`; needed is a tensor"),
         ({"labeled": torch.zeros(3, 3)}, r"`labeled` has 3 numbers a row and `embeddings` 2; .* same layer"),
-        ({"labeled": torch.full((3, 2), torch.nan)}, r"`labeled` is NaN or infinite in rows \[0, 1, 2\]"),
+        (
+            {"labeled": torch.full((3, 2), torch.nan)},
+            r"`labeled` is NaN or infinite at positions \[0, 1, 2\]",
+        ),
         ({"labeled": torch.zeros(3, 2, dtype=torch.int8)}, r"`labeled` is of type torch.int8; needed"),
         ({"query_size": 0}, r"`query_size` is 0; it must be at least 1"),
         ({"query_size": 2.5}, r"`query_size` is 2.5; needed is a whole number"),
@@ -558,7 +564,7 @@ def test_only_candidates_meet():
         ({"beta": True}, r"`beta` is True; needed is a number"),
         ({"beta": float("inf")}, r"`beta` is inf; needed is a number"),
         ({"backend": "numpy"}, r"`backend` is 'numpy'; needed is"),
-        ({"shard": Shard.whole(6)}, r"has 5 rows, but `shard` says 6 are here"),
+        ({"shard": Shard.whole(6)}, r"has 5 rows, but `shard` says that 6 are here"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_words(change, message):
@@ -593,7 +599,7 @@ def test_labelled_rows_may_be_any_number_of_deviations_away():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"points": torch.full((5, 2), torch.nan)}, r"`points` is NaN or infinite in rows"),
+        ({"points": torch.full((5, 2), torch.nan)}, r"`points` is NaN or infinite at positions"),
         ({"fixed": torch.zeros(3, 3)}, r"`fixed` has 3 numbers a row and `points` 2"),
         ({"k": 0}, r"`k` is 0; it must be at least 1"),
         ({"iterations": 0}, r"`iterations` is 0"),

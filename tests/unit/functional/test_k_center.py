@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from reference import k_center as slow
 
-from lightning_al.functional import k_center, vectors
+from lightning_al.functional import farthest, front, nearest, vectors
 from lightning_al.functional.k_center import covering_radius, k_center_greedy
 from lightning_al.functional.vectors import Vectors
 from unit.ranks import on_ranks
@@ -58,17 +58,14 @@ def assert_equals_definition(pool, labeled, query_size, metric="euclidean", **op
 @pytest.fixture
 def small_steps(monkeypatch):
     """Several blocks, rounds and chunks also in small problems."""
-    monkeypatch.setattr(k_center, "_BLOCK", 3)
-    monkeypatch.setattr(k_center, "_FRONT", 4)
-    monkeypatch.setattr(k_center, "_GUESSED", 2)
-    monkeypatch.setattr(k_center, "_SETTLED", 8)
-    monkeypatch.setattr(k_center, "_LIKELY", 2)
-    monkeypatch.setattr(k_center, "_CANDIDATES", 1)
-    monkeypatch.setattr(k_center, "_PAIRS", 3)
-    monkeypatch.setattr(k_center, "_ANCHORS", 2)
-    monkeypatch.setattr(k_center, "_AROUND", 7)
-    monkeypatch.setattr(k_center, "_CHUNK", 3)
-    monkeypatch.setattr(k_center, "_SOME", 2)
+    steps = {
+        farthest: {"_BLOCK": 3, "_FRONT": 4, "_ANCHORS": 2, "_AROUND": 7, "_CHUNK": 3, "_SOME": 2},
+        front: {"_GUESSED": 2, "_LIKELY": 2},
+        nearest: {"_CELLS": 8, "_CANDIDATES": 1, "_PAIR_NUMBERS": 3, "_ROWS": 3, "_CENTERS": 2},
+    }
+    for module, sizes in steps.items():
+        for name, size in sizes.items():
+            monkeypatch.setattr(module, name, size)
     monkeypatch.setattr(vectors, "_CHUNK_BYTES", 64)
 
 
@@ -225,7 +222,7 @@ def test_ranks_may_be_empty_and_tell_each_other_little():
                 told.append(tensor.numel())
                 return gather(self, tensor)
 
-        shard = Counted(shard.positions, shard.total, shard.group, shard.rank, shard.meeting)
+        shard = Counted(**vars(shard))
         rows = torch.from_numpy(pool)[shard.positions]
         found = k_center_greedy(rows, 300, torch.from_numpy(known), shard=shard)
         return found, covering_radius(rows, torch.from_numpy(known), shard=shard)
@@ -284,13 +281,13 @@ def test_few_of_the_distances_are_made(monkeypatch):
     rows = (middles[rng.integers(0, 40, 21_000)] + 0.2 * rng.normal(size=(21_000, 16))).astype(np.float32)
     made = []
     for name in ("nearest", "near"):
-        make = getattr(Vectors, name)
+        make = getattr(farthest, name)
 
-        def counted(self, centers, *squares, make=make):
-            made.append(len(self) * len(centers))
-            return make(self, centers, *squares)
+        def counted(rows, centers, *squares, make=make):
+            made.append(len(rows) * len(centers))
+            return make(rows, centers, *squares)
 
-        monkeypatch.setattr(Vectors, name, counted)
+        monkeypatch.setattr(farthest, name, counted)
     k_center_greedy(torch.from_numpy(rows[:20_000]), 400, torch.from_numpy(rows[20_000:]))
     assert sum(made) < 0.15 * 20_000 * 1400
 
@@ -301,11 +298,11 @@ def test_few_of_the_distances_are_made(monkeypatch):
 def test_wrong_rows_are_named():
     rows = torch.randn(5, 2)
     rows[3, 1] = torch.nan
-    with pytest.raises(ValueError, match=r"`embeddings` is NaN or infinite in rows \[3\]"):
+    with pytest.raises(ValueError, match=r"`embeddings` is NaN or infinite at positions \[3\]"):
         k_center_greedy(rows, 2)
-    with pytest.raises(ValueError, match=r"`labeled` is NaN or infinite in rows \[3\]"):
+    with pytest.raises(ValueError, match=r"`labeled` is NaN or infinite at positions \[3\]"):
         k_center_greedy(torch.randn(5, 2), 2, rows)
-    with pytest.raises(ValueError, match=r"`embeddings` is zero, which has no direction, in rows \[1\]"):
+    with pytest.raises(ValueError, match=r"`embeddings` is zero, which has no direction, at positions \[1\]"):
         k_center_greedy(torch.tensor([[1.0], [0.0]]), 2, metric="cosine")
     with pytest.raises(ValueError, match="`centers` has 3 numbers a row, and `embeddings` has 2"):
         covering_radius(torch.randn(5, 2), torch.randn(5, 3))

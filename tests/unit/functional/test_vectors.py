@@ -1,11 +1,12 @@
-import subprocess
-import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from warm import server
 
 from lightning_al.functional import vectors
+from lightning_al.functional.nearest import by_faiss, near, nearest
 from lightning_al.functional.shard import Shard
 from lightning_al.functional.vectors import Vectors, as_tensor, exact_arithmetic
 from unit.ranks import on_ranks
@@ -72,11 +73,11 @@ def test_distances_are_off_by_no_more_than_their_slack(kind, dtype, width, metri
         for precision in (torch.float32, torch.float64):
             mine, its = rows.ready(precision), others.ready(precision)
             expected = squared(true, rows, metric)
-            found, place = mine.nearest(its)
+            found, place = nearest(mine, its)
             assert found.dtype == precision
             squares = mine.squares()
             assert ((found - expected.amin(1)).abs() <= mine.slack(squares, found)).all()
-            assert ((mine.near(its, squares) - expected.amin(1)).abs() <= mine.slack(squares, found)).all()
+            assert ((near(mine, its, squares) - expected.amin(1)).abs() <= mine.slack(squares, found)).all()
             reached = expected.gather(1, place[:, None]).squeeze(1)
             assert (reached - expected.amin(1) <= 2 * mine.slack(squares, found)).all()
             every = mine.distances(slice(None), its)
@@ -131,10 +132,10 @@ def test_outer_products_are_compared_without_being_made(bias):
     rows = Vectors.of_gradients(left, right, bias=bias)
     some = rows.take(torch.arange(5, 15))
     true = explicit(outer(left, right, bias), outer(left, right, bias)[5:15])
-    found, _ = rows.nearest(some)
+    found, _ = nearest(rows, some)
     squares = rows.squares()
     torch.testing.assert_close(squares.double(), outer(left, right, bias).square().sum(1), rtol=1e-6, atol=0)
-    for distances in (found, rows.near(some, squares)):
+    for distances in (found, near(rows, some, squares)):
         assert ((distances - true.amin(1).square()).abs() <= rows.slack(squares, distances)).all()
     exact = rows.take(torch.arange(10)).exact(some)
     torch.testing.assert_close(exact.double(), true[:10].diagonal(), rtol=1e-6, atol=0)
@@ -161,7 +162,7 @@ def test_float64_loses_nothing_to_an_offset():
     rows = Vectors.of_embeddings(given)
     assert rows.origin is not None
     true = explicit(given, given[:1])[:, 0]
-    found, _ = rows.nearest(rows.take(torch.tensor([0])))
+    found, _ = nearest(rows, rows.take(torch.tensor([0])))
     torch.testing.assert_close(found.sqrt().double() / rows.scale, true, rtol=1e-4, atol=1e-3)
 
 
@@ -207,18 +208,18 @@ def test_a_read_only_file_is_a_tensor_without_a_warning(tmp_path):
 def test_rows_that_are_not_finite_are_named_by_their_positions(bad):
     given = rows_of("normal", 30, 4)
     given[[3, 17]] = bad
-    with pytest.raises(ValueError, match=r"`here` is NaN or infinite in rows \[3, 17\]"):
+    with pytest.raises(ValueError, match=r"`here` is NaN or infinite at positions \[3, 17\]"):
         Vectors.of_embeddings(given, name="here")
     shard = Shard(torch.arange(100, 130), 130)
-    with pytest.raises(ValueError, match=r"rows \[103, 117\]"):
+    with pytest.raises(ValueError, match=r"positions \[103, 117\]"):
         Vectors.of_embeddings(given, shard=shard)
 
 
 def test_faiss_is_for_float32_on_a_cpu():
     rows = Vectors.of_embeddings(torch.randn(5, 3), backend="faiss")
-    assert rows._by_faiss(1)
-    assert not rows.ready(torch.float64)._by_faiss(1000)
-    assert not Vectors.of_gradients(torch.randn(5, 2), torch.randn(5, 3))._by_faiss(1000)
+    assert by_faiss(rows, 1)
+    assert not by_faiss(rows.ready(torch.float64), 1000)
+    assert not by_faiss(Vectors.of_gradients(torch.randn(5, 2), torch.randn(5, 3)), 1000)
     with pytest.raises(ValueError, match="FAISS works on the CPU"):
         Vectors.of_embeddings(torch.empty(5, 3, device="meta"), backend="faiss")
 
@@ -253,25 +254,27 @@ def test_whatever_precision_training_has_distances_have_their_own_and_it_stays(s
     """In a process of its own: torch does not forget how precision was set."""
     if "fp32_precision" in setting and not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
         pytest.skip("this torch has only the older way to set it")
-    script = f"""
-import torch
-from lightning_al.functional.vectors import exact_arithmetic
+    process = server().Process(target=distances_have_their_own_precision, args=(setting,))
+    process.start()
+    process.join(100)
+    assert process.exitcode == 0
 
-{setting}
 
-def state():
+def distances_have_their_own_precision(setting):
+    warnings.simplefilter("error")
+    exec(setting)
+    before = precisions()
+    with exact_arithmetic(torch.device("cpu")):
+        assert not {"tf32", "bf16", "high", "medium"} & set(precisions()), precisions()
+        x = torch.full((64, 64), 1 + 2**-12)
+        assert torch.equal(x @ torch.eye(64), x)
+    assert precisions() == before, (before, precisions())
+
+
+def precisions():
     places = torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)
     found = [getattr(place, "fp32_precision", None) for place in places]
     try:
         return [*found, torch.get_float32_matmul_precision()]
     except RuntimeError:
         return found
-
-before = state()
-with exact_arithmetic(torch.device("cpu")):
-    assert not {{"tf32", "bf16", "high", "medium"}} & set(state()), state()
-    x = torch.full((64, 64), 1 + 2**-12)
-    assert torch.equal(x @ torch.eye(64), x)
-assert state() == before, (before, state())
-"""
-    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=100)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ VOTES = torch.arange(SIZE) % 7
 
 def held(shard, room=None):
     tensors = {"rows": ROWS[shard.positions], "votes": VOTES[shard.positions]}
-    return Summary(tensors, shard, shard.positions + 1000, room)
+    return Summary(tensors, replace(shard, samples=shard.positions + 1000), room)
 
 
 def files_in(folder):
@@ -106,7 +107,7 @@ def test_without_room_on_one_rank_all_fail(tmp_path, monkeypatch):
 
 
 def test_a_pool_of_no_tensors_is_narrowed_too():
-    part = Summary({}, Shard.whole(5), torch.arange(5)).of_positions(torch.tensor([1, 3]))
+    part = Summary({}, replace(Shard.whole(5), samples=torch.arange(5))).of_positions(torch.tensor([1, 3]))
     assert dict(part) == {}
     assert part.indices.tolist() == [1, 3]
 
