@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_al.functional import rejection
+from lightning_al.functional import badge, rejection
 
 WIDTH, BETWEEN = 512, (10, 40)
 INSTALL = "pip install dill psutil && pip install --no-deps bmdal_reg"
@@ -54,7 +54,7 @@ def pool(rows: int, classes: int, kind: str = "clustered", seed: int = 0) -> tup
 def ours(probs: Tensor, embeddings: Tensor, query_size: int, seed: int = 0) -> list[int]:
     """The picks of this package."""
     generator = torch.Generator().manual_seed(seed)
-    return d2_sampling.badge(probs, embeddings, query_size, generator=generator).tolist()
+    return badge(probs, embeddings, query_size, generator=generator).tolist()
 
 
 def loop(probs: Tensor, embeddings: Tensor, query_size: int, seed: int = 0) -> list[int]:

@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_al.functional import farthest, front
+from lightning_al.functional import farthest, front, k_center_greedy
 from lightning_al.functional.nearest import nearest
 from lightning_al.functional.vectors import Vectors, as_tensor, exact_arithmetic
 
@@ -81,7 +81,7 @@ def pool(rows: int, kind: str = "clustered", seed: int = 0) -> tuple[Tensor, Ten
 
 def ours(rows: Tensor, labeled: Tensor, query_size: int, backend: str = "auto") -> list[int]:
     """The picks of this package."""
-    return k_center.k_center_greedy(rows, query_size, labeled, backend=backend).tolist()
+    return k_center_greedy(rows, query_size, labeled, backend=backend).tolist()
 
 
 def ours_by_faiss(rows: Tensor, labeled: Tensor, query_size: int) -> list[int]:
