@@ -7,6 +7,7 @@ strategies choose samples that differ: in their embeddings, or in what they woul
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from lightning_al import functional as F
 from lightning_al.acquisition.base import Acquisition, ScoreAcquisition, Selection, checked_posterior
 from lightning_al.acquisition.uncertainty import Margin
 from lightning_al.data.checks import check_flag
+from lightning_al.functional.shard import Shard
 from lightning_al.functional.vectors import Backend, Metric, Vectors
 from lightning_al.inference.given_embeddings import GivenEmbeddings
 from lightning_al.inference.outputs import Outputs
@@ -62,7 +64,11 @@ class _Embedded(Acquisition):
             return None
         if self.embeddings is None:
             return part.gathered(part["embeddings"])
-        return self.embeddings.rows(part.gathered(part.indices))
+        indices = part.gathered(part.indices)
+        rows = self.embeddings.rows(indices)
+        names = replace(Shard.whole(len(rows)), samples=indices)
+        Vectors.of_embeddings(rows, metric=self.metric, backend=self.backend, shard=names)  # refuses by name
+        return rows
 
 
 class CoreSet(_Embedded):

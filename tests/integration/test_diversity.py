@@ -214,14 +214,22 @@ def test_given_embeddings_of_another_length_are_refused_before_training(tmp_path
             fit_rounds(Net(), lambda _: quiet(max_epochs=1), data, active, rounds=1)
 
 
-def test_a_nan_among_given_embeddings_is_named(holey, net):
+@pytest.mark.parametrize("where", ["pool", "labeled"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        lambda vectors: acq.CoreSet(embeddings=vectors),
+        lambda vectors: acq.TwoStage(acq.Margin(), acq.CoreSet(embeddings=vectors), keep=1.0),
+        lambda vectors: acq.DiverseMiniBatch(100, embeddings=vectors, around_labeled=True),
+    ],
+)
+def test_a_nan_among_given_embeddings_is_named_by_the_sample(holey, net, where, strategy):
     _, data = holey
+    sample = (data.pool_indices if where == "pool" else data.labeled_indices)[3]
     vectors = np.zeros((90, 2), np.float32)
-    vectors[data.pool_indices[4]] = np.nan
-    with pytest.raises(
-        ValueError, match=rf"`embeddings` is NaN or infinite in samples \[{data.pool_indices[4]}\]"
-    ):
-        query(net, data, acq.CoreSet(embeddings=vectors), 3, trainer=quiet())
+    vectors[sample] = np.nan
+    with pytest.raises(ValueError, match=rf"`embeddings` is NaN or infinite in samples \[{sample}\]"):
+        query(net, data, strategy(vectors), 3, trainer=quiet())
 
 
 @pytest.mark.parametrize(
