@@ -5,16 +5,17 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import signal
+import socket
 import subprocess
-import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from warm import Started
 
 TESTS = Path(__file__).parents[1]
 
@@ -46,30 +47,48 @@ class Ended:
         return found
 
 
-def launch(script: str, folder: Path, *arguments: str, limit: float = 120) -> Ended:
+def launch(script: str, folder: Path, *arguments: str, ranks: int = 0, limit: float = 120) -> Ended:
     """Run a script of this folder in `folder`; it and all it started are killed after `limit` seconds.
 
-    Lightning traps SIGTERM, so nothing less than SIGKILL will do.
+    Lightning starts the other ranks, or, with `ranks`, finds as many started already, as by torchrun, which
+    is quicker. It traps SIGTERM, so nothing less than SIGKILL will do.
     """
     folder.mkdir(parents=True, exist_ok=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PL_", "PYTEST_", "MASTER_"))}
     environment |= {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(TESTS / "distributed" / script), *arguments]
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )  # fmt: skip
+    path, started = TESTS / "distributed" / script, []
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"} if ranks else {}
+    for number in range(ranks or 1):
+        own = {"LOCAL_RANK": str(number)} if ranks else {}
+        started.append(Started(path, *arguments, cwd=folder, env=environment | shared | own))
     try:
-        said, _ = process.communicate(timeout=limit)
+        with ThreadPoolExecutor(len(started)) as readers:
+            said = "".join(readers.map(lambda process: end_of(process, started, limit), started))
+        left = [pid for process in started for pid in still_there(process.pid)]
+        assert not left, f"{script} ended and left processes {left} behind; it said:\n{said[-4000:]}"
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        said, _ = process.communicate()
+        said = "".join(process.said for process in started)
         raise AssertionError(f"{script} hung for {limit} s; it said:\n{said[-4000:]}") from None
-    left = still_there(process.pid)
-    if left:
-        os.killpg(process.pid, signal.SIGKILL)
-    assert not left, f"{script} ended and left processes {left} behind; it said:\n{said[-4000:]}"
-    return Ended(process.returncode, said, folder)
+    finally:
+        for process in started:
+            process.end()
+    return Ended(next((p.returncode for p in started if p.returncode), 0), said, folder)
+
+
+def end_of(process: Started, ranks: list[Started], limit: float) -> str:
+    """What it said; the others would wait for a rank that failed."""
+    said, _ = process.communicate(timeout=limit)
+    if process.returncode:
+        for other in ranks:
+            other.kill()
+    return said
+
+
+def free_port() -> int:
+    """Where ranks can meet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def still_there(session: int, grace: float = 10) -> list[int]:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.distributed
 
 @pytest.fixture(scope="module")
 def caught(tmp_path_factory):
-    ended = launch("failing.py", tmp_path_factory.mktemp("failing"), "caught")
+    ended = launch("failing.py", tmp_path_factory.mktemp("failing"), "caught", ranks=2)
     assert ended.status == 0, ended.said[-4000:]
     return ended
 

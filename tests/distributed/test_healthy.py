@@ -24,7 +24,7 @@ def two(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
-    ended = launch("healthy.py", tmp_path_factory.mktemp("three"), "3")
+    ended = launch("healthy.py", tmp_path_factory.mktemp("three"), "3", ranks=3)
     assert ended.status == 0, ended.said[-4000:]
     return ended
 

@@ -4,12 +4,11 @@ import os
 import random
 import signal
 import time
-from multiprocessing import get_context
-from pathlib import Path
 
 import pytest
 from distributed.launch import in_session, still_there
 from integration.small import queries
+from warm import server
 
 from faults.runs import known, main, run
 from lightning_al import Ledger
@@ -20,10 +19,7 @@ LIMIT = 60
 @pytest.fixture(scope="module")
 def processes():
     """Forks of a process that has imported everything, to be quick."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["faults.runs"])
+    context = server()
     started = []
 
     def start(*arguments):
@@ -32,9 +28,6 @@ def processes():
         started.append(process)
         return process
 
-    first = context.Process(target=int)  # starts the server
-    first.start()
-    first.join(LIMIT)
     yield start
     for process in started:
         if process.is_alive():
@@ -42,9 +35,6 @@ def processes():
         process.join()
         for pid in in_session(process.pid):
             os.kill(pid, signal.SIGKILL)
-    os.environ.pop("PYTHONPATH")
-    if before is not None:
-        os.environ["PYTHONPATH"] = before
 
 
 @pytest.fixture(scope="module")

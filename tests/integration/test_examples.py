@@ -1,14 +1,11 @@
-"""Every example, run as a reader runs it, at a tiny size; runs go side by side, one thread each."""
+"""Every example, run from first line to last at a tiny size; runs go side by side, one thread each."""
 
 import gzip
 import importlib
 import math
 import os
 import re
-import signal
 import sqlite3
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from warm import Started
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", "COLUMNS": "120"}
@@ -23,19 +21,15 @@ SECONDS = 120
 
 
 def start(script, folder, *options):
-    command = [sys.executable, str(EXAMPLES / f"{script}.py"), "--state-dir", str(folder), *options]
-    return subprocess.Popen(
-        command, cwd=folder.parent, env=ENVIRONMENT, text=True, encoding="utf-8",
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    options = ["--state-dir", str(folder), *options]
+    return Started(EXAMPLES / f"{script}.py", *options, cwd=folder.parent, env=ENVIRONMENT)
 
 
 def finish(process, text=None):
     try:
         said, _ = process.communicate(text, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
+    finally:
+        process.end()
     assert process.returncode == 0, said
     return said
 
@@ -51,8 +45,7 @@ def read_until(process, text):
 
 
 def kill(process):
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=SECONDS)
+    process.end()
 
 
 def rows(folder, sql):
@@ -137,22 +130,15 @@ COMMITTEE = ("--rounds", "1", "--query-size", "4", "--epochs", "2")
 
 def maps_of_a_small_committee(folder):
     """It keeps no state: there is a picture instead."""
-    command = [sys.executable, str(EXAMPLES / "uncertainty_maps.py"), "--picture", str(folder) + ".png"]
-    small = ["--members", "3", "--steps", "40", "--side", "19"]
-    return subprocess.run(
-        [*command, *small], cwd=folder.parent, env=ENVIRONMENT, capture_output=True, text=True,
-        encoding="utf-8", timeout=SECONDS, check=True,
-    ).stdout  # fmt: skip
+    small = ["--picture", str(folder) + ".png", "--members", "3", "--steps", "40", "--side", "19"]
+    return finish(Started(EXAMPLES / "uncertainty_maps.py", *small, cwd=folder.parent, env=ENVIRONMENT))
 
 
 def queries_in_pictures(folder):
     """Nothing of it stays but two pictures."""
-    command = [sys.executable, str(EXAMPLES / "diversity.py"), "--epochs", "1"]
     pictures = ["--plane", str(folder) + "_plane.png", "--digits", str(folder) + "_digits.png"]
-    return subprocess.run(
-        [*command, *pictures], cwd=folder.parent, env=ENVIRONMENT, capture_output=True, text=True,
-        encoding="utf-8", timeout=SECONDS, check=True,
-    ).stdout  # fmt: skip
+    options = ["--epochs", "1", *pictures]
+    return finish(Started(EXAMPLES / "diversity.py", *options, cwd=folder.parent, env=ENVIRONMENT))
 
 
 SIMULATION = ("--rounds", "2", "--query-size", "4", "--epochs", "1")
