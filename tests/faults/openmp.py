@@ -1,4 +1,4 @@
-"""FAISS and torch, each with threads of its own OpenMP, in one process: `python -m faults.openmp SCENE`."""
+"""FAISS and torch, each with its own OpenMP, in one process: `python -m faults.openmp FIRST SCENES`."""
 
 from __future__ import annotations
 
@@ -76,5 +76,7 @@ if __name__ == "__main__":
     torch.set_num_threads(2)
     faiss.omp_set_num_threads(2)
     by_both()
-    {"in_turns": in_turns, "in_a_worker": in_a_worker, "after_a_fork": after_a_fork}[sys.argv[1]](picks())
+    found = picks()
+    for scene in sys.argv[2:]:
+        {"in_turns": in_turns, "in_a_worker": in_a_worker, "after_a_fork": after_a_fork}[scene](found)
     print("done")

@@ -20,16 +20,11 @@ SECONDS = 180
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 @pytest.mark.parametrize(
-    ("scene", "first"),
-    [
-        ("in_turns", "torch-first"),
-        ("in_turns", "faiss-first"),
-        ("in_a_worker", "faiss-first"),
-        ("after_a_fork", "torch-first"),
-    ],
+    ("first", "scenes"),
+    [("faiss-first", ["in_a_worker", "in_turns"]), ("torch-first", ["after_a_fork", "in_turns"])],
 )
-def test_many_threads_of_both_work_in_one_process(scene, first):
-    command = [sys.executable, "-W", "ignore", "-m", "faults.openmp", scene, first]
+def test_many_threads_of_both_work_in_one_process(first, scenes):
+    command = [sys.executable, "-W", "ignore", "-m", "faults.openmp", first, *scenes]
     process = subprocess.Popen(
         command,
         cwd=TESTS,

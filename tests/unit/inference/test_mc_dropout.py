@@ -183,13 +183,13 @@ class TestEveryKindOfDropout:
 
     def test_the_law_is_that_of_torch_in_training_mode(self, name, consistent):
         model, x = made(name)
-        mine = run(model, x, MCDropout(700, consistent))
+        mine = run(model, x, MCDropout(350, consistent))
         for part in model.modules():
             if not isinstance(part, nn.modules.batchnorm._BatchNorm):
                 part.training = True
         with torch.no_grad():
-            torchs = torch.stack([model(x) for _ in range(700)])
-        error = (mine.std(0) ** 2 + torchs.std(0) ** 2).div(700).sqrt()
+            torchs = model(torch.cat([x] * 350)).unflatten(0, (350, len(x)))  # torch drops by row
+        error = (mine.std(0) ** 2 + torchs.std(0) ** 2).div(350).sqrt()
         assert ((mine.mean(0) - torchs.mean(0)).abs() < 5 * error).all()
         assert ((mine.std(0) / torchs.std(0)).log().abs() < 0.25).all()
 
