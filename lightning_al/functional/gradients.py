@@ -140,7 +140,10 @@ def _check(probs: Tensor, embeddings: Tensor, shard: Shard) -> None:
                 "one. Apply `sigmoid()` to the logit first."
             )
     else:
-        checked(probs)
+        try:
+            checked(probs)
+        except ValueError as error:
+            raise ValueError(f"{error} One logit a label: `torch.stack([1 - p, p], -1)`.") from None
 
 
 def _refuse_not_finite(factors: tuple[Tensor, Tensor], rows: slice, shard: Shard) -> None:
