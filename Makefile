@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Files of tests, two at a time: what a file starts once is started once.
+SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 INSTALL = -q -c constraints.txt -e ".[dev]"
 
 .PHONY: help demo test test-min lint types docs check bench reproduce clean
@@ -24,7 +26,7 @@ demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_FLAGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
