@@ -12,7 +12,8 @@ layout.py    which axis of that has the samples, which the channels
 making.py    where a head comes from: a dry run, to know how wide the features are, or saved weights
 head.py      features -> one number a sample
 held_out.py  how well it ranks, in validation and tests
-checks.py    what is needed, and what to do where it is not there
+attached.py  whether head, layers and options fit each other
+checks.py    what a step must give, and what to do where it does not
 """
 
 from lightning_al.learning_loss.head import LossHead

@@ -1,76 +1,22 @@
-"""CHECKS: what is given, or has happened, against what is needed; each mistake has one message."""
+"""CHECKS: what a step gives, or an epoch has given, against what is needed; each mistake has one message."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
-
-from lightning_al.learning_loss.head import LossHead
-from lightning_al.learning_loss.options import LearningLossOptions
 
 __all__ = [
     "check_graph",
     "check_losses",
     "check_not_nan",
-    "check_optimizers",
     "check_task_loss",
-    "head_of",
     "never_called",
     "never_learned",
     "never_reached",
-    "options_of",
     "outside_of_a_step",
 ]
-
-
-def options_of(module: Any) -> LearningLossOptions:
-    """The settings of a module.
-
-    Raises:
-        TypeError: If they are none.
-    """
-    options = module.learning_loss_options
-    if not isinstance(options, LearningLossOptions):
-        raise TypeError(
-            f"`{type(module).__name__}.learning_loss_options` is {options!r}; needed are settings, such as "
-            "`LearningLossOptions(weight=0.5)`; `LearningLossOptions()` has the defaults."
-        )
-    return options
-
-
-def head_of(module: L.LightningModule) -> LossHead:
-    """The head of a module.
-
-    Raises:
-        RuntimeError: If it has none yet, or something else by that name.
-    """
-    check_name_is_free(module)
-    head = module._modules.get("loss_head")
-    if isinstance(head, LossHead):
-        return head
-    raise RuntimeError(
-        f"`{type(module).__name__}` has no `loss_head` yet, with which losses are predicted. A fit makes it "
-        "in `configure_model`: let a method of your own by that name end with `super().configure_model()`; "
-        "outside of a fit load a checkpoint, or call `configure_model()` with `example_input_array` set."
-    )
-
-
-def check_name_is_free(module: L.LightningModule) -> None:
-    """Refuse a `loss_head` of the module's own.
-
-    Raises:
-        TypeError: If there is one.
-    """
-    found = getattr(module, "loss_head", None)
-    if found is not None and not isinstance(found, LossHead):
-        raise TypeError(
-            f"`{type(module).__name__}.loss_head` is a {type(found).__name__}; under that name "
-            "`LearningLossMixin` keeps the head that predicts losses. Give yours another name, such as "
-            "`self.my_loss_head`."
-        )
 
 
 def check_losses(losses: Any) -> None:
@@ -143,30 +89,6 @@ def check_graph(module: L.LightningModule, losses: Tensor) -> None:
             "them; needed are those of a forward pass with gradients. Leave out `.detach()` and "
             "`torch.no_grad()`; what is to be minimised instead goes to `task_loss`."
         )
-
-
-def check_optimizers(module: L.LightningModule) -> None:
-    """Before the first step: who hands over the parameters one by one leaves the head out.
-
-    Raises:
-        RuntimeError: If a parameter of the head is in no optimizer.
-    """
-    trainer = module._trainer
-    if trainer is None or trainer.global_step:
-        return
-    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
-        return  # the others hold parameters of their own
-    known = {id(p) for o in trainer.optimizers for group in o.param_groups for p in group["params"]}
-    wanted = {name: p for name, p in head_of(module).named_parameters() if p.requires_grad}
-    missing = [name for name, p in wanted.items() if id(p) not in known]
-    if not known or not missing:
-        return
-    which = "the parameters" if len(missing) == len(wanted) else f"{missing}"
-    raise RuntimeError(
-        f"No optimizer of `{type(module).__name__}` has {which} of `self.loss_head`, which predicts the "
-        "losses, so it would never learn. Let `configure_optimizers` take `self.parameters()`, or add "
-        '`{"params": self.loss_head.parameters()}`.'
-    )
 
 
 def never_called(module: L.LightningModule) -> RuntimeError:

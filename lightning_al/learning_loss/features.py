@@ -89,13 +89,14 @@ class Features:
             )
         before, self._taps = self._taps, {}
         for (name, layer), axis in zip(layers.items(), each, strict=True):
-            tap = before.pop(name, None)
-            if tap is None or not tap.is_on(layer):
+            tap = before.get(name)
+            if tap is None or tap.channels != axis or not tap.is_on(layer):
                 tap = Tap(layer, axis)
                 layer.register_forward_hook(tap)
             self._taps[name] = tap
         for name, tap in before.items():
-            tap.leave(self._layers[name])
+            if self._taps.get(name) is not tap:
+                tap.leave(self._layers[name])
         self._layers = dict(layers)
 
     @property

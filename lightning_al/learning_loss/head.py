@@ -36,6 +36,8 @@ class LossHead(nn.Module):
 
     learned: Tensor
 
+    branches: Any  # an `nn.ModuleList` of `nn.Linear`
+
     def __init__(self, widths: Sequence[int], hidden: int = 128) -> None:
         super().__init__()
         self.layers: tuple[str, ...] = ()
@@ -43,13 +45,23 @@ class LossHead(nn.Module):
         self.out = nn.Linear(hidden * len(widths), 1)
         self.register_buffer("learned", torch.zeros(()))
 
-    @classmethod
-    def like(cls, state: Mapping[str, Any], prefix: str) -> LossHead | None:
-        """Of the shape of the weights that a state dict has under `prefix`; `None` if it has none."""
+    @property
+    def widths(self) -> list[int]:
+        """Of the features of each layer."""
+        return [branch.weight.shape[1] for branch in self.branches]
+
+    @property
+    def hidden(self) -> int:
+        """Of each layer's branch."""
+        return self.out.in_features // len(self.branches)
+
+    @staticmethod
+    def shape_in(state: Mapping[str, Any], prefix: str) -> tuple[list[int], int] | None:
+        """Widths and `hidden` of the weights that a state dict has under `prefix`; `None` if it has none."""
         shapes: list[tuple[int, int]] = []
         while (name := f"{prefix}branches.{len(shapes)}.weight") in state:
             shapes.append(state[name].shape)
-        return cls([shape[1] for shape in shapes], shapes[0][0]) if shapes else None
+        return ([shape[1] for shape in shapes], shapes[0][0]) if shapes else None
 
     @staticmethod
     def layers_in(state: Mapping[str, Any], prefix: str) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -26,7 +25,7 @@ from lightning_al.data.targets import blank
 from lightning_al.data.views import HiddenCollate, fetch
 from lightning_al.inference.model_call import ModelCall
 from lightning_al.inference.scoring import to_device, undisturbed
-from lightning_al.learning_loss.checks import check_name_is_free, options_of
+from lightning_al.learning_loss.attached import check_averaging, check_name_is_free, is_fitting, options_of
 from lightning_al.learning_loss.features import Features, find_layers
 from lightning_al.learning_loss.head import LossHead
 from lightning_al.randomness import derive_seed, preserved_rng
@@ -38,7 +37,7 @@ def make_head(module: Any, features: Features) -> None:
     """Give a module its head, unless it has one, or nothing tells how wide the features are.
 
     Raises:
-        RuntimeError: If nothing does, in a fit.
+        RuntimeError: If nothing does, in a fit; or if a callback averages a copy that was made before.
     """
     check_name_is_free(module)
     if module._modules.get("loss_head") is not None:
@@ -46,7 +45,8 @@ def make_head(module: Any, features: Features) -> None:
     widths = _widths_of(module, features)
     if widths is not None:
         _put_head(module, lambda: LossHead(widths, options_of(module).hidden))
-    elif module._trainer is not None and module._trainer.state.fn == TrainerFn.FITTING:
+        check_averaging(module)
+    elif is_fitting(module):
         raise RuntimeError(
             f"The shapes of `{type(module).__name__}.learning_loss_layers` are not known: there is no "
             "`example_input_array`, and no sample could be taken from the training data. Set "
@@ -55,29 +55,39 @@ def make_head(module: Any, features: Features) -> None:
         )
 
 
-def head_from_state(module: Any, state: Mapping[str, Any], prefix: str) -> None:
-    """Give a module the head that saved weights are of, to be filled next, unless it has one.
+def head_from_state(module: Any, state: Mapping[str, Any], prefix: str) -> bool:
+    """Give a module the head that saved weights are of, to be filled next, unless it has one like it.
+
+    Returns:
+        Whether there are weights of a head.
 
     Raises:
-        RuntimeError: If these are for other layers.
+        RuntimeError: If these are for other layers, or, in a fit, for a head of another shape.
     """
     prefix = f"{prefix}loss_head."
     check_name_is_free(module)
     _check_layers(module, LossHead.layers_in(state, prefix))
-    if module._modules.get("loss_head") is not None:
-        return
-    with preserved_rng():
-        saved = LossHead.like(state, prefix)
+    saved = LossHead.shape_in(state, prefix)
     if saved is None:
-        return
+        return False
     layers = find_layers(module, module.learning_loss_layers)
-    if len(saved.branches) != len(layers):
+    if len(saved[0]) != len(layers):
         raise RuntimeError(
-            f"The weights have a loss head for {len(saved.branches)} layers, but "
+            f"The weights have a loss head for {len(saved[0])} layers, but "
             f"`{type(module).__name__}.learning_loss_layers` are {list(layers)}. Name those that "
             "it was trained with."
         )
-    _put_head(module, lambda: saved)
+    head = module._modules.get("loss_head")
+    if head is not None and saved != (head.widths, head.hidden) and is_fitting(module):
+        raise RuntimeError(
+            f"The weights have a loss head of hidden={saved[1]} for features {saved[0]} wide, but "
+            f"`{type(module).__name__}` has one of hidden={head.hidden} for {head.widths}, which an "
+            "optimizer knows already. Before the fit, set the options that it was trained with, such as "
+            f"`learning_loss_options = LearningLossOptions(hidden={saved[1]})`."
+        )
+    if head is None or saved != (head.widths, head.hidden):
+        _put_head(module, lambda: LossHead(*saved))
+    return True
 
 
 def _check_layers(module: Any, saved: tuple[str, ...]) -> None:
@@ -130,7 +140,7 @@ def _widths_of(module: L.LightningModule, features: Features) -> list[int] | Non
                     "tensor, a tuple, or a mapping, as `forward` takes it."
                 )
                 raise
-        if module._trainer is not None and module._trainer.state.fn == TrainerFn.FITTING:
+        if is_fitting(module):
             told = ", ".join(f"{name} {shape} -> {part.shape[1]}" for name, (shape, part) in found.items())
             rank_zero_info(f"Learning Loss, the layers' shapes and widths in a dry run: {told}")
         return [part.shape[1] for _, part in found.values()]

@@ -11,7 +11,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from lightning_al.learning_loss.checks import check_losses, check_task_loss, head_of, options_of
+from lightning_al.learning_loss.attached import head_of, note_headless, options_of
+from lightning_al.learning_loss.checks import check_losses, check_task_loss
 from lightning_al.learning_loss.making import head_from_state, make_head
 from lightning_al.learning_loss.options import LearningLossOptions
 from lightning_al.learning_loss.steps import WRAPPERS, trains
@@ -157,7 +158,16 @@ class LearningLossMixin(L.LightningModule):
         self._learning_loss.attach(self)
         make_head(self, self._learning_loss.features)
 
+    def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+        """As any module does; of weights without a head it says how to load them."""
+        try:
+            return super().load_state_dict(state_dict, *args, **kwargs)
+        except RuntimeError as error:
+            note_headless(self, state_dict, error)
+            raise
+
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
         # Called before the children's: a head made here is filled next.
-        head_from_state(self, state_dict, prefix)
+        if head_from_state(self, state_dict, prefix):
+            self._learning_loss.made_for = None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

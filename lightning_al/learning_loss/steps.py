@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 
-from lightning_al.learning_loss.checks import check_optimizers, head_of, options_of
+from lightning_al.learning_loss.attached import check_optimizers, head_of, options_of
 from lightning_al.learning_loss.held_out import averages_passes
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ class Tap:
     """A forward hook that keeps the pooled output of its layer, while it listens."""
 
     def __init__(self, layer: nn.Module, channels: str) -> None:
-        self.layout = Layout(layer, channels)
+        self.layout, self.channels = Layout(layer, channels), channels
         self.is_listening = False
         self.passes: list[Pass] = []
 

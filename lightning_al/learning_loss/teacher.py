@@ -11,12 +11,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_al.functional import pairwise_ranking_loss
 from lightning_al.learning_loss import checks
+from lightning_al.learning_loss.attached import check_unchanged, head_of, is_fitting, options_of
 from lightning_al.learning_loss.features import Features, find_layers
 from lightning_al.learning_loss.head import LossHead
 from lightning_al.learning_loss.held_out import HeldOutRanking
@@ -60,16 +60,24 @@ class Teacher:
         features: What the module's layers give.
         ranking: How well the head ranks what it has not learned from.
         record: Of this fit.
+        made_for: The options with which it was last seen to that head and layers fit.
     """
 
     def __init__(self) -> None:
         self.features, self.ranking, self.record = Features(), HeldOutRanking(), Record()
+        self.made_for: LearningLossOptions | None = None
         self._was_told = False
 
     def attach(self, module: Any) -> None:
-        """Listen to the layers as they are now."""
-        layers = find_layers(module, module.learning_loss_layers)
-        self.features.attach(layers, checks.options_of(module).channels)
+        """Listen to the layers as they are now.
+
+        Raises:
+            RuntimeError: If the module has a head for others.
+        """
+        layers, options = find_layers(module, module.learning_loss_layers), options_of(module)
+        check_unchanged(module, list(layers), options, self.made_for)
+        self.features.attach(layers, options.channels)
+        self.made_for = options
 
     def begin(self) -> None:
         """A fit begins."""
@@ -83,7 +91,7 @@ class Teacher:
             losses: Of the samples.
             needs_graph: Whether the module is to learn from the losses themselves.
         """
-        options, head = checks.options_of(module), checks.head_of(module)
+        options, head = options_of(module), head_of(module)
         self._watch(losses, options)
         if not self.features.is_listening:
             raise checks.outside_of_a_step(module)
@@ -119,13 +127,13 @@ class Teacher:
         """Of samples held out: log how well the head ranks them."""
         if losses.device.type == "cpu":  # elsewhere the metrics say so, when they are computed
             checks.check_not_nan(losses)
-        predicted = checks.head_of(module)(self.features.for_batch(len(losses)))
+        predicted = head_of(module)(self.features.for_batch(len(losses)))
         self.features.clear()
         self.ranking.log(module, predicted, losses)
 
     def warn_if_untaught(self, module: L.LightningModule) -> None:
         """Say once a fit that the head has learned nothing."""
-        if not checks.head_of(module).learned and not self._was_told and not _only_rehearses(module):
+        if not head_of(module).learned and not self._was_told and not _only_rehearses(module):
             self._was_told = True
             rank_zero_warn(checks.never_learned(module))
 
@@ -231,6 +239,5 @@ def _progress(trainer: L.Trainer) -> float:
 
 def _only_rehearses(module: L.LightningModule) -> bool:
     """Whether this is a query before the first step of a fit."""
-    trainer = module._trainer
-    fits = trainer is not None and trainer.state.fn == TrainerFn.FITTING
-    return trainer is not None and fits and trainer.state.stage is not None and not trainer.global_step
+    trainer = module.trainer if is_fitting(module) else None
+    return trainer is not None and trainer.state.stage is not None and not trainer.global_step

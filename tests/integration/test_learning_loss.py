@@ -547,6 +547,33 @@ def test_weights_may_be_averaged_in_every_way(tmp_path, way):
     assert module.loss_head.learned
 
 
+@pytest.mark.filterwarnings("ignore:Swapping scheduler")
+def test_stochastic_averaging_takes_a_head_that_was_made_before_the_fit():
+    class Watched(Predicting):
+        example_input_array = torch.zeros(2, FEATURES)
+
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def on_train_epoch_end(self):
+            self.seen.append(head_of(self))
+
+    module = Watched()
+    averaging = callbacks.StochasticWeightAveraging(1e-2, swa_epoch_start=2)
+    with pytest.raises(
+        RuntimeError, match=r"copied the module before .*call `model.configure_model\(\)` bef"
+    ):
+        fitted(module, callbacks=[averaging], max_epochs=6)
+    assert not module.seen
+    module = Watched()
+    module.configure_model()
+    averaging = callbacks.StochasticWeightAveraging(1e-2, swa_epoch_start=2)
+    fitted(module, callbacks=[averaging], max_epochs=6)
+    assert torch.equal(head_of(module), head_of(averaging._average_model))
+    assert not torch.equal(head_of(module), module.seen[-1])
+
+
 def test_averaged_weights_are_scored_by_an_averaged_head(tmp_path):
     if not hasattr(callbacks, "EMAWeightAveraging"):
         pytest.skip("Lightning 2.6 has it")
@@ -578,6 +605,40 @@ def test_a_checkpoint_holds_the_head(tmp_path):
     trainer = quiet(max_epochs=3, callbacks=[ModelCheckpoint(tmp_path)], enable_checkpointing=True)
     trainer.fit(Predicting(), DataLoader(blobs(), 8), ckpt_path=checkpoint.best_model_path)
     assert trainer.global_step == 3 * 8
+
+
+def test_a_checkpoint_of_a_module_with_options_of_its_own(tmp_path):
+    class Exemplary(Predicting):
+        example_input_array = torch.zeros(2, FEATURES)
+
+    for kind in (Exemplary, Predicting):
+        module = kind()
+        module.learning_loss_options = LearningLossOptions(hidden=16)
+        checkpoint = ModelCheckpoint(tmp_path / kind.__name__)
+        fitted(module, callbacks=[checkpoint], enable_checkpointing=True)
+        again = kind.load_from_checkpoint(checkpoint.best_model_path)
+        assert again.loss_head.hidden == 16
+        assert torch.equal(head_of(again), head_of(module))
+        fitted(again)
+        with pytest.raises(
+            RuntimeError, match=r"head of hidden=16 for features .*Before the fit, set .*=16\)`"
+        ):
+            quiet().fit(kind(), DataLoader(blobs(), 8), ckpt_path=checkpoint.best_model_path)
+        assert kind.load_from_checkpoint(checkpoint.best_model_path).loss_head.hidden == 16
+
+
+def test_a_checkpoint_without_a_head(tmp_path):
+    class Exemplary(Predicting):
+        example_input_array = torch.zeros(2, FEATURES)
+
+    checkpoint = ModelCheckpoint(tmp_path)
+    fitted(Net(), callbacks=[checkpoint], enable_checkpointing=True)
+    with pytest.raises(RuntimeError, match="Missing key") as error:
+        Exemplary.load_from_checkpoint(checkpoint.best_model_path)
+    assert any("Load them with `strict=False`" in note for note in error.value.__notes__)
+    with pytest.warns(UserWarning, match="in the model state dict but not in the checkpoint"):
+        again = Exemplary.load_from_checkpoint(checkpoint.best_model_path, strict=False)
+    fitted(again)
 
 
 @pytest.mark.parametrize("way", ["drop-in", "fit_rounds"])
