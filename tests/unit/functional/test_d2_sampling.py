@@ -92,7 +92,7 @@ def test_gradients_are_drawn_in_proportion_to_squared_distances(monkeypatch, ren
 
     for seed in range(20):
         assert torch.equal(drawn(seeded(seed)), badge(probs, embeddings, 4, generator=seeded(seed)))
-    assert_follows(law, drawn, 8_000)
+    assert_follows(law, drawn, 20_000)
 
 
 @pytest.mark.parametrize("kind", ["classes", "labels", "one logit", "two columns of one logit"])
