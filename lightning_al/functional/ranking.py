@@ -200,10 +200,15 @@ def check_not_nan(predicted: Tensor, target: Tensor) -> None:
     Raises:
         ValueError: If a prediction or a target is NaN.
     """
-    if bool((predicted.isnan() | target.isnan()).any()):
+    if bool(target.isnan().any()):
         raise ValueError(
-            "A predicted or true loss is NaN, which has no place in an order. Find the sample whose loss "
-            "is not a number, and leave it out or mend the loss."
+            "A true loss, of `target`, is NaN, which has no place in an order. Find the sample whose loss is "
+            "not a number, and leave it out or mend the loss."
+        )
+    if bool(predicted.isnan().any()):
+        raise ValueError(
+            "A predicted loss, of `predicted`, is NaN, which has no place in an order. Look at the features "
+            "and the weights that it comes of, and leave the sample out or mend these."
         )
 
 

@@ -6,6 +6,7 @@ mixin.py     `LearningLossMixin`: what a user adds to a module
 options.py   its settings
 steps.py     looks after a module's training steps and epochs
 teacher.py   what the head learns in a step, and whether it did in a fit
+objective.py how far predictions are from the losses
 features.py  what layers give in a training step, or in a scoring
 tap.py       the hook on a layer, which pools what it gives
 layout.py    which axis of that has the samples, which the channels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
+from torch import nn
 
 from lightning_al.learning_loss.head import LossHead
 from lightning_al.learning_loss.options import LearningLossOptions
@@ -18,8 +20,10 @@ __all__ = [
     "check_name_is_free",
     "check_optimizers",
     "check_unchanged",
+    "find_layers",
     "head_of",
     "is_fitting",
+    "needs_every_step",
     "note_headless",
     "options_of",
 ]
@@ -72,10 +76,57 @@ def check_name_is_free(module: L.LightningModule) -> None:
         )
 
 
+def find_layers(module: nn.Module, names: Any) -> dict[str, nn.Module]:
+    """The layers of these names.
+
+    Raises:
+        TypeError: If `names` is not a list of names.
+        ValueError: If there are none, one is empty or named twice, or is no layer of the module.
+    """
+    kind = type(module).__name__
+    is_list = isinstance(names, Sequence) and not isinstance(names, str)
+    if not is_list or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"`{kind}.learning_loss_layers` is {names!r}; needed is a tuple of names of submodules, such as "
+            '`("net.layer1", "net.layer2")`. A single one is written `("net.layer1",)`.'
+        )
+    if not names or "" in names or len(set(names)) < len(names):
+        raise ValueError(
+            f"`{kind}.learning_loss_layers` is {tuple(names)!r}; needed are names of submodules, each once "
+            'and none of them empty, such as `("net.layer1", "net.layer2")`.'
+        )
+    layers = {}
+    for name in names:
+        try:
+            layers[name] = module.get_submodule(name)
+        except AttributeError:
+            raise _unknown(module, name) from None
+    return layers
+
+
+def _unknown(module: nn.Module, name: str) -> ValueError:
+    known = [other.replace("_orig_mod.", "") for other, _ in module.named_modules() if other]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:10]
+    return ValueError(
+        f"`{type(module).__name__}.learning_loss_layers` names {name!r}, which the module does not have; "
+        f"near it {'is' if len(near) == 1 else 'are'} {near}. Name submodules as `named_modules()` does; "
+        "layers made in a `configure_model` of yours must be there before it calls "
+        "`super().configure_model()`."
+    )
+
+
 def is_fitting(module: L.LightningModule) -> bool:
     """Whether a fit goes on: a Trainer stays with a module after it."""
     state = None if module._trainer is None else module._trainer.state
     return state is not None and state.fn == TrainerFn.FITTING and state.status == TrainerStatus.RUNNING
+
+
+def needs_every_step(module: L.LightningModule) -> bool:
+    """Whether several processes would wait for gradients of a head that took no part in a step."""
+    trainer = module._trainer
+    if trainer is None or trainer.world_size < 2 or not isinstance(trainer.strategy, DDPStrategy):
+        return False
+    return not trainer.strategy._ddp_kwargs.get("find_unused_parameters", False)
 
 
 def check_unchanged(

@@ -5,56 +5,15 @@ a pass -> a `Tap` on each layer, see `tap.py` -> `Features` -> `(B, width)` of e
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_al.learning_loss.tap import Pass, Tap
 
-__all__ = ["Features", "find_layers"]
-
-
-def find_layers(module: nn.Module, names: Any) -> dict[str, nn.Module]:
-    """The layers of these names.
-
-    Raises:
-        TypeError: If `names` is not a list of names.
-        ValueError: If there are none, one is empty or named twice, or is no layer of the module.
-    """
-    kind = type(module).__name__
-    is_list = isinstance(names, Sequence) and not isinstance(names, str)
-    if not is_list or not all(isinstance(name, str) for name in names):
-        raise TypeError(
-            f"`{kind}.learning_loss_layers` is {names!r}; needed is a tuple of names of submodules, such as "
-            '`("net.layer1", "net.layer2")`. A single one is written `("net.layer1",)`.'
-        )
-    if not names or "" in names or len(set(names)) < len(names):
-        raise ValueError(
-            f"`{kind}.learning_loss_layers` is {tuple(names)!r}; needed are names of submodules, each once "
-            'and none of them empty, such as `("net.layer1", "net.layer2")`.'
-        )
-    layers = {}
-    for name in names:
-        try:
-            layers[name] = module.get_submodule(name)
-        except AttributeError:
-            raise _unknown(module, name) from None
-    return layers
-
-
-def _unknown(module: nn.Module, name: str) -> ValueError:
-    known = [other.replace("_orig_mod.", "") for other, _ in module.named_modules() if other]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:10]
-    return ValueError(
-        f"`{type(module).__name__}.learning_loss_layers` names {name!r}, which the module does not have; "
-        f"near it {'is' if len(near) == 1 else 'are'} {near}. Name submodules as `named_modules()` does; "
-        "layers made in a `configure_model` of yours must be there before it calls "
-        "`super().configure_model()`."
-    )
+__all__ = ["Features"]
 
 
 class Features:
@@ -131,7 +90,9 @@ class Features:
         for tap in self._taps.values():
             tap.passes = []
 
-    def for_batch(self, rows: int, *, needs_gradient: bool = False) -> list[Tensor]:
+    def for_batch(
+        self, rows: int, *, needs_gradient: bool = False, are_losses: bool = True
+    ) -> dict[str, Tensor]:
         """Features `(rows, width)` of every layer, of the one pass since `listen` over so many samples.
 
         Of several such passes, of the only one that has a graph.
@@ -139,12 +100,17 @@ class Features:
         Args:
             rows: How many samples.
             needs_gradient: Whether to warn of features that were cut off from the module.
+            are_losses: Whether so many losses were given, or so many predictions asked for; for messages.
 
         Raises:
             RuntimeError: If a layer gave nothing, or it cannot be seen which pass is meant.
             ValueError: If none had.
         """
-        return [self._one(name, tap, rows, needs_gradient) for name, tap in self._taps.items()]
+        found = {}
+        for name, tap in self._taps.items():
+            found[name] = self._one(name, tap, rows, needs_gradient, are_losses)
+            self._warn_ambiguous(name, tap)
+        return found
 
     def latest(self, rows: int | None = None) -> dict[str, tuple[tuple[int, ...], Tensor]]:
         """Shape of the output and features of every layer, of whatever passed last.
@@ -159,26 +125,36 @@ class Features:
                 tap.find(rows)
             assert not isinstance(last.shape, str)
             found[name] = last.shape, tap.main(last)
+            self._warn_ambiguous(name, tap)
         return found
 
-    def _one(self, name: str, tap: Tap, rows: int, needs_gradient: bool) -> Tensor:
+    def _one(self, name: str, tap: Tap, rows: int, needs_gradient: bool, are_losses: bool) -> Tensor:
         heard = self._heard(name, tap)
         found = tap.find(rows)
         if not found:
             raise ValueError(
-                f"There are losses of {rows} samples, but `{name}` gave features of "
-                f"{[len(tap.main(one)) for one in heard]} samples (shapes {[one.shape for one in heard]}). "
-                "Pass one loss for each sample of a forward pass, in its order; the samples must be on the "
-                "first axis of the features."
+                (
+                    f"There are losses of {rows} samples"
+                    if are_losses
+                    else f"`predicted_loss({rows})` was called"
+                )
+                + f", but `{name}` gave features of {[len(tap.main(one)) for one in heard]} samples (shapes "
+                f"{[one.shape for one in heard]}). Pass "
+                + ("one loss for each sample of a pass, in its order" if are_losses else "how many these are")
+                + "; or name a layer with one row a sample, on its first axis."
             )
         ran = len(found)
         if ran > 1:  # of a teacher and a student, the student's
             found = [(one, features) for one, features in found if features.requires_grad]
         if len(found) != 1:
             raise RuntimeError(
-                f"`{name}` ran {ran} times on {rows} samples, so which pass the losses are of cannot "
-                "be seen. Call `self.learning_loss(...)` right after the pass that its losses are of, before "
-                "another one; and name layers that run once in a pass."
+                f"`{name}` ran {ran} times on {rows} samples, so which pass is meant cannot be seen. "
+                + (
+                    "Call `self.learning_loss(...)` right after the pass that its losses are of"
+                    if are_losses
+                    else "Open a `with module.predicting_loss():` for each pass"
+                )
+                + "; and name layers that run once in a pass."
             )
         (one, features), *_ = found
         if needs_gradient and not one.had_gradients and not features.requires_grad:
@@ -213,6 +189,15 @@ class Features:
             "listened to. Name a layer that every pass calls, as `layer(x)` and not `layer.forward(x)`; if "
             "it was compiled, call `torch._dynamo.reset()` before the fit, so that it is compiled anew."
         )
+
+    def _warn_ambiguous(self, name: str, tap: Tap) -> None:
+        if tap.layout.is_ambiguous:
+            tap.layout.is_ambiguous = False
+            rank_zero_warn(
+                f"Two axes of what `{name}` of `learning_loss_layers` gives are {tap.layout.width} wide, as "
+                "its channels are, and no other shape has shown which has them. Set `channels=` of the "
+                'options to "first" or "last".'
+            )
 
     def _warn_cut_off(self, name: str) -> None:
         weights = list(self._layers[name].parameters())

@@ -49,6 +49,8 @@ class Layout:
         batch_axis: Where the samples are in an output of three axes.
         is_sure: Whether that is known. Not so if a part inside wants time first: the layer may turn the axes
             for it, or not.
+        width: Of the last part inside that has one.
+        is_ambiguous: Whether two axes were as wide, and no shape before had shown which has the channels.
     """
 
     def __init__(self, layer: nn.Module, channels: str) -> None:
@@ -57,8 +59,11 @@ class Layout:
         self.is_sure = self.batch_axis == 1 or not any(_has_time_first(part) for part in layer.modules())
         self._channels = _channels_of(end) if channels == "auto" else channels
         inside = [part for part in layer.modules() if _width(part) is not None]
-        self._last_width = _width(inside[-1]) if inside else None
+        self.width = _width(inside[-1]) if inside else None
+        self.is_ambiguous = False
+        self._was_told = False
         self._last_channels = _channels_of(inside[-1]) if inside else "auto"
+        self._shown: dict[int, bool] = {}  # by number of axes: whether the last has the channels
 
     def settle(self, batch_axis: int) -> None:
         """A batch has shown where the samples are."""
@@ -70,18 +75,26 @@ class Layout:
             return tensor.clone()[:, None] if tensor.ndim == 1 else tensor.clone()
         if tensor.ndim == 3 and batch_axis:
             tensor = tensor.transpose(0, 1)
-        places = range(1, tensor.ndim - 1) if self._has_channels_last(tensor) else range(2, tensor.ndim)
+        places = (
+            range(1, tensor.ndim - 1)
+            if self._has_channels_last(tensor, batch_axis)
+            else range(2, tensor.ndim)
+        )
         return tensor.mean(tuple(places), dtype=torch.promote_types(tensor.dtype, torch.float32))
 
-    def _has_channels_last(self, tensor: Tensor) -> bool:
+    def _has_channels_last(self, tensor: Tensor, batch_axis: int) -> bool:
         if self._channels != "auto":
             return self._channels == "last"
+        axes, usual = tensor.ndim, tensor.ndim == 3
+        told = {"first": tensor.shape[1], "last": tensor.shape[-1]}.get(self._last_channels)
+        by_width = self._last_channels == "last" if told is not None and told == self.width else usual
         if tensor.shape[1] != tensor.shape[-1]:
-            if self._last_channels == "last" and tensor.shape[-1] == self._last_width:
-                return True
-            if self._last_channels == "first" and tensor.shape[1] == self._last_width:
-                return False
-        return tensor.ndim == 3
+            if batch_axis == self.batch_axis and self._shown.get(axes) is not by_width:
+                self._shown[axes] = by_width
+            return by_width
+        if axes not in self._shown and by_width != usual and not self._was_told:
+            self.is_ambiguous = self._was_told = True
+        return self._shown.get(axes, usual)
 
 
 def _end(layer: nn.Module) -> nn.Module:

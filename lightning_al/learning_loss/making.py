@@ -25,8 +25,14 @@ from lightning_al.data.targets import blank
 from lightning_al.data.views import HiddenCollate, fetch
 from lightning_al.inference.model_call import ModelCall
 from lightning_al.inference.scoring import to_device, undisturbed
-from lightning_al.learning_loss.attached import check_averaging, check_name_is_free, is_fitting, options_of
-from lightning_al.learning_loss.features import Features, find_layers
+from lightning_al.learning_loss.attached import (
+    check_averaging,
+    check_name_is_free,
+    find_layers,
+    is_fitting,
+    options_of,
+)
+from lightning_al.learning_loss.features import Features
 from lightning_al.learning_loss.head import LossHead
 from lightning_al.randomness import derive_seed, preserved_rng
 
@@ -134,11 +140,16 @@ def _widths_of(module: L.LightningModule, features: Features) -> list[int] | Non
                 run()
                 found = features.latest(None if example else 1)
             except Exception as error:
-                error.add_note(
+                note = (
                     f"This was a dry run of `{type(module).__name__}`, to know the shapes of its "
-                    "`learning_loss_layers`. If it cannot be called like that, set `example_input_array`: a "
-                    "tensor, a tuple, or a mapping, as `forward` takes it."
+                    "`learning_loss_layers`."
                 )
+                if "active_step" not in str(error):  # which says itself what to do
+                    note += (
+                        " If it cannot be called like that, set `example_input_array`: a tensor, a tuple, or "
+                        "a mapping, as `forward` takes it."
+                    )
+                error.add_note(note)
                 raise
         if is_fitting(module):
             told = ", ".join(f"{name} {shape} -> {part.shape[1]}" for name, (shape, part) in found.items())

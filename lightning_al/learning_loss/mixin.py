@@ -11,8 +11,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from lightning_al.learning_loss.attached import head_of, note_headless, options_of
-from lightning_al.learning_loss.checks import check_losses, check_task_loss
+from lightning_al.learning_loss.attached import note_headless, options_of
+from lightning_al.learning_loss.checks import check_losses, check_samples, check_task_loss
 from lightning_al.learning_loss.making import head_from_state, make_head
 from lightning_al.learning_loss.options import LearningLossOptions
 from lightning_al.learning_loss.steps import WRAPPERS, trains
@@ -99,9 +99,10 @@ class LearningLossMixin(L.LightningModule):
             The sum, with its gradient.
 
         Raises:
-            TypeError: If the options are none, or `task_loss` is no tensor.
-            ValueError: If `losses` is not one number a sample, has a NaN, or has no graph to train the module
-                by; or if `task_loss` is not a single number.
+            TypeError: If the options are none, `losses` are whole or complex numbers, or `task_loss` is no
+                tensor.
+            ValueError: If `losses` is not one number a sample, or `task_loss` not a single one; if one is
+                NaN, or has no graph to train the module by; or if the head predicts NaN.
             RuntimeError: If the head is missing, or a layer gave no features for these samples.
         """
         check_losses(losses)
@@ -113,7 +114,7 @@ class LearningLossMixin(L.LightningModule):
             return task
         if not trains(self):
             return task
-        taught = self._learning_loss.teach(self, losses, needs_graph=task_loss is None)
+        taught = self._learning_loss.teach(self, losses, task_loss)
         return task + options_of(self).weight * taught
 
     @contextmanager
@@ -138,9 +139,11 @@ class LearningLossMixin(L.LightningModule):
 
         Raises:
             RuntimeError: If no pass, or more than one, went over so many samples.
+            TypeError: If it is no number of samples.
         """
-        predicted: Tensor = head_of(self)(self._learning_loss.features.for_batch(samples))
-        return predicted
+        samples = check_samples(samples)
+        features = self._learning_loss.features.for_batch(samples, are_losses=False)
+        return self._learning_loss.predict(self, features)
 
     # ------------------------------------------------------------------ Lightning
 

@@ -78,6 +78,8 @@ class LearningLossOptions:
         if not isinstance(self.log_ranking, bool):
             raise TypeError(f"`log_ranking` is {self.log_ranking!r}; needed is True or False.")
         _check_detach(self.detach_after)
+        if isinstance(self.channels, list):
+            object.__setattr__(self, "channels", tuple(self.channels))
 
     def detaches(self, epoch: int, progress: float) -> bool:
         """Whether features are cut off from the module in an epoch, after a share of the fit."""

@@ -40,10 +40,7 @@ def _taught(step: Callable[..., Any]) -> Callable[..., Any]:
         teacher.attach(self)  # a layer may have been replaced since
         with teacher.features.listen():
             result = step(self, *args, **kwargs)
-        teacher.end_step(was_skipped=result is None and self.automatic_optimization)
-        # With several processes the next step would fail, as the head took no part in this one.
-        if self._trainer is not None and self._trainer.world_size > 1:
-            teacher.check_called(self)
+        teacher.end_step(self, was_skipped=result is None and self.automatic_optimization)
         return result
 
     training_step.is_wrapped = True  # type: ignore[attr-defined]

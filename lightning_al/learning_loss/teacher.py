@@ -5,6 +5,7 @@ features of a batch, its losses -> `Teacher.teach` -> what the head has to learn
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,14 +15,20 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from lightning_al.functional import pairwise_ranking_loss
 from lightning_al.learning_loss import checks
-from lightning_al.learning_loss.attached import check_unchanged, head_of, is_fitting, options_of
-from lightning_al.learning_loss.features import Features, find_layers
+from lightning_al.learning_loss.attached import (
+    check_unchanged,
+    find_layers,
+    head_of,
+    is_fitting,
+    needs_every_step,
+    options_of,
+)
+from lightning_al.learning_loss.features import Features
 from lightning_al.learning_loss.head import LossHead
 from lightning_al.learning_loss.held_out import HeldOutRanking
+from lightning_al.learning_loss.objective import detaches, objective
 from lightning_al.learning_loss.options import LearningLossOptions
-from lightning_al.randomness import generator_for
 
 __all__ = ["Teacher"]
 
@@ -33,24 +40,38 @@ class Record:
     Attributes:
         ran: Whether a training step went on, and was not skipped.
         called: Whether one called `learning_loss`.
-        had_pairs: Whether one had more than one sample.
-        owes: Whether a call in the step that runs gave what is to reach `backward`.
+        called_now: Whether the step that runs did.
+        calls: How often it was called in this epoch.
+        had_pairs: Whether one call had more than one sample.
+        owes: Whether one in the step that runs gave what is to reach `backward`.
         owed: Whether one in a step before did.
         reached: Whether any of it reached `backward`.
         warned: Whether it was said that no batch had more than one sample.
-        calls: How often `learning_loss` was called in this epoch.
-        bad: Whether losses had no place in an order, where that is not looked at step by step.
+        bad: Where nobody looks step by step: whether losses, predictions or task losses had no value, `(3,)`.
     """
 
     ran: bool = False
     called: bool = False
+    called_now: bool = False
+    calls: int = 0
     had_pairs: bool = False
     owes: bool = False
     owed: bool = False
     reached: bool = False
     warned: bool = False
-    calls: int = 0
     bad: Tensor | None = None
+
+    def watch(self, losses: Tensor, predicted: Tensor, task_loss: Tensor | None, objective: str) -> None:
+        """Remember what has no value, without a wait for the device; on the CPU it was refused at once."""
+        if losses.device.type == "cpu":
+            return
+        flags = [losses.isnan().any(), predicted.isnan().any(), torch.zeros_like(losses[0], dtype=torch.bool)]
+        if objective == "smooth":
+            flags[0] = flags[0] | (losses < 0).any()
+        if task_loss is not None:
+            flags[2] = task_loss.isnan()
+        bad = torch.stack(flags)
+        self.bad = bad if self.bad is None else bad | self.bad
 
 
 class Teacher:
@@ -83,51 +104,84 @@ class Teacher:
         """A fit begins."""
         self.record, self._was_told = Record(), False
 
-    def teach(self, module: Any, losses: Tensor, *, needs_graph: bool) -> Tensor:
+    def teach(self, module: Any, losses: Tensor, task_loss: Tensor | None) -> Tensor:
         """What the head has to learn of the pass over these samples.
 
         Args:
             module: The module.
             losses: Of the samples.
-            needs_graph: Whether the module is to learn from the losses themselves.
+            task_loss: What it minimises for the task, if not the mean of these.
         """
         options, head = options_of(module), head_of(module)
-        self._watch(losses, options)
+        checks.check_values(losses, task_loss, options.objective)
         if not self.features.is_listening:
             raise checks.outside_of_a_step(module)
-        detaches = _detaches(module, options)
-        has_gradient = losses.requires_grad and torch.is_grad_enabled() and not detaches
+        only_looks = detaches(module, options)
+        has_gradient = losses.requires_grad and torch.is_grad_enabled() and not only_looks
         found = self.features.for_batch(len(losses), needs_gradient=has_gradient)
-        if needs_graph and torch.is_grad_enabled():
-            checks.check_graph(module, losses)
-        predicted = head([part.detach() for part in found] if detaches else found)
+        checks.check_graph(module, losses, task_loss)
+        predicted = self.predict(
+            module, {name: f.detach() for name, f in found.items()} if only_looks else found
+        )
+        checks.check_predicted(module, found, predicted)
         self.features.clear()
-        taught = self._objective(module, options, predicted, losses.detach())
         record = self.record
-        record.called, record.had_pairs = True, record.had_pairs or len(losses) > 1
+        record.watch(losses, predicted, task_loss, options.objective)
+        taught = objective(module, options, predicted, losses.detach(), record.calls)
+        record.called = record.called_now = True
         record.calls += 1
-        says_something = len(losses) > 1 or options.objective == "mse"
-        if says_something and taught.requires_grad:
-            record.owes = True
-            learns = options.weight > 0 and any(p.requires_grad for p in head.parameters())
-            hook = partial(_reached, record, head if learns else None)
-            taught.register_hook(hook)  # type: ignore[no-untyped-call]
+        if len(losses) > 1 or options.objective == "mse":
+            record.had_pairs = True
+            self._follow(module, head, options, taught, len(losses))
         return taught
 
-    def end_step(self, *, was_skipped: bool) -> None:
-        """A training step has ended."""
+    def _follow(
+        self,
+        module: L.LightningModule,
+        head: LossHead,
+        options: LearningLossOptions,
+        taught: Tensor,
+        samples: int,
+    ) -> None:
+        """See whether it reaches `backward`, and log it."""
+        if taught.requires_grad:
+            self.record.owes = True
+            learns = options.weight > 0 and any(p.requires_grad for p in head.parameters())
+            hook = partial(_reached, self.record, head if learns else None)
+            taught.register_hook(hook)  # type: ignore[no-untyped-call]
+        if options.log_ranking and module._trainer is not None:
+            # Not shared among processes, who would wait for each other in every step.
+            module.log("train_ranking_loss", taught.detach(), on_step=True, on_epoch=True, batch_size=samples)
+
+    def predict(self, module: L.LightningModule, features: Mapping[str, Tensor]) -> Tensor:
+        """What the head says of these features."""
+        head = head_of(module)
+        checks.check_widths(features, head.widths)
+        predicted: Tensor = head(list(features.values()))
+        return predicted
+
+    def end_step(self, module: L.LightningModule, *, was_skipped: bool) -> None:
+        """A training step has ended.
+
+        Raises:
+            RuntimeError: If it had to call `learning_loss` and did not.
+        """
         record = self.record
-        record.ran, record.owed = (
-            record.ran or not was_skipped,
-            record.owed or (record.owes and not was_skipped),
-        )
-        record.owes = False
+        if not was_skipped:
+            record.ran, record.owed = True, record.owed or record.owes
+            called = record.called_now if module.automatic_optimization else record.called
+            if not called and needs_every_step(module):
+                raise checks.left_out(module)
+        record.owes = record.called_now = False
 
     def judge(self, module: Any, losses: Tensor) -> None:
         """Of samples held out: log how well the head ranks them."""
-        if losses.device.type == "cpu":  # elsewhere the metrics say so, when they are computed
-            checks.check_not_nan(losses)
-        predicted = head_of(module)(self.features.for_batch(len(losses)))
+        checks.check_values(
+            losses, None, "hinge"
+        )  # on other devices the metrics say so when they are computed
+        found = self.features.for_batch(len(losses))
+        predicted = self.predict(module, found)
+        checks.check_predicted(module, found, predicted)
         self.features.clear()
         self.ranking.log(module, predicted, losses)
 
@@ -137,25 +191,17 @@ class Teacher:
             self._was_told = True
             rank_zero_warn(checks.never_learned(module))
 
-    def check_called(self, module: L.LightningModule) -> None:
-        """After steps of a fit.
-
-        Raises:
-            RuntimeError: If none called `learning_loss`.
-        """
-        if self.record.ran and not self.record.called:
-            raise checks.never_called(module)
-
     def end_epoch(self, module: L.LightningModule) -> None:
         """Look at what only shows over an epoch.
 
         Raises:
             RuntimeError: If no step called `learning_loss`, or none returned what it gave.
-            ValueError: If losses had no place in an order.
+            ValueError: If losses or predictions had no place in an order.
         """
-        self.check_called(module)
         record = self.record
         record.calls = 0
+        if record.ran and not record.called:
+            raise checks.never_called(module)
         if record.owed and not record.reached:
             raise checks.never_reached(module)
         if record.called and not record.had_pairs and not record.warned:
@@ -164,39 +210,8 @@ class Teacher:
                 f"All batches of `{type(module).__name__}` had one sample, so the loss head learned nothing: "
                 "it learns which of two samples of a batch has the larger loss. Use batches of two or more."
             )
-        if record.bad is not None and bool(record.bad):
-            raise ValueError(
-                "`learning_loss` was given losses in this epoch that are NaN, or negative with "
-                '`objective="smooth"`; what has no value has no place in an order. Look at the samples, at '
-                "the learning rate, or at the precision; for negative losses use the objective `hinge`."
-            )
-
-    def _watch(self, losses: Tensor, options: LearningLossOptions) -> None:
-        """Refuse values at once on the CPU; elsewhere remember that there were bad ones, without a wait."""
-        if losses.device.type == "cpu":
-            checks.check_not_nan(losses)
-            return
-        bad = losses.isnan() | (losses < 0) if options.objective == "smooth" else losses.isnan()
-        before = self.record.bad
-        self.record.bad = bad.any().detach() if before is None else bad.any().detach() | before
-
-    def _objective(
-        self, module: L.LightningModule, options: LearningLossOptions, predicted: Tensor, target: Tensor
-    ) -> Tensor:
-        if options.objective == "mse":
-            return _squared_error(predicted, target)
-        generator = None
-        if options.pairing == "random":  # from the global seed, of which nothing is drawn
-            epoch = 0 if module._trainer is None else module._trainer.current_epoch
-            generator = generator_for(torch.initial_seed(), "loss pairs", epoch, self.record.calls)
-        return pairwise_ranking_loss(
-            predicted,
-            target,
-            options.margin,
-            form=options.objective,
-            pairing=options.pairing,
-            generator=generator,
-        )
+        if record.bad is not None:
+            checks.check_flags(module, record.bad.tolist())
 
 
 def _reached(record: Record, head: LossHead | None, gradient: Tensor) -> None:
@@ -204,37 +219,6 @@ def _reached(record: Record, head: LossHead | None, gradient: Tensor) -> None:
     record.reached = True
     if head is not None:
         head.learned.fill_(1)
-
-
-def _squared_error(predicted: Tensor, target: Tensor) -> Tensor:
-    """The mean over what has a size."""
-    target = target.to(predicted.dtype)
-    finite = target.isfinite()
-    error = predicted - torch.where(finite, target, predicted.detach())
-    return error.square().sum() / finite.sum().clamp_min(1)
-
-
-def _detaches(module: L.LightningModule, options: LearningLossOptions) -> bool:
-    """Whether the head only looks now."""
-    if module._trainer is None or options.detach_after is None:
-        return options.detach_after == 0
-    progress = _progress(module._trainer) if options.needs_progress else 0.0
-    return options.detaches(module._trainer.current_epoch, progress)
-
-
-def _progress(trainer: L.Trainer) -> float:
-    """The share of the fit that is over."""
-    shares = []
-    if trainer.max_epochs is not None and trainer.max_epochs > 0:
-        shares.append(trainer.current_epoch / trainer.max_epochs)
-    if trainer.max_steps > 0:
-        shares.append(trainer.global_step / trainer.max_steps)
-    if shares:
-        return max(shares)  # whichever ends it first
-    raise RuntimeError(
-        f"`detach_after` is a share of the fit, but the Trainer has no end (max_epochs={trainer.max_epochs}, "
-        f"max_steps={trainer.max_steps}). Set one of them, or name an epoch: `detach_after=120`."
-    )
 
 
 def _only_rehearses(module: L.LightningModule) -> bool:

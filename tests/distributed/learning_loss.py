@@ -39,6 +39,20 @@ class Forgetful(Predicting):
         return self(batch[0]).sum()
 
 
+class Sometimes(Predicting):
+    """Teaches it in its first step only."""
+
+    def training_step(self, batch, batch_idx):
+        return self(batch[0]).sum() if batch_idx else super().training_step(batch, batch_idx)
+
+
+class WarmUp(Predicting):
+    """Teaches it in all but its first step."""
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) if batch_idx else self(batch[0]).sum()
+
+
 class Judged(Predicting):
     """Says how it ranks what it has not seen."""
 
@@ -87,10 +101,15 @@ if __name__ == "__main__":
     note("begun", getattr(module, "begun", None))
     note("predictions", predictions(module))
     if strategy == "ddp":
-        try:
-            rounds("ddp", Forgetful())
-        except RuntimeError as error:
-            note("error", str(error))
+        for kind in (Forgetful, Sometimes):
+            try:
+                rounds("ddp", kind())
+            except RuntimeError as error:
+                note(kind.__name__, str(error))
+        warm = WarmUp()
+        trainer = quiet(devices=2, strategy="ddp_find_unused_parameters_true", max_epochs=1)
+        trainer.fit(warm, DataLoader(blobs(24), 4))
+        note("warm", [bool(warm.loss_head.learned), trainer.global_step])
         module, logged = judged()
         note("judged", logged)
         torch.save(module.state_dict(), f"judged_{rank()}.pt")

@@ -80,6 +80,35 @@ def fitted(module=None, val=None, **options):
 # ---------------------------------------------------------------------- the numbers
 
 
+def test_in_training_what_the_head_minimises_is_logged_without_its_weight():
+    expected = {}
+
+    class Watched(Predicting):
+        learning_loss_options = LearningLossOptions(log_ranking=True, weight=0.3)
+
+        def training_step(self, batch, batch_idx):
+            losses = losses_of(self(batch[0]), batch[1])
+            found = self.learning_loss(losses)
+            if self.trainer.training:
+                ranking = (found - losses.mean()).item() / 0.3
+                expected.setdefault(self.current_epoch, []).append((ranking, len(losses)))
+            return found
+
+    logged_steps = []
+    steps = LambdaCallback(
+        on_train_batch_end=lambda t, *_: logged_steps.append(
+            float(t.callback_metrics["train_ranking_loss_step"])
+        )
+    )
+    trainer, _ = fitted(Watched(), callbacks=[steps])
+    every = [value for epoch in expected.values() for value, _ in epoch]
+    assert logged_steps == pytest.approx(every, abs=1e-5)
+    mean = sum(value * size for value, size in expected[2]) / sum(size for _, size in expected[2])
+    assert float(trainer.callback_metrics["train_ranking_loss_epoch"]) == pytest.approx(mean, abs=1e-5)
+    trainer, _ = fitted(Off())
+    assert not any("train_ranking" in name for name in trainer.callback_metrics)
+
+
 def test_after_every_epoch_they_are_those_of_the_whole_validation_set_and_no_other():
     """Neither of batches one by one, nor of the sanity check, nor of the epoch before."""
     found = []

@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, IterableDataset
 
 from integration.small import CLASSES, FEATURES, Net, blobs, pool, quiet
@@ -343,6 +344,29 @@ def test_a_result_that_reaches_backward_is_seen_where_layers_are_compiled():
     torch._dynamo.reset()
 
 
+def test_micro_batches_with_checkpoints_of_activations():
+    """What they compute again in `backward` is no pass of its own."""
+    found = []
+
+    class Micro(Manual):
+        checkpoints = True
+
+        def forward(self, x):
+            return checkpoint(self.net, x, use_reentrant=False) if self.checkpoints else self.net(x)
+
+        def training_step(self, batch, batch_idx):
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            for x, y in zip(batch[0].chunk(2), batch[1].chunk(2), strict=True):
+                self.manual_backward(self.loss_of((x, y)))
+            optimizer.step()
+
+    for Micro.checkpoints in (True, False):
+        torch.manual_seed(0)
+        found.append(head_of(fitted(Micro())))
+    assert torch.allclose(*found, atol=1e-6)
+
+
 def test_a_head_that_is_frozen_has_learned_nothing():
     class Frozen(Predicting):
         def on_train_start(self):
@@ -506,7 +530,7 @@ def test_after_a_share_of_the_round_the_head_stops_shaping_the_module(tmp_path, 
     class Watched(Predicting):
         def training_step(self, batch, batch_idx):
             x, y = batch
-            found = self.learning_loss(losses_of(self(x), y), torch.zeros(()))
+            found = self.learning_loss(losses_of(self(x), y), torch.zeros((), requires_grad=True))
             grad = torch.autograd.grad(found, self.net[0].weight, allow_unused=True, retain_graph=True)[0]
             shaped.setdefault(self.round, {})[self.current_epoch] = grad is not None
             return found + losses_of(self(x), y).mean()
@@ -742,6 +766,17 @@ def test_other_data_modules_and_modules_with_loaders_of_their_own():
     own = Self()
     quiet().fit(own)
     assert module.loss_head.branches[0].in_features == own.loss_head.branches[0].in_features == 8
+
+
+def test_how_to_call_a_module_is_advised_once():
+    class Keyed(Predicting):
+        def training_step(self, batch, batch_idx):
+            return self.learning_loss((self(batch["x"]) - 1).square().mean(1))
+
+    samples = [{"x": torch.randn(FEATURES), "id": number} for number in range(12)]
+    with pytest.raises(TypeError, match="Give the module a method that says how") as error:
+        fitted(Keyed(), DataLoader(samples, 4))
+    assert not any("example_input_array" in note for note in error.value.__notes__)
 
 
 def test_data_without_samples_by_index_needs_an_example():

@@ -128,7 +128,7 @@ def test_a_later_layer_may_work_in_place(shape):
     expected = x.mean(1) if x.ndim == 3 else x.clone().reshape(5, -1)
     with module._learning_loss.features.listen():
         module(x)
-        assert torch.equal(module._learning_loss.features.for_batch(5)[0], expected)
+        assert torch.equal(module._learning_loss.features.for_batch(5)["layer"], expected)
 
 
 @pytest.mark.parametrize("order", [(False, True), (True, False)])
@@ -142,7 +142,7 @@ def test_of_passes_over_as_many_samples_that_with_a_graph_is_used(order):
                 outputs[has_graph] = module.net[0](batch(seed=int(has_graph))[0])
                 module.net[2](outputs[has_graph])
         found = features.for_batch(6)
-        assert torch.equal(found[0], outputs[True])
+        assert torch.equal(found["net.0"], outputs[True])
         module.net(batch()[0])
         with pytest.raises(RuntimeError, match=r"`net.0` ran 3 times on 6 samples"):
             features.for_batch(6)

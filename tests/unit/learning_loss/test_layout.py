@@ -16,7 +16,7 @@ def features_of(layer, x, *, rows=None, channels="auto"):
     features = module._learning_loss.features
     with features.listen(), torch.no_grad():
         output = module(x)
-        found = features.for_batch(len(x) if rows is None else rows)[0]
+        found = features.for_batch(len(x) if rows is None else rows)["layer"]
     return output, found
 
 
@@ -138,7 +138,7 @@ def test_what_one_batch_has_shown_holds_for_the_next():
         x = torch.randn(length, 3, 6)
         with features.listen(), torch.no_grad():
             output = module(x)
-            assert torch.allclose(features.for_batch(3)[0], output.mean(0))
+            assert torch.allclose(features.for_batch(3)["layer"], output.mean(0))
 
 
 def test_a_sequence_layer_that_ends_the_layer_tells_where_the_samples_are():
@@ -165,3 +165,62 @@ def test_channels_may_be_told_for_each_layer():
         module.configure_model()
     with pytest.raises(ValueError, match=r"`channels` is .*'middle'.*; needed is one of"):
         LearningLossOptions(channels=("last", "middle"))
+
+
+class AddsTo(nn.Module):
+    """A residual block: where its channels are shows by their number only."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x):
+        return x + self.part(x)
+
+
+AMBIGUOUS = {
+    "first": (lambda: nn.Conv1d(8, 8, 3, padding=1), lambda n: (2, 8, n), 2),
+    "last": (lambda: nn.Linear(8, 8), lambda n: (2, n, n, 8), (1, 2)),
+}
+
+
+@pytest.mark.parametrize("channels", AMBIGUOUS)
+def test_axes_that_are_equal_by_chance_are_read_as_those_before(channels):
+    make, shape, places = AMBIGUOUS[channels]
+    module = Own(AddsTo(make()), example=torch.randn(shape(5)))
+    module.configure_model()
+    features = module._learning_loss.features
+    for size in (8, 5, 9, 8):
+        with features.listen(), torch.no_grad():
+            output = module(torch.randn(shape(size)))
+            assert torch.allclose(features.for_batch(2)["layer"], output.mean(places), atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", AMBIGUOUS)
+def test_axes_that_are_equal_from_the_start_are_told_of_once(channels):
+    make, shape, places = AMBIGUOUS[channels]
+    layer, x = AddsTo(make()), torch.randn(shape(8))
+    module = Own(layer, example=x)
+    with pytest.warns(UserWarning, match=r"Two axes of what `layer` .* are 8 wide.*Set `channels=`"):
+        module.configure_model()
+    features = module._learning_loss.features
+    for size in (8, 8, 5, 8):  # a second warning would be an error
+        with features.listen(), torch.no_grad():
+            output = module(torch.randn(shape(size)))
+            found = features.for_batch(2)["layer"]
+    assert torch.allclose(found, output.mean(places), atol=1e-6)
+    output, found = features_of(layer, x, channels=channels)  # as it was advised
+    assert torch.allclose(found, output.mean(places), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Linear(8, 8), (2, 8, 8)),
+        (nn.Conv2d(8, 8, 1), (2, 8, 8, 8)),
+        (AddsTo(nn.Conv2d(8, 8, 1)), (2, 8, 8, 8)),
+    ],
+)
+def test_equal_axes_that_the_layer_or_the_usual_order_tells_apart_are_no_matter(layer, shape):
+    output, found = features_of(layer, torch.randn(shape))
+    assert torch.allclose(found, output.mean(1) if len(shape) == 3 else output.mean((2, 3)), atol=1e-6)

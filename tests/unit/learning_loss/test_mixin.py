@@ -9,6 +9,7 @@ from torch import nn
 
 from lightning_al import LearningLossMixin, LearningLossOptions
 from lightning_al.functional import pairwise_ranking_loss
+from lightning_al.learning_loss.checks import check_values
 from unit.learning_loss.nets import CLASSES, FEATURES, Net, Own, Plain, batch, losses_of, ready
 
 # Most heads here are asked before they have learned.
@@ -382,6 +383,7 @@ def test_an_example_that_does_not_fit():
         (1.0, "a float; needed is one loss a sample"),
         (torch.ones(6, 2), r"a tensor \(6, 2\).*`losses.flatten\(1\).mean\(1\)`"),
         (torch.ones(6) * float("nan"), r"NaN for rows \[0, 1, 2, 3, 4\] of a batch of 6.*learning rate"),
+        (torch.ones(4), r"of \[6\] samples .*; or name a layer with one row a sample"),
         (
             torch.ones(5),
             r"losses of 5 samples, but `net.0` gave features of \[6\] samples.*one loss for each",
@@ -394,6 +396,132 @@ def test_losses_that_do_not_fit(losses, words):
         module(batch()[0])
         with pytest.raises(ValueError, match=words):
             module.learning_loss(losses)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "words"),
+    [
+        (
+            torch.int64,
+            r"losses of torch.int64; needed are real .*Are these labels\? .*0/1 errors pass `.float",
+        ),
+        (torch.bool, r"losses of torch.bool; needed are real numbers"),
+        (torch.complex64, r"losses of torch.complex64; needed .*complex numbers their size, `.abs\(\)`"),
+    ],
+)
+def test_labels_are_no_losses(dtype, words):
+    module = ready(Net())
+    for mode in (True, False):
+        with pytest.raises(TypeError, match=words):
+            module.train(mode).learning_loss(torch.ones(6).to(dtype), torch.ones((), requires_grad=True))
+
+
+def test_negative_losses_with_the_smooth_objective_are_told_in_words_of_the_options():
+    module = with_options(Net(), objective="smooth")
+    losses = torch.tensor([1.0, -1.0, 2.0, 0.0], requires_grad=True)
+    with pytest.raises(
+        ValueError, match=r"below 0 for rows \[1\] of a batch of 4, but `objective=\"smooth\"`"
+    ):
+        module.learning_loss(losses)
+
+
+def test_a_task_loss_that_is_nan_or_has_no_graph_is_told_in_its_own_step():
+    class Terms(Net):
+        def training_step(self, batch, batch_idx):
+            losses = losses_of(self(batch[0]), batch[1])
+            return self.learning_loss(losses, self.change(losses.mean()))
+
+    module = ready(Terms())
+    module.change = lambda loss: loss * float("nan")
+    with pytest.raises(ValueError, match=r"`task_loss` is NaN, .*Look at the terms"):
+        module.training_step(batch(), 0)
+    module.change = torch.Tensor.detach
+    with pytest.raises(
+        ValueError, match=r"`task_loss` has no graph, though the losses have one.*`.detach\(\)`"
+    ):
+        module.training_step(batch(), 0)
+    module.net.requires_grad_(False)
+    module.training_step(batch(), 0).backward()
+
+
+@pytest.mark.parametrize("objective", ["hinge", "smooth", "mse"])
+def test_predictions_that_are_nan_are_told_from_losses(objective):
+    class Broken(Net):
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+            self.net[2](self.net[0](x) * float("nan"))
+            return self.learning_loss(losses_of(self.net[4](torch.ones(6, 8)), y))
+
+    module = with_options(Broken(), objective=objective)
+    with pytest.raises(ValueError, match=r"head of `Broken` predicts NaN for rows .* of 6: `net.2` gave NaN"):
+        module.training_step(batch(), 0)
+    module = with_options(Net(), objective=objective)
+    nn.init.constant_(module.loss_head.out.bias, float("nan"))
+    with pytest.raises(ValueError, match=r"predicts NaN .* of a batch of 6: so its weights are"):
+        module.training_step(batch(), 0)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (0, r"given losses that are NaN, or negative .*"),
+        (1, "head of `Net` predicted NaN"),
+        (2, "`task_loss` was NaN"),
+    ],
+)
+def test_what_is_seen_at_the_end_of_an_epoch_only(place, words):
+    """On devices that nobody waits for."""
+    module = ready(Net())
+    flags = [torch.tensor([number == place for number in range(3)]), torch.zeros(3, dtype=torch.bool)]
+    for flag in flags:
+        bad = module._learning_loss.record.bad
+        module._learning_loss.record.bad = flag if bad is None else bad | flag
+    with pytest.raises(ValueError, match=f"In this epoch .*{words}; what has no value") as error:
+        module.on_train_epoch_end()
+    assert " and " not in str(error.value).split(";")[0]
+
+
+@pytest.mark.parametrize("task_loss", [False, True])
+def test_other_devices_than_the_cpu_are_not_waited_for(task_loss):
+    """A tensor that has no values cannot be looked at."""
+    losses = torch.zeros(4, device="meta")
+    record = ready(Net())._learning_loss.record
+    for objective in ("hinge", "smooth"):
+        check_values(losses, losses.mean(), objective)
+        record.watch(losses, losses, losses.mean() if task_loss else None, objective)
+    assert record.bad.shape == (3,)
+
+
+def test_a_number_of_samples_that_is_none_or_not_that_of_the_pass():
+    module, (x, _) = ready(Net()).eval(), batch()
+    with module.predicting_loss():
+        module(x)
+        with pytest.raises(
+            ValueError, match=r"`predicted_loss\(5\)` was called, but `net.0` .*Pass how many"
+        ):
+            module.predicted_loss(5)
+        for samples in ("6", x, 6.0, None):
+            with pytest.raises(TypeError, match=r"needed is how many samples.*predicted_loss\(len\(x\)\)`"):
+                module.predicted_loss(samples)
+        assert module.predicted_loss(torch.tensor(6)).shape == (6,)
+        module(x)
+        with pytest.raises(
+            RuntimeError, match=r"ran 2 times on 6 samples.*Open a `with module.predicting_loss"
+        ):
+            module.predicted_loss(6)
+
+
+def test_features_of_another_width_than_in_the_dry_run():
+    module = ready(Own(nn.Flatten(), example=torch.zeros(2, 1, 4)))
+    words = r"`layer` gave features 9 wide, but the loss head was made for 4, as in the dry run.*Name a layer"
+    with module._learning_loss.features.listen():
+        module(torch.zeros(3, 1, 9))
+        with pytest.raises(ValueError, match=words):
+            module.learning_loss(torch.ones(3, requires_grad=True))
+    with module.eval().predicting_loss():
+        module(torch.zeros(3, 1, 9))
+        with pytest.raises(ValueError, match=words):
+            module.predicted_loss(3)
 
 
 @pytest.mark.parametrize(

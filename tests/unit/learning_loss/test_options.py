@@ -4,6 +4,13 @@ import pytest
 from lightning_al import LearningLossOptions
 
 
+def test_settings_can_be_told_apart_and_kept_in_a_set():
+    """Also those that were given as a list."""
+    given, other = (LearningLossOptions(channels=kind(["first", "last"])) for kind in (list, tuple))
+    assert given == other
+    assert len({given, other, LearningLossOptions()}) == 2
+
+
 def test_defaults_are_the_papers():
     options = LearningLossOptions()
     assert (options.hidden, options.margin, options.weight) == (128, 1.0, 1.0)
