@@ -47,7 +47,7 @@ class Ended:
         return found
 
 
-def launch(script: str, folder: Path, *arguments: str, ranks: int = 0, limit: float = 120) -> Ended:
+def launch(script: str, folder: Path, *arguments: str, ranks: int = 0, limit: float = 300) -> Ended:
     """Run a script of this folder in `folder`; it and all it started are killed after `limit` seconds.
 
     Lightning starts the other ranks, or, with `ranks`, finds as many started already, as by torchrun, which

@@ -73,21 +73,21 @@ def test_nothing_was_asked_and_the_ledger_verifies(caught, folder):
 
 
 def test_an_error_on_rank_1_ends_the_script_with_the_message(tmp_path):
-    ended = launch("failing.py", tmp_path, "nan", limit=60)
+    ended = launch("failing.py", tmp_path, "nan", limit=180)
     assert ended.status != 0
     assert "Scoring failed on rank 1: ValueError: The logits of samples" in ended.said
     assert queries(tmp_path / "nan") == {}
 
 
 def test_a_strategy_that_fails_on_rank_1_ends_the_script_with_the_message(tmp_path):
-    ended = launch("failing.py", tmp_path, "selection", limit=60)
+    ended = launch("failing.py", tmp_path, "selection", limit=180)
     assert ended.status != 0
     assert "the strategy cannot count" in ended.said
     assert queries(tmp_path / "broken") == {}
 
 
 def test_waiting_for_people_ends_all_ranks_with_status_0(tmp_path):
-    ended = launch("failing.py", tmp_path, "waiting", limit=60)
+    ended = launch("failing.py", tmp_path, "waiting", limit=180)
     assert ended.status == 0, ended.said[-4000:]
     assert (tmp_path / "people" / "query_0.csv").exists()
     assert "12 samples wait for their labels" in ended.said
