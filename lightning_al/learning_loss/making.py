@@ -7,8 +7,8 @@ saved weights -> [`head_from_state`] -> the same
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -135,26 +135,32 @@ def _widths_of(module: L.LightningModule, features: Features) -> list[int] | Non
         if run is None:
             return None
         # Where the module is now: the Trainer may have set another default for what is made here.
-        with torch.device(_place_of(module)[0]), features.listen("in a dry run"):
-            try:
-                run()
-                found = features.latest(None if example else 1)
-            except Exception as error:
-                note = (
-                    f"This was a dry run of `{type(module).__name__}`, to know the shapes of its "
-                    "`learning_loss_layers`."
-                )
-                if "active_step" not in str(error):  # which says itself what to do
-                    note += (
-                        " If it cannot be called like that, set `example_input_array`: a tensor, a tuple, or "
-                        "a mapping, as `forward` takes it."
-                    )
-                error.add_note(note)
-                raise
+        with torch.device(_place_of(module)[0]), features.listen("in a dry run"), _noted(module) as note:
+            run()
+            note.clear()  # it can be called
+            found = features.latest(None if example else 1)
         if is_fitting(module):
             told = ", ".join(f"{name} {shape} -> {part.shape[1]}" for name, (shape, part) in found.items())
             rank_zero_info(f"Learning Loss, the layers' shapes and widths in a dry run: {told}")
         return [part.shape[1] for _, part in found.values()]
+
+
+@contextmanager
+def _noted(module: nn.Module) -> Iterator[list[str]]:
+    """Errors are told where they come from, and what to do about it."""
+    to_do = [
+        "If it cannot be called like that, set `example_input_array`: a tensor, a tuple, or a mapping, as "
+        "`forward` takes it."
+    ]
+    try:
+        yield to_do
+    except Exception as error:
+        note = (
+            f"This was a dry run of `{type(module).__name__}`, for the shapes of its `learning_loss_layers`."
+        )
+        says_itself = "active_step" in str(error)
+        error.add_note(" ".join([note, *([] if says_itself else to_do)]))
+        raise
 
 
 def _place_of(module: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -150,8 +150,12 @@ class Teacher:
             hook = partial(_reached, self.record, head if learns else None)
             taught.register_hook(hook)  # type: ignore[no-untyped-call]
         if options.log_ranking and module._trainer is not None:
-            # Not shared among processes, who would wait for each other in every step.
-            module.log("train_ranking_loss", taught.detach(), on_step=True, on_epoch=True, batch_size=samples)
+            # Processes wait for each other at the end of an epoch, and not in every step.
+            name, value = "train_ranking_loss", taught.detach()
+            module.log(f"{name}_step", value, on_step=True, on_epoch=False, batch_size=samples)
+            module.log(
+                f"{name}_epoch", value, on_step=False, on_epoch=True, sync_dist=True, batch_size=samples
+            )
 
     def predict(self, module: L.LightningModule, features: Mapping[str, Tensor]) -> Tensor:
         """What the head says of these features."""

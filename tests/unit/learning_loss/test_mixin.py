@@ -364,6 +364,7 @@ def test_a_layer_that_does_not_run():
     with pytest.raises(RuntimeError, match=r"`unused` of `learning_loss_layers` gave nothing") as error:
         module.configure_model()
     assert "dry run of `Net`" in error.value.__notes__[0]
+    assert "example_input_array" not in error.value.__notes__[0]  # it could be called
 
 
 def test_an_example_that_does_not_fit():
@@ -372,6 +373,7 @@ def test_an_example_that_does_not_fit():
     with pytest.raises(RuntimeError, match="cannot be multiplied") as error:
         module.configure_model()
     assert "dry run of `Net`" in error.value.__notes__[0]
+    assert "set `example_input_array`: a tensor" in error.value.__notes__[0]
 
 
 @pytest.mark.parametrize(
