@@ -38,10 +38,12 @@ class LearningLossOptions:
         channels: Which axis of a layer's output holds its channels: `"first"` (after the samples), `"last"`,
             or `"auto"`: as the part says that makes the output (a convolution, a normalisation, a linear or
             sequence layer); else as the width of the last of the parts inside fits; else last in sequences
-            `(B, T, D)`, first in maps `(B, C, H, W)`. For layers that differ, a tuple with one for each.
+            `(B, T, D)`, first in maps `(B, C, H, W)`. Where two axes are as wide, the one that had the
+            channels in the shapes before. For layers that differ, a tuple with one for each.
         log_ranking: Whether `learning_loss`, called in `validation_step`, runs the head and logs how well it
             ranks: `val_loss_ranking_accuracy` and `val_loss_spearman`; in `test_step`, with `test_`. It keeps
-            a few numbers a sample for the length of an epoch.
+            a few numbers a sample for the length of an epoch. In training it logs what the head minimises,
+            without its weight: `train_ranking_loss_step` and `train_ranking_loss_epoch`.
 
     Raises:
         ValueError: If a setting does not fit.
