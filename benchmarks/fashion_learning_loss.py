@@ -31,6 +31,7 @@ from reproduction import (
     draw_table,
     main,
     put,
+    rows_of,
     write,
     write_rounds,
 )
@@ -45,6 +46,7 @@ from lightning_al.plotting import learning_curves
 DATA = ("fashion_mnist", 0.2860, 0.3530)  # mean and deviation of the training images
 LEAST_RANKING = 0.75
 HEADS = "LearningLoss", "Random with the head"
+HINGE = tuple(f"{name}, hinge" for name in HEADS)
 RANKING, SPEARMAN, BY_ENTROPY = "test_loss_ranking_accuracy", "test_loss_spearman", "entropy_ranking_accuracy"
 
 
@@ -159,7 +161,7 @@ class Fashion(Protocol):
 
     def report(self, jobs: Sequence[Job]) -> bool:
         """Write tables and plot of what there is, and say what holds."""
-        rows = {(job.strategy, job.seed): job.rows() for job in jobs}
+        rows = rows_of(self, jobs)
         write_rounds(self, rows)
         whole = {run: found for run, found in rows.items() if self.has_ended(run[0], found)}
         print(f"{self.name}: {len(whole)} of {len(rows)} runs have ended")
@@ -170,9 +172,11 @@ class Fashion(Protocol):
         _draw(self, whole)
         seeds = {seed for _, seed in rows}
         promised = {(strategy, seed) for strategy in list(self.strategies)[:3] for seed in seeds}
-        verdicts = _verdicts(whole) if promised <= set(whole) else []
-        said = "\n".join(f"- {VERDICTS[holds]}: {what}" for what, holds in verdicts)
-        said += f"\n\n{_where_lower(whole)}" if verdicts else ""
+        verdicts = _verdicts(whole, HEADS) if promised <= set(whole) else []
+        said = _listed(verdicts) + (f"\n\n{_where_lower(whole)}" if verdicts else "")
+        if {(strategy, seed) for strategy in HINGE for seed in seeds} <= set(whole):
+            of_hinge = _listed(_verdicts(whole, HINGE))
+            said += f"\n\nThe same of the hinge, of which nothing was promised:\n\n{of_hinge}"
         minutes = sum(row["processor_s"] for found in whole.values() for row in found) / 60
         table = draw_table([{"" if k == "strategy" else k: v for k, v in row.items()} for row in summary])
         ended = "" if len(whole) == len(rows) else f"{len(whole)} of {len(rows)} runs have ended. "
@@ -214,10 +218,14 @@ def _spread(values: Sequence[float], scale: int) -> str:
     return f"{scale * mean(values):.{digits}f}{wide}"
 
 
-def _verdicts(whole: Rows) -> list[tuple[str, bool | None]]:
+def _listed(verdicts: Sequence[tuple[str, bool | None]]) -> str:
+    return "\n".join(f"- {VERDICTS[holds]}: {what}" for what, holds in verdicts)
+
+
+def _verdicts(whole: Rows, heads: Sequence[str]) -> list[tuple[str, bool | None]]:
     runs = _by_strategy(whole)
-    ours, random = (runs[name] for name in HEADS)
-    ranked = {name: [run[-1][RANKING] for run in runs[name]] for name in HEADS}
+    ours, random = (runs[name] for name in heads)
+    ranked = {name: [run[-1][RANKING] for run in runs[name]] for name in heads}
     differences = [_curve(a) - _curve(b) for a, b in zip(ours, random, strict=True)]
     spread = stdev(_curve(run) for run in random)
     return [
@@ -230,8 +238,8 @@ def _verdicts(whole: Rows) -> list[tuple[str, bool | None]]:
             for name, values in ranked.items()
         ),
         (
-            "the curve of LearningLoss is not below that of random sampling with the head by more than the "
-            f"seeds' spread: on average it is {100 * mean(differences):+.1f} points from it (each seed: "
+            f"the curve of {heads[0]} is not below that of {heads[1]} by more than the seeds' spread: on "
+            f"average it is {100 * mean(differences):+.1f} points from it (each seed: "
             f"{', '.join(f'{100 * value:+.1f}' for value in differences)}), the spread is "
             f"{100 * spread:.1f}",
             mean(differences) >= -spread,

@@ -457,9 +457,9 @@ class Needed:
 
 def report(protocol: Protocol, jobs: Sequence[Job]) -> bool:
     """Write tables and plot of what there is, and say what holds."""
-    rows = {(job.strategy, job.seed): job.rows() for job in jobs}
+    rows = rows_of(protocol, jobs)
     ended = sum(protocol.has_ended(strategy, found) for (strategy, _), found in rows.items())
-    print(f"{protocol.name}: {ended} of {len(jobs)} runs have ended, {sum(map(len, rows.values()))} rounds")
+    print(f"{protocol.name}: {ended} of {len(rows)} runs have ended, {sum(map(len, rows.values()))} rounds")
     results = HERE / "results"
     write_rounds(protocol, rows)
     whole = {run: found for run, found in rows.items() if protocol.has_ended(run[0], found)}
@@ -475,6 +475,28 @@ def report(protocol: Protocol, jobs: Sequence[Job]) -> bool:
         print(f"{VERDICTS[holds]:<14}{said}")
     _into_docs(protocol, len(whole), len(rows), summary, gates)
     return all(holds for _, holds in gates)
+
+
+def rows_of(protocol: Protocol, jobs: Sequence[Job]) -> Rows:
+    """The rounds of every run: of its ledger, or, of one that ended and whose ledger is gone, of the CSV."""
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    path = HERE / "results" / f"{protocol.name}_rounds.csv"
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                run = row.pop("strategy"), int(row.pop("seed"))
+                found.setdefault(run, []).append({k: _number(v) for k, v in row.items() if v})
+    found = {run: rows for run, rows in found.items() if protocol.has_ended(run[0], rows)}
+    for job in jobs:
+        rows, run = job.rows(), (job.strategy, job.seed)
+        if run not in found or job.has_ended():
+            found[run] = rows
+    order = list(protocol.strategies)
+    return {run: found[run] for run in sorted(found, key=lambda run: (run[1], order.index(run[0])))}
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)
 
 
 def write_rounds(protocol: Protocol, rows: Rows) -> None:
@@ -628,6 +650,7 @@ def main(protocol: Protocol, description: str, arguments: Iterable[str] | None =
         "--data-root", type=Path, help=f"folder that holds {protocol.data[0]}/; else LIGHTNING_AL_DATA"
     )
     parser.add_argument("--seeds", type=int, default=5, help="runs of every strategy")
+    parser.add_argument("--first-seed", type=int, default=0, help="leave out those before it")
     parser.add_argument("--strategies", nargs="+", choices=list(protocol.strategies), help="default: all")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs side by side")
     parser.add_argument("--state", type=Path, default=Path("runs/reproduce"), help="where runs are kept")
@@ -641,7 +664,7 @@ def main(protocol: Protocol, description: str, arguments: Iterable[str] | None =
         return 0
     jobs = [
         Job(protocol, strategy, seed, folder / f"{strategy}-{seed}", root)
-        for seed in range(options.seeds)
+        for seed in range(options.first_seed, options.seeds)
         for strategy in options.strategies or protocol.strategies
     ]
     if not options.report:
