@@ -490,7 +490,8 @@ def rows_of(protocol: Protocol, jobs: Sequence[Job]) -> Rows:
     for job in jobs:
         rows, run = job.rows(), (job.strategy, job.seed)
         if run not in found or job.has_ended():
-            found[run] = rows
+            # As in the CSV.
+            found[run] = [{name: _short(value) for name, value in row.items()} for row in rows]
     order = list(protocol.strategies)
     return {run: found[run] for run in sorted(found, key=lambda run: (run[1], order.index(run[0])))}
 
