@@ -49,9 +49,10 @@ class Tap:
 
     def __call__(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Called by the layer."""
+        if not self.is_listening:
+            return
         # What activation checkpointing computes again in `backward` is no pass of its own.
-        goes_back = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-        if self.is_listening and not goes_back:
+        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
             self.passes.append(self._read(output))
 
     def __getstate__(self) -> dict[str, Any]:
