@@ -69,7 +69,7 @@ class Record:
         if objective == "smooth":
             flags[0] = flags[0] | (losses < 0).any()
         if task_loss is not None:
-            flags[2] = task_loss.isnan()
+            flags[2] = task_loss.isnan().to(losses.device)
         bad = torch.stack(flags)
         self.bad = bad if self.bad is None else bad | self.bad
 
