@@ -32,6 +32,7 @@ _AROUND = 2**16  # rows that do so together
 _CHUNK = 2048  # rows that meet the anchors at once
 _SOME = 512  # rows that meet those around at once
 _FRONT = 2048  # rows looked at in a round, at most
+_MET = 1024  # of these, brought up to date at once
 _BLOCK = 128  # centres that they meet at once
 _KEPT = 0.75  # when fewer are left, those that fell are left out of the product
 _ROUGH = 0.03  # an interval longer than this part of a distance is better made in float64
@@ -132,8 +133,7 @@ class FarthestFirst:
         low, high = self.pool.interval(squares, near(ready, centers.ready(), squares))
         upper = torch.minimum(self.upper[rows], high)
         rough = (low < upper) & (upper >= bar.distance) & (high - low > _ROUGH * high)
-        if bool(rough.any()):
-            these = rough.nonzero().squeeze(1)
+        for these in _pieces(rough.nonzero().squeeze(1), _SOME):
             fine = self._ready(rows[these], torch.float64)
             squares = fine.squares()
             found = near(fine, centers.ready(torch.float64), squares)
@@ -157,8 +157,13 @@ class FarthestFirst:
 
     def _brought_up_to_date(self, rows: Tensor, group: int, bar: Bar) -> Tensor:
         """Those of the rows that do not fall below the bar when they have met all centres of a group."""
-        total = self.centers.counts[group]
         rows = rows[self.seen[group, rows].argsort()]
+        left = [self._updated(some, group, bar) for some in _pieces(rows, _MET)]
+        return torch.cat(left) if left else rows
+
+    def _updated(self, rows: Tensor, group: int, bar: Bar) -> Tensor:
+        """The same for rows in the order of how many centres they have met."""
+        total = self.centers.counts[group]
         ready, seen = self._ready(rows), self.seen[group, rows].cpu()
         while len(rows) and int(seen[0]) < total:
             start = int(seen[0])
@@ -192,6 +197,10 @@ class FarthestFirst:
 
 
 # ---------------------------------------------------------------------- distances, rows and orders
+
+
+def _pieces(rows: Tensor, size: int) -> list[Tensor]:
+    return list(torch.split(rows, size)) if len(rows) else []
 
 
 def _first(vectors: Vectors, count: int) -> Vectors:

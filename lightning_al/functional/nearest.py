@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import torch
@@ -22,9 +24,12 @@ from lightning_al.functional.vectors import Vectors
 __all__ = ["by_faiss", "exactly_nearest", "near", "nearest", "two_nearest"]
 
 _FAISS_FROM = 32  # centres; for fewer, FAISS is the slower
+_FAISS_WORTH = 2**25  # multiplications: for fewer, it is not even imported
 _FAISS_WIDTH = 2**16  # of wider rows it sums up squares too roughly
 _ROWS, _CENTERS = 1024, 256  # so many distances stay in the cache
-_CELLS = 2**19  # distances that are looked at at once
+_CELLS = 2**17  # distances that are looked at at once
+_READY = 2048  # centres made ready at once
+_NOWHERE = 2**62
 _CANDIDATES = 4  # of more centres that may be the nearest, float64 is asked which are
 _PAIR_NUMBERS = 2**19  # in float64 at once
 
@@ -32,15 +37,34 @@ _PAIR_NUMBERS = 2**19  # in float64 at once
 def by_faiss(rows: Vectors, centers: int) -> bool:
     """Whether FAISS is the one to find out which centre is nearest.
 
-    Measured: on a CPU it is as fast or faster from some centres on (benchmarks/k_center.py). Elsewhere than
-    in Linux its wheels and torch's bring two runtimes of OpenMP that abort each other, so it is imported
-    there on demand only (docs/faiss.md).
+    It and torch are tried once where there is enough to do: which is the faster depends on the processor, of
+    which each has kernels of its own. Elsewhere than in Linux its wheels and torch's bring two runtimes of
+    OpenMP that abort each other, so it is imported there on demand only (docs/faiss.md).
     """
     if rows.backend == "torch" or len(rows.factors) > 1 or rows.device.type != "cpu":
         return False
     if rows.dtype != torch.float32 or rows.width > _FAISS_WIDTH:
         return False
-    return rows.backend == "faiss" or (sys.platform == "linux" and centers >= _FAISS_FROM)
+    if rows.backend == "faiss":
+        return True
+    enough = centers >= _FAISS_FROM and len(rows) * centers * rows.width >= _FAISS_WORTH
+    return enough and sys.platform == "linux" and _faiss_is_fast(torch.get_num_threads())
+
+
+@cache
+def _faiss_is_fast(threads: int) -> bool:
+    """Whether FAISS takes at most a tenth longer than torch here, on so many threads; a trial of 10 ms."""
+    del threads
+    rows = torch.arange(2**19, dtype=torch.float32).mul_(0.618).frac_().view(2048, 256)
+    trial = {name: Vectors((rows,), backend=name) for name in ("torch", "faiss")}
+    centers = Vectors((rows[:64],))
+    seconds: dict[str, list[float]] = {name: [] for name in trial}
+    for _ in range(4):  # the first loads the libraries
+        for name, vectors in trial.items():
+            begun = time.perf_counter()
+            nearest(vectors, centers)
+            seconds[name].append(time.perf_counter() - begun)
+    return min(seconds["faiss"][1:]) <= 1.1 * min(seconds["torch"][1:])
 
 
 # ---------------------------------------------------------------------- fast
@@ -139,90 +163,107 @@ def exactly_nearest(
     Returns:
         Distances, infinite without a centre, and places, then `len(centers)`.
     """
-    distance = torch.full((len(rows),), math.inf, dtype=torch.float32, device=rows.device)
-    place = torch.full((len(rows),), len(centers), dtype=torch.long, device=rows.device)
-    size = max(1, _CELLS // max(1, len(centers)))
-    for start in range(0, len(rows) if len(centers) else 0, size):
-        some = slice(start, min(start + size, len(rows)))
-        part = rows.like(*rows.given(some))
-        left_out = None if counted is None else ~counted(some).expand(len(part), len(centers))
-        distance[some], place[some] = _exactly_nearest(part, centers, tiny, left_out)
-    return distance, place
-
-
-def _exactly_nearest(
-    rows: Vectors, centers: Vectors, tiny: float, left_out: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Of rows that are few enough for all distances at once."""
-    best = _Best(rows, centers)
-    found, squares = _distances(rows.ready(), centers, left_out), rows.squares()
-    open_ = _may_be_least(rows, found, squares, tiny)
-    # The likeliest first: nothing is nearer than a copy.
-    likeliest = found.argmin(1, keepdim=True)
-    first = open_ & torch.zeros_like(open_).scatter_(1, likeliest, True)
-    best.ask(first)
-    open_ &= ~first & best.may_be_lowered(open_.shape[1])
-    many = (open_.sum(1) > _CANDIDATES).nonzero().squeeze(1)
-    if len(many):
-        # Equally far, perhaps, as corners of a cube are. In float64 nearly all intervals are one number.
-        fine = rows.take(many).ready(torch.float64)
-        found = _distances(fine, centers, None if left_out is None else left_out[many])
-        squares = fine.squares()
-        still = _may_be_least(rows, found, squares, tiny)
-        low, high = rows.interval(squares[:, None], found, tiny)
-        known = still & (low == high)
-        row, center = known.nonzero().unbind(1)
-        best.lower(many[row], center, low[known])
-        open_[many] = still & ~known
-    best.ask(open_ & best.may_be_lowered(open_.shape[1]))
-    return best.distance, best.place
-
-
-def _distances(rows: Vectors, centers: Vectors, left_out: Tensor | None) -> Tensor:
-    """Squared distances `(n, c)` in the rows' dtype; infinite where they do not count."""
-    parts = [
-        rows.distances(slice(None), centers.like(*centers.given(slice(start, start + 512))).ready(rows.dtype))
-        for start in range(0, len(centers), 512)
-    ]
-    found = torch.cat(parts, 1)
-    return found if left_out is None else found.masked_fill_(left_out, math.inf)
-
-
-def _may_be_least(rows: Vectors, found: Tensor, squares: Tensor, tiny: float) -> Tensor:
-    """Which of each row's distances may be the least, given what they may be off."""
-    least = found.amin(1)
-    bar = least + rows.slack(squares, least).add_(tiny)
-    bar += 1.01 * rows.slack(squares, bar).add_(tiny)  # the other one's
-    return (found <= bar[:, None]) & found.isfinite()
+    best = _Best(rows)
+    for first in range(0, len(centers), _READY):
+        part = centers.like(*centers.given(slice(first, first + _READY)))
+        ready = part.ready()
+        size = max(1, _CELLS // len(part))
+        for start in range(0, len(rows), size):
+            some = slice(start, min(start + size, len(rows)))
+            left_out = None if counted is None else ~counted(some)[:, first : first + _READY]
+            _Meeting(best, some, part, first, tiny, left_out).settle(ready)
+    return best.distance, best.place.clamp_(max=len(centers))
 
 
 class _Best:
     """The least distance known of every row, and the first centre at it."""
 
-    def __init__(self, rows: Vectors, centers: Vectors) -> None:
-        self.rows, self.centers = rows, centers
+    def __init__(self, rows: Vectors) -> None:
+        self.rows = rows
         self.distance = torch.full((len(rows),), math.inf, dtype=torch.float32, device=rows.device)
-        self.place = torch.full((len(rows),), len(centers), dtype=torch.long, device=rows.device)
+        self.place = torch.full((len(rows),), _NOWHERE, dtype=torch.long, device=rows.device)
 
     def lower(self, row: Tensor, center: Tensor, distance: Tensor) -> None:
         """To these distances of pairs, where they are lower."""
         before = self.distance.clone()
         self.distance.scatter_reduce_(0, row, distance, "amin")
-        self.place[self.distance < before] = len(self.centers)
+        self.place[self.distance < before] = _NOWHERE
         here = distance == self.distance[row]
         self.place.scatter_reduce_(0, row[here], center[here], "amin")
 
-    def may_be_lowered(self, centers: int) -> Tensor:
-        """Which pairs may still be of a lower distance, or of the same and of a centre before."""
-        earlier = torch.arange(centers, device=self.place.device) < self.place[:, None]
-        return (self.distance > 0)[:, None] | earlier
 
-    def ask(self, pairs: Tensor) -> None:
-        """Lower by the exact distances of these pairs of a row and a centre."""
+class _Meeting:
+    """Some rows and some centres, few enough for all of their distances at once."""
+
+    def __init__(
+        self, best: _Best, some: slice, centers: Vectors, first: int, tiny: float, left_out: Tensor | None
+    ) -> None:
+        self.best, self.some, self.centers, self.first, self.tiny = best, some, centers, first, tiny
+        self.rows = best.rows.like(*best.rows.given(some))
+        self.left_out = None if left_out is None else left_out.expand(len(self.rows), len(centers))
+
+    def settle(self, ready: Vectors) -> None:
+        """Lower the best distances by those of these centres, which are also given ready."""
+        rows = self.rows.ready()
+        found, squares = rows.distances(slice(None), ready), rows.squares()
+        if self.left_out is not None:
+            found.masked_fill_(self.left_out, math.inf)
+        open_ = self._may_be_least(found, squares, slice(None))
+        # The likeliest first: nothing is nearer than a copy.
+        likeliest = torch.zeros_like(open_).scatter_(1, found.argmin(1, keepdim=True), True)
+        self._ask(open_ & likeliest)
+        open_ &= ~likeliest & self._may_be_lowered()
+        many = (open_.sum(1) > _CANDIDATES).nonzero().squeeze(1)
+        if len(many):
+            open_[many] = self._by_float64(many)
+        self._ask(open_ & self._may_be_lowered())
+
+    def _by_float64(self, many: Tensor) -> Tensor:
+        """Which pairs of rows with many candidates are still open.
+
+        Equally far, perhaps, as corners of a cube are; in float64 nearly all intervals are one number.
+        """
+        rows = self.rows.take(many).ready(torch.float64)
+        found = rows.squares().new_empty(len(many), len(self.centers))
+        for start in range(0, len(self.centers), _CENTERS):
+            tile = slice(start, start + _CENTERS)
+            part = self.centers.like(*self.centers.given(tile)).ready(torch.float64)
+            found[:, tile] = rows.distances(slice(None), part)
+        if self.left_out is not None:
+            found.masked_fill_(self.left_out[many], math.inf)
+        squares = rows.squares()
+        still = self._may_be_least(found, squares, many)
+        low, high = self.rows.interval(squares[:, None], found, self.tiny)
+        known = still & (low == high)
+        row, center = known.nonzero().unbind(1)
+        self._lower(many[row], center, low[known])
+        return still & ~known
+
+    def _may_be_least(self, found: Tensor, squares: Tensor, which: slice | Tensor) -> Tensor:
+        """Which distances of some rows may be the least of all, given what they may be off."""
+        slack, least = self.rows.slack, found.amin(1)
+        bar = least + slack(squares, least).add_(self.tiny)
+        known = self.best.distance[self.some][which].to(found.dtype)
+        known = (2 * known if self.rows.unit else known.square()) * (1 + 2**-20)  # it was rounded
+        bar = torch.minimum(bar, known)
+        bar += 1.01 * slack(squares, bar).add_(self.tiny)  # the other one's
+        return (found <= bar[:, None]) & found.isfinite()
+
+    def _may_be_lowered(self) -> Tensor:
+        """Which pairs may still be of a lower distance, or of the same and of a centre before."""
+        distance, place = self.best.distance[self.some], self.best.place[self.some]
+        numbers = torch.arange(self.first, self.first + len(self.centers), device=place.device)
+        return (distance > 0)[:, None] | (numbers < place[:, None])
+
+    def _ask(self, pairs: Tensor) -> None:
+        """The exact distances of these pairs of a row and a centre."""
         row, center = pairs.nonzero().unbind(1)
         size = max(1, _PAIR_NUMBERS // self.rows.width)
-        for some, other in zip(torch.split(row, size), torch.split(center, size), strict=True):
-            self.lower(some, other, self.rows.take(some).exact(self.centers.take(other)))
+        for mine, its in zip(torch.split(row, size), torch.split(center, size), strict=True):
+            self._lower(mine, its, self.rows.take(mine).exact(self.centers.take(its)))
+
+    def _lower(self, row: Tensor, center: Tensor, distance: Tensor) -> None:
+        self.best.lower(row + self.some.start, center + self.first, distance)
 
 
 @contextmanager

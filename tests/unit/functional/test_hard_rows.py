@@ -12,6 +12,7 @@ from torch.nn.functional import one_hot
 
 from lightning_al import functional as F
 from lightning_al.functional import Shard
+from lightning_al.functional import nearest as nearest_module
 from lightning_al.functional.nearest import by_faiss, exactly_nearest, near, nearest, two_nearest
 from lightning_al.functional.vectors import Vectors
 from unit.ranks import on_ranks
@@ -152,6 +153,32 @@ def test_distances_are_off_by_no_more_than_is_said(width, kind, backend):
         off = (found.double() - true).abs() / every.slack(length, found)
         assert float(off.max()) < 0.7, name  # nothing is that near to the bound
     assert by_faiss(every, 16) == (backend == "faiss" and width <= 2**16)
+
+
+# --- who makes distances
+
+
+def test_the_faster_of_both_is_found_out_where_there_is_enough_to_do(monkeypatch):
+    few, many = (Vectors.of_embeddings(torch.randn(count, 256)) for count in (50, 3000))
+    tried = []
+
+    def trial(threads):
+        tried.append(threads)
+        return True
+
+    monkeypatch.setattr(nearest_module, "_faiss_is_fast", trial)
+    monkeypatch.setattr(nearest_module.sys, "platform", "linux")
+    assert not by_faiss(few, 64)
+    assert not by_faiss(many, 8)
+    assert tried == []
+    assert by_faiss(many, 64)
+    assert tried == [torch.get_num_threads()]
+    assert not by_faiss(replace(many, backend="torch"), 64)
+    assert by_faiss(replace(few, backend="faiss"), 1)
+    monkeypatch.setattr(nearest_module, "_faiss_is_fast", lambda threads: False)
+    assert not by_faiss(many, 64)
+    monkeypatch.undo()
+    assert nearest_module._faiss_is_fast(1) in (True, False)
 
 
 # --- what is set outside
