@@ -302,7 +302,7 @@ def test_bad_arguments():
         batch_bald(pool, 1, num_joint_samples=5)
     with pytest.raises(ValueError, match=r"`candidates` is 1 for a `query_size` of 2.*needed.*Raise it"):
         batch_bald(pool, 2, candidates=1)
-    with pytest.raises(ValueError, match=r"4 rows, but `shard` says 3.*Pass"):
+    with pytest.raises(ValueError, match=r"4 rows, but `shard` says that 3.*Pass"):
         batch_bald(pool, 1, shard=Shard.whole(3))
 
 

@@ -143,9 +143,13 @@ def test_bad_arguments():
         pairwise_ranking_loss(torch.zeros(3, 1), torch.zeros(3))
     with pytest.raises(ValueError, match=r"`target` \(2,\); needed is one number"):
         ranking_accuracy(torch.zeros(3), torch.zeros(2))
-    with pytest.raises(ValueError, match=r"A predicted loss, of `predicted`, is NaN, .*features and the weights"):
+    with pytest.raises(
+        ValueError, match=r"A predicted loss, of `predicted`, is NaN, .*features and the weights"
+    ):
         ranking_accuracy(torch.tensor([0.0, math.nan]), torch.zeros(2))
-    with pytest.raises(ValueError, match=r"A true loss, of `target`, is NaN, which has no place.*leave it out"):
+    with pytest.raises(
+        ValueError, match=r"A true loss, of `target`, is NaN, which has no place.*leave it out"
+    ):
         ranking_accuracy(torch.zeros(2), torch.tensor([0.0, math.nan]))
     with pytest.raises(ValueError, match=r"A target is negative.*form=\"hinge\""):
         pairwise_ranking_loss(torch.zeros(2), torch.tensor([1.0, -1.0]), form="smooth")

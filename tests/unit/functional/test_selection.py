@@ -148,7 +148,7 @@ def test_bad_arguments_of_selections(kind):
         select(kind, torch.ones(3, 2), 1)
     with pytest.raises(ValueError, match=r"NaN at positions \[1\].*no order.*Find out"):
         select(kind, torch.tensor([0.0, math.nan]), 1)
-    with pytest.raises(ValueError, match=r"2 rows, but `shard` says 3"):
+    with pytest.raises(ValueError, match=r"2 rows, but `shard` says that 3"):
         select(kind, torch.ones(2), 1, shard=Shard.whole(3))
 
 
