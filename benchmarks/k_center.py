@@ -91,7 +91,7 @@ def ours_by_faiss(rows: Tensor, labeled: Tensor, query_size: int) -> list[int]:
 
 def nearest_labeled(rows: Tensor, labeled: Tensor) -> Tensor:
     """Squared distances to the nearest labelled row, by matrix products."""
-    with exact_arithmetic(rows.device):
+    with exact_arithmetic():
         return nearest(Vectors((rows,)), Vectors((labeled,)))[0]
 
 

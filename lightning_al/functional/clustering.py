@@ -47,6 +47,7 @@ class Clusters(NamedTuple):
     """Sum of weight times squared distance to that centre."""
 
 
+@exact_arithmetic()
 def weighted_kmeans(
     points: Tensor,
     k: int,
@@ -93,15 +94,14 @@ def weighted_kmeans(
     """
     check_count(k=k, iterations=iterations)
     check_matrix(points, "points")
-    with exact_arithmetic(points.device):
-        weights = torch.ones(len(points), dtype=torch.float64) if weights is None else weights
-        _check_weights(weights, Shard.whole(len(points)))
-        rows, others, scale = _comparable(points, fixed, ("points", "fixed"), backend)
-        counts = _positive(weights).to(points.device)
-        found = _cluster(rows, counts, k, others, iterations, generator)
-        unit = float(weights.max()) if bool(weights.any()) else 1.0
-        centers = (found.centers / scale).to(torch.promote_types(points.dtype, torch.float32))
-        return Clusters(centers, found.places, math.fsum(found.costs().tolist()) * unit / scale**2)
+    weights = torch.ones(len(points), dtype=torch.float64) if weights is None else weights
+    _check_weights(weights, Shard.whole(len(points)))
+    rows, others, scale = _comparable(points, fixed, ("points", "fixed"), backend)
+    counts = _positive(weights).to(points.device)
+    found = _cluster(rows, counts, k, others, iterations, generator)
+    unit = float(weights.max()) if bool(weights.any()) else 1.0
+    centers = (found.centers / scale).to(torch.promote_types(points.dtype, torch.float32))
+    return Clusters(centers, found.places, math.fsum(found.costs().tolist()) * unit / scale**2)
 
 
 @overload
@@ -132,6 +132,7 @@ def diverse_mini_batch(
     shard: Shard | None = ...,
     return_scores: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
+@exact_arithmetic()
 def diverse_mini_batch(
     embeddings: Tensor,
     weights: Tensor,
@@ -189,21 +190,18 @@ def diverse_mini_batch(
     shard = Shard.whole(len(embeddings)) if shard is None else shard
     with shard.together():
         _check(embeddings, weights, beta, shard)
-    with exact_arithmetic(embeddings.device):
-        count = max(query_size, math.ceil(beta * query_size))
-        positions, weights = top_k(weights.detach(), count, shard=shard, return_scores=True)
-        if len(positions) > query_size:
-            place = positions.argsort()
-            positions, weights = positions[place], weights[place]
-            candidates = _rows_at(embeddings, positions, shard)
-            rows, others, _ = _comparable(
-                candidates, labeled, ("embeddings", "labeled"), backend, scale_features
-            )
-            counts = _positive(weights).to(rows.device)
-            found = _cluster(rows, counts, query_size, others, _ITERATIONS, generator)
-            chosen = found.nearest_points(query_size).sort().values.to(positions.device)
-            chosen = chosen[weights[chosen].sort(descending=True, stable=True).indices]
-            positions, weights = positions[chosen], weights[chosen]
+    count = max(query_size, math.ceil(beta * query_size))
+    positions, weights = top_k(weights.detach(), count, shard=shard, return_scores=True)
+    if len(positions) > query_size:
+        place = positions.argsort()
+        positions, weights = positions[place], weights[place]
+        candidates = _rows_at(embeddings, positions, shard)
+        rows, others, _ = _comparable(candidates, labeled, ("embeddings", "labeled"), backend, scale_features)
+        counts = _positive(weights).to(rows.device)
+        found = _cluster(rows, counts, query_size, others, _ITERATIONS, generator)
+        chosen = found.nearest_points(query_size).sort().values.to(positions.device)
+        chosen = chosen[weights[chosen].sort(descending=True, stable=True).indices]
+        positions, weights = positions[chosen], weights[chosen]
     return (positions, weights) if return_scores else positions
 
 

@@ -52,6 +52,7 @@ def badge(
     shard: Shard | None = ...,
     return_scores: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
+@exact_arithmetic()
 def badge(
     probs: Tensor,
     embeddings: Tensor,
@@ -113,14 +114,13 @@ def badge(
         raise ValueError(f'`first` is {first!r}; needed is "largest" or "random".')
     check_tensors(embeddings=embeddings)
     shard = Shard.whole(len(embeddings)) if shard is None else shard
-    with exact_arithmetic(embeddings.device):
-        gradients = Gradients.of(probs, embeddings, bias, shard)
-        assert gradients.lengths is not None
-        draw = Draw(gradients, gradients.lengths, shard, generator, gradients.tiny)
-        if shard.total:
-            draw.begin(first)
-        draw.until(min(query_size, shard.total))
-        return draw.result(gradients.gain, return_scores)
+    gradients = Gradients.of(probs, embeddings, bias, shard)
+    assert gradients.lengths is not None
+    draw = Draw(gradients, gradients.lengths, shard, generator, gradients.tiny)
+    if shard.total:
+        draw.begin(first)
+    draw.until(min(query_size, shard.total))
+    return draw.result(gradients.gain, return_scores)
 
 
 @overload
@@ -147,6 +147,7 @@ def kmeans_plus_plus(
     shard: Shard | None = ...,
     return_scores: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
+@exact_arithmetic()
 def kmeans_plus_plus(
     embeddings: Tensor | Vectors,
     query_size: int,
@@ -202,17 +203,16 @@ def kmeans_plus_plus(
         vectors = Vectors.of_embeddings(embeddings, metric=metric, backend=backend, shard=shard)
     shard = Shard.whole(len(vectors)) if shard is None else shard
     shard.check(len(vectors), "embeddings")
-    with exact_arithmetic(vectors.device):
-        given: Vectors | None = None
-        if centers is not None:
-            vectors, given = _with_centers(vectors, centers)
-        draw = Draw(vectors, vectors.squares(), shard, generator)
-        if given is not None and len(given):
-            draw.around(given)
-        elif shard.total:
-            draw.begin("random")
-        draw.until(min(query_size, shard.total))
-        return draw.result(1.0 if vectors.unit else vectors.scale, return_scores)
+    given: Vectors | None = None
+    if centers is not None:
+        vectors, given = _with_centers(vectors, centers)
+    draw = Draw(vectors, vectors.squares(), shard, generator)
+    if given is not None and len(given):
+        draw.around(given)
+    elif shard.total:
+        draw.begin("random")
+    draw.until(min(query_size, shard.total))
+    return draw.result(1.0 if vectors.unit else vectors.scale, return_scores)
 
 
 def _with_centers(vectors: Vectors, centers: Tensor) -> tuple[Vectors, Vectors]:

@@ -165,5 +165,5 @@ def _residuals(probs: Tensor, labels: Tensor | None) -> Tensor:
 
 
 def _reciprocal(value: float) -> float:
-    """A power of two near it; one of zero."""
-    return 2.0 ** -math.frexp(value)[1] if value > 0 else 1.0
+    """A power of two near it, that float32 can be multiplied by; one of zero."""
+    return 2.0 ** min(100, -math.frexp(value)[1]) if value > 0 else 1.0

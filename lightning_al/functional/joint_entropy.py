@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 from lightning_al.functional.rows import check_count, check_tensors, checked
 from lightning_al.functional.selection import top_k
 from lightning_al.functional.shard import Shard
+from lightning_al.functional.threads import one_thread_after_fork
 
 __all__ = ["batch_bald"]
 
@@ -54,6 +55,7 @@ def batch_bald(
     shard: Shard | None = ...,
     return_scores: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
+@one_thread_after_fork()
 def batch_bald(
     mc_probs: Tensor,
     query_size: int,
@@ -301,7 +303,7 @@ def _warn_if_exhausted(information: list[float], samples: int) -> None:
             f"{information[picks - 1]:.3g} nats, and {samples} posterior samples cannot tell more than "
             f"log({samples}) = {limit:.3g} apart: gains from there on are noise. Use more posterior "
             "samples, a smaller query, or `PowerSampling(BALD())`.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -46,6 +46,7 @@ def k_center_greedy(
     shard: Shard | None = ...,
     return_scores: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
+@exact_arithmetic()
 def k_center_greedy(
     embeddings: Tensor | Vectors,
     query_size: int,
@@ -98,17 +99,17 @@ def k_center_greedy(
     """
     check_count(query_size=query_size)
     pool, labeled_rows, shard = _checked(embeddings, labeled, "labeled", metric, backend, shard)
-    with exact_arithmetic(pool.device):
-        wanted = min(query_size, shard.total)
-        search = FarthestFirst(pool, shard, Centers(pool, labeled_rows, wanted), return_scores)
-        search.until(wanted)
-        positions = torch.tensor(search.picked, dtype=torch.long, device=pool.device)
-        if not return_scores:
-            return positions
-        scores = torch.tensor(search.distances, dtype=torch.float64) / _unscaled(pool)
-        return positions, scores.float().to(pool.device)
+    wanted = min(query_size, shard.total)
+    search = FarthestFirst(pool, shard, Centers(pool, labeled_rows, wanted), return_scores)
+    search.until(wanted)
+    positions = torch.tensor(search.picked, dtype=torch.long, device=pool.device)
+    if not return_scores:
+        return positions
+    scores = torch.tensor(search.distances, dtype=torch.float64) / _unscaled(pool)
+    return positions, scores.float().to(pool.device)
 
 
+@exact_arithmetic()
 def covering_radius(
     embeddings: Tensor | Vectors,
     centers: Tensor | None,
@@ -146,10 +147,9 @@ def covering_radius(
         return 0.0
     if len(rows) == 0:
         return float("inf")
-    with exact_arithmetic(pool.device):
-        search = FarthestFirst(pool, shard, Centers(pool, rows, 1), True)
-        search.until(1)
-        return search.distances[0] / _unscaled(pool)
+    search = FarthestFirst(pool, shard, Centers(pool, rows, 1), True)
+    search.until(1)
+    return search.distances[0] / _unscaled(pool)
 
 
 def _checked(

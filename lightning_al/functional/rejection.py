@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from lightning_al.functional.nearest import by_faiss, exactly_nearest, near, nearest
+from lightning_al.functional.nearest import exactly_nearest, near
 from lightning_al.functional.shard import Shard
 from lightning_al.functional.vectors import Vectors
 
@@ -298,11 +298,7 @@ class Draw:
 
     def _approach(self) -> None:
         """Bring distances up to date."""
-        centers = self.centers.since(self.seen)
-        if by_faiss(self.vectors, len(centers)):
-            found = nearest(self.vectors, centers)[0]
-        else:
-            found = near(self.vectors, centers, self.squares)
+        found = near(self.vectors, self.centers.since(self.seen), self.squares)
         torch.minimum(self.near, found, out=self.near)
 
     def _spread(self, weights: Tensor) -> None:

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from lightning_al.functional.rows import check_count, check_tensors
 from lightning_al.functional.shard import Shard
+from lightning_al.functional.threads import one_thread_after_fork
 
 __all__ = ["power_sample", "top_k"]
 
@@ -39,6 +40,7 @@ def top_k(
     shard: Shard | None = ...,
     return_scores: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
+@one_thread_after_fork()
 def top_k(
     scores: Tensor,
     query_size: int,
@@ -104,6 +106,7 @@ def power_sample(
     shard: Shard | None = ...,
     return_scores: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
+@one_thread_after_fork()
 def power_sample(
     scores: Tensor,
     query_size: int,

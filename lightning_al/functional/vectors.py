@@ -11,10 +11,9 @@ number of threads or processes, and backend.
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from lightning_al.functional.shard import Shard
+from lightning_al.functional.threads import one_thread_after_fork
 
 __all__ = ["Backend", "Metric", "Vectors", "as_tensor", "check_matrix", "exact_arithmetic"]
 
@@ -32,7 +32,47 @@ Metric = Literal["euclidean", "cosine"]
 _CHUNK_BYTES = 2**22  # in float32: what stays in the cache beside its distances
 _SUMMED = 512  # squares added up one after the other: of more, equal ones round to one side
 _MULTIPLIED = 8192  # products that are added up so
-_PROCESS = os.getpid()
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Float32 products in float32, whatever the user allowed for training; no gradients. A decorator, too."""
+    with one_thread_after_fork(), _highest_precision(), torch.no_grad(), _no_autocast():
+        yield
+
+
+@contextmanager
+def _no_autocast() -> Iterator[None]:
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+@contextmanager
+def _highest_precision() -> Iterator[None]:
+    """Torch has two ways to say it, and refuses the older one once the newer one was used."""
+    places = (torch.backends.cuda, getattr(torch.backends, "mkldnn", None))
+    matmuls = (getattr(place, "matmul", None) for place in places)
+    newer: list[Any] = [matmul for matmul in matmuls if hasattr(matmul, "fp32_precision")]
+    said = [m.fp32_precision for m in newer]
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        before = None
+    if before is None:
+        for matmul in newer:
+            matmul.fp32_precision = "ieee"
+    else:
+        torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        if before is not None:
+            torch.set_float32_matmul_precision(before)
+        for matmul, precision in zip(newer, said, strict=True):  # the older way sets more than it reads
+            matmul.fp32_precision = precision
 
 
 @dataclass(frozen=True)
@@ -66,6 +106,7 @@ class Vectors:
     # ------------------------------------------------------------------ making
 
     @classmethod
+    @exact_arithmetic()
     def of_embeddings(
         cls,
         embeddings: Tensor,
@@ -94,8 +135,7 @@ class Vectors:
         if made.unit:  # every row has a length of its own, by which it is divided
             return made
         made = replace(made, scale=_scale(max(whole.gather_objects(largest)), embeddings.dtype))
-        with exact_arithmetic(made.device):
-            return replace(made, origin=made._useful_origin())
+        return replace(made, origin=made._useful_origin())
 
     @classmethod
     def of_gradients(cls, left: Tensor, right: Tensor, *, bias: bool = False) -> Vectors:
@@ -298,49 +338,6 @@ def _unit(rows: Tensor) -> Tensor:
         rows[places] = (some / some.abs().amax(1, keepdim=True)).to(rows.dtype)
         length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return rows / length
-
-
-@contextmanager
-def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Float32 products in float32, whatever the user allowed for training; no gradients.
-
-    After a fork, one thread: those that the parent had are gone, and waiting for them would never end.
-    """
-    threads = torch.get_num_threads()
-    forked = os.getpid() != _PROCESS and threads > 1
-    if forked:
-        torch.set_num_threads(1)
-    try:
-        with _highest_precision(), torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        if forked:
-            torch.set_num_threads(threads)
-
-
-@contextmanager
-def _highest_precision() -> Iterator[None]:
-    """Torch has two ways to say it, and refuses the older one once the newer one was used."""
-    places = (torch.backends.cuda, getattr(torch.backends, "mkldnn", None))
-    matmuls = (getattr(place, "matmul", None) for place in places)
-    newer: list[Any] = [matmul for matmul in matmuls if hasattr(matmul, "fp32_precision")]
-    said = [m.fp32_precision for m in newer]
-    try:
-        before = torch.get_float32_matmul_precision()
-    except RuntimeError:
-        before = None
-    if before is None:
-        for matmul in newer:
-            matmul.fp32_precision = "ieee"
-    else:
-        torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        if before is not None:
-            torch.set_float32_matmul_precision(before)
-        for matmul, precision in zip(newer, said, strict=True):  # the older way sets more than it reads
-            matmul.fp32_precision = precision
 
 
 def check_matrix(matrix: Tensor, name: str) -> None:

@@ -14,11 +14,15 @@ import faiss  # noqa: E402
 import torch  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
+from lightning_al import functional as F  # noqa: E402
 from lightning_al.functional.clustering import diverse_mini_batch  # noqa: E402
 from lightning_al.functional.k_center import k_center_greedy  # noqa: E402
 
 MANY = torch.randn(3000, 64)
 POINTS = torch.randn(500, 100, generator=torch.Generator().manual_seed(0))
+LARGE = torch.randn(40_000, 16, generator=torch.Generator().manual_seed(3))
+PROBS = LARGE[:, :4].softmax(1)
+SCORES = PROBS.amin(1)
 WEIGHTS = torch.rand(500, generator=torch.Generator().manual_seed(1))
 
 
@@ -37,7 +41,14 @@ def picks() -> list[int]:
     """What this package makes of both."""
     generator = torch.Generator().manual_seed(2)
     batch = diverse_mini_batch(POINTS, WEIGHTS, 40, beta=12, backend="faiss", generator=generator)
-    return batch.tolist() + k_center_greedy(POINTS, 5, POINTS[:100] + 1, backend="faiss").tolist()
+    found = batch.tolist() + k_center_greedy(POINTS, 5, POINTS[:100] + 1, backend="faiss").tolist()
+    # So many rows are shared among threads in the smallest of steps.
+    every = {"generator": generator, "return_scores": False}
+    found += F.k_center_greedy(LARGE, 3, LARGE[:20] + 1).tolist()
+    found += F.kmeans_plus_plus(LARGE, 3, **every).tolist() + F.badge(PROBS, LARGE, 3, **every).tolist()
+    found += F.diverse_mini_batch(LARGE, SCORES, 3, **every).tolist()
+    found += F.top_k(SCORES, 3).tolist() + F.power_sample(SCORES, 3, **every).tolist()
+    return found + F.batch_bald(PROBS[:, None].expand(-1, 2, -1), 2, num_joint_samples=10, **every).tolist()
 
 
 class InWorker(Dataset):

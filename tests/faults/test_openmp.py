@@ -11,6 +11,7 @@ import faiss
 import pytest
 import torch
 
+from lightning_al.functional import nearest
 from lightning_al.functional.clustering import weighted_kmeans
 
 TESTS = Path(__file__).parents[1]
@@ -71,6 +72,8 @@ def test_faiss_takes_as_many_threads_as_torch_and_gives_them_back(of_torch, of_f
 def test_other_systems_than_linux_import_faiss_on_demand_only(monkeypatch):
     points = torch.randn(400, 4, generator=torch.Generator().manual_seed(0))
     used = []
+    monkeypatch.setattr(nearest, "_FAISS_WORTH", 0)
+    monkeypatch.setattr(nearest, "_faiss_is_fast", lambda threads: True)
     monkeypatch.setattr(faiss, "knn", lambda *arguments: used.append(arguments))
     monkeypatch.setattr(sys, "platform", "darwin")
     weighted_kmeans(points, 40)

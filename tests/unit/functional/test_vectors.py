@@ -226,7 +226,7 @@ def test_faiss_is_for_float32_on_a_cpu():
 
 def test_the_precision_that_the_user_chose_comes_back():
     def fail():
-        with exact_arithmetic(torch.device("cpu")):
+        with exact_arithmetic():
             raise RuntimeError(torch.get_float32_matmul_precision(), torch.is_grad_enabled())
 
     before = torch.get_float32_matmul_precision()
@@ -264,7 +264,7 @@ def distances_have_their_own_precision(setting):
     warnings.simplefilter("error")
     exec(setting)
     before = precisions()
-    with exact_arithmetic(torch.device("cpu")):
+    with exact_arithmetic():
         assert not {"tf32", "bf16", "high", "medium"} & set(precisions()), precisions()
         x = torch.full((64, 64), 1 + 2**-12)
         assert torch.equal(x @ torch.eye(64), x)
