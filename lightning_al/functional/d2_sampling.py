@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from lightning_al.functional.gradients import Gradients
 from lightning_al.functional.rejection import Draw, First
-from lightning_al.functional.rows import check_count, check_tensors
+from lightning_al.functional.rows import check_choice, check_selection, check_tensors, shard_of
 from lightning_al.functional.shard import Shard
 from lightning_al.functional.vectors import (
     Backend,
@@ -109,11 +109,10 @@ def badge(
         >>> badge(probs, embeddings, 2)  # the longest gradient, and not its copy
         tensor([1, 0])
     """
-    check_count(query_size=query_size)
-    if first not in ("largest", "random"):
-        raise ValueError(f'`first` is {first!r}; needed is "largest" or "random".')
+    check_selection(query_size, generator, shard)
+    check_choice(First, first=first)
     check_tensors(embeddings=embeddings)
-    shard = Shard.whole(len(embeddings)) if shard is None else shard
+    shard = shard_of(embeddings, shard)
     gradients = Gradients.of(probs, embeddings, bias, shard)
     assert gradients.lengths is not None
     draw = Draw(gradients, gradients.lengths, shard, generator, gradients.tiny)
@@ -196,7 +195,7 @@ def kmeans_plus_plus(
         >>> kmeans_plus_plus(rows, 1, centers=torch.zeros(1, 1), generator=torch.Generator())
         tensor([2])
     """
-    check_count(query_size=query_size)
+    check_selection(query_size, generator, shard)
     if isinstance(embeddings, Vectors):
         vectors = embeddings
     else:

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from lightning_al.functional.farthest import FarthestFirst
 from lightning_al.functional.front import Centers
-from lightning_al.functional.rows import check_count
+from lightning_al.functional.rows import check_selection, check_shard
 from lightning_al.functional.shard import Shard
 from lightning_al.functional.vectors import Backend, Metric, Vectors, exact_arithmetic
 
@@ -69,7 +69,8 @@ def k_center_greedy(
     Copies are picked when nothing else is left, but no row twice.
 
     Args:
-        embeddings: Rows held here, `(n, D)`, of any floating-point type; also over a memory-mapped file.
+        embeddings: Rows held here, `(n, D)`, of any floating-point type; also over a memory-mapped file. Or
+            `Vectors`, which know their metric and backend.
         query_size: How many to pick; with fewer rows than that, all are picked.
         labeled: The centres there are, `(L, D)`, all of them on every rank; `None` or no rows: none.
         metric: `"euclidean"`, or `"cosine"` for one minus the cosine.
@@ -97,7 +98,7 @@ def k_center_greedy(
         >>> k_center_greedy(torch.tensor([[1.0], [4.0], [9.0], [10.0]]), 3, labeled=torch.tensor([[0.0]]))
         tensor([3, 1, 0])
     """
-    check_count(query_size=query_size)
+    check_selection(query_size, generator, shard)
     pool, labeled_rows, shard = _checked(embeddings, labeled, "labeled", metric, backend, shard)
     wanted = min(query_size, shard.total)
     search = FarthestFirst(pool, shard, Centers(pool, labeled_rows, wanted), return_scores)
@@ -121,7 +122,8 @@ def covering_radius(
     """The largest distance of a row to its nearest centre: what `k_center_greedy` makes small.
 
     Args:
-        embeddings: Rows held here, `(n, D)`, of any floating-point type; also over a memory-mapped file.
+        embeddings: Rows held here, `(n, D)`, of any floating-point type; also over a memory-mapped file. Or
+            `Vectors`, which know their metric and backend.
         centers: Labelled and chosen rows, `(L, D)`, all of them on every rank.
         metric: `"euclidean"`, or `"cosine"` for one minus the cosine.
         backend: As in `k_center_greedy`.
@@ -142,6 +144,7 @@ def covering_radius(
         >>> covering_radius(torch.tensor([[1.0], [4.0], [9.0]]), torch.tensor([[0.0], [10.0]]))
         4.0
     """
+    check_shard(shard)
     pool, rows, shard = _checked(embeddings, centers, "centers", metric, backend, shard)
     if shard.total == 0:
         return 0.0

@@ -10,23 +10,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
+
+from lightning_al.functional.shard import Shard
 
 __all__ = [
     "as_float",
     "by_numpy",
     "by_rows",
+    "check_choice",
     "check_count",
+    "check_selection",
+    "check_shard",
     "check_tensors",
     "checked",
     "dot_",
     "log2",
     "piece_size",
     "refuse_nan",
+    "shard_of",
 ]
 
 _CHECKED_ROWS = 1000
@@ -123,12 +129,47 @@ def dot_(left: Tensor, right: Tensor) -> Tensor:
 
 
 def check_tensors(**values: Any) -> None:
-    """Refuse arrays and lists, which would fail further on and in other words."""
+    """Refuse what is no dense tensor, and would fail further on and in other words."""
     for name, value in values.items():
+        if value is None:
+            raise TypeError(f"`{name}` is `None`; needed is a tensor. Find out what should have made it.")
         if not isinstance(value, Tensor):
             raise TypeError(
-                f"`{name}` is a `{type(value).__name__}`; needed is a tensor. Pass `torch.as_tensor({name})`."
+                f"`{name}` is a `{type(value).__name__}`; needed is a tensor. Pass {_as_tensor(name, value)}."
             )
+        if value.is_nested:
+            raise TypeError(
+                f"`{name}` is a nested tensor; needed are rows of one length. Pool each over what differs, "
+                f"or pad: `torch.nested.to_padded_tensor({name}, 0.0)`."
+            )
+        if value.layout != torch.strided:
+            raise TypeError(
+                f"`{name}` has the layout {value.layout}; needed is a dense tensor. Pass `{name}.to_dense()`."
+            )
+        if value.is_meta:
+            raise TypeError(
+                f"`{name}` is on the meta device, where there are no numbers; needed is a tensor that has "
+                'some. Make it on another device, such as "cpu".'
+            )
+
+
+def _as_tensor(name: str, value: Any) -> str:
+    """What to write instead."""
+    if isinstance(value, np.ma.MaskedArray):  # torch would read what is masked
+        return f"`torch.as_tensor({name}.filled(value))`, with the value that is to count where it is masked"
+    for method in ("to_numpy", "toarray"):  # of data frames and sparse matrices
+        if hasattr(value, method):
+            return f"`torch.as_tensor({name}.{method}())`"
+    return f"`torch.as_tensor({name})`, which copies no array, mapped ones neither"
+
+
+def check_choice(choices: Any, **values: Any) -> None:
+    """Refuse what is none of the words of a `Literal`."""
+    words = get_args(choices)
+    for name, value in values.items():
+        if not isinstance(value, str) or value not in words:
+            *others, last = (f'"{word}"' for word in words)
+            raise ValueError(f"`{name}` is {value!r}; needed is {', '.join(others)} or {last}.")
 
 
 def check_count(**values: Any) -> None:
@@ -140,6 +181,38 @@ def check_count(**values: Any) -> None:
             )
         if value < 1:
             raise ValueError(f"`{name}` is {value}; it must be at least 1.")
+
+
+def check_selection(query_size: Any, generator: Any, shard: Any) -> None:
+    """Refuse what every selection is given, if it is of another kind."""
+    check_count(query_size=query_size)
+    if generator is not None and not isinstance(generator, Generator):
+        whole = isinstance(generator, int | np.integer) and not isinstance(generator, bool)
+        seed = generator if whole else 0
+        raise TypeError(
+            f"`generator` is {generator!r}; needed is a `torch.Generator`, or `None` for torch's global one. "
+            f"Pass `torch.Generator().manual_seed({seed})`."
+        )
+    if generator is not None and generator.device.type != "cpu":
+        raise ValueError(
+            f"`generator` is on {generator.device}; needed is one on the CPU, where draws are made for every "
+            "device. Pass `torch.Generator()`."
+        )
+    check_shard(shard)
+
+
+def check_shard(shard: Any) -> None:
+    """Refuse what is none."""
+    if shard is not None and not isinstance(shard, Shard):
+        raise TypeError(
+            f"`shard` is {shard!r}; needed is a `Shard`, or `None` where all rows are here. Pass "
+            "`Shard.blocks(total, block_size, rank=rank, world_size=world_size, group=group)`."
+        )
+
+
+def shard_of(rows: Tensor, shard: Shard | None) -> Shard:
+    """Which rows these are; `None`: all there are."""
+    return Shard.whole(len(rows) if rows.ndim else 0) if shard is None else shard
 
 
 def checked(probs: Tensor, name: str = "probs") -> Tensor:

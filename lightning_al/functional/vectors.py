@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_al.functional.rows import check_choice, check_shard, check_tensors
 from lightning_al.functional.shard import Shard
 from lightning_al.functional.threads import one_thread_after_fork
 
@@ -32,6 +33,7 @@ Metric = Literal["euclidean", "cosine"]
 _CHUNK_BYTES = 2**22  # in float32: what stays in the cache beside its distances
 _SUMMED = 512  # squares added up one after the other: of more, equal ones round to one side
 _MULTIPLIED = 8192  # products that are added up so
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @contextmanager
@@ -123,8 +125,8 @@ class Vectors:
             TypeError: If they are no floating-point tensor.
             ValueError: If the shape is not `(N, D)`, a value is not finite, or, for cosine, a row is zero.
         """
-        if metric not in ("euclidean", "cosine"):
-            raise ValueError(f'`metric` is {metric!r}; needed is "euclidean" or "cosine".')
+        check_choice(Metric, metric=metric)
+        check_shard(shard)
         with nullcontext() if shard is None else shard.together():
             _check_backend(backend, embeddings)
             check_matrix(embeddings, name)
@@ -342,16 +344,16 @@ def _unit(rows: Tensor) -> Tensor:
 
 def check_matrix(matrix: Tensor, name: str) -> None:
     """Refuse what is no floating-point matrix `(N, D)`, D > 0."""
-    if not isinstance(matrix, Tensor):
+    check_tensors(**{name: matrix})
+    if matrix.dtype not in _TYPES:
+        convert = f"Convert with `{name}.float()`"
+        if matrix.is_complex():
+            convert = f"Pass real and imaginary parts side by side: `torch.view_as_real({name}).flatten(1)`"
+        elif matrix.is_quantized:
+            convert = f"Convert with `{name}.dequantize()`"
         raise TypeError(
-            f"`{name}` is a `{type(matrix).__name__}`; needed is a tensor. Pass "
-            f"`torch.as_tensor({name})`, which copies nothing, also of a memory-mapped array."
-        )
-    if not matrix.is_floating_point():
-        raise TypeError(
-            f"`{name}` is of type {matrix.dtype}; needed are real floating-point numbers. Convert with "
-            f"`{name}.float()`"
-            + (", or pass real and imaginary parts side by side." if matrix.is_complex() else ".")
+            f"`{name}` is of type {matrix.dtype}; needed are real floating-point numbers: float16, bfloat16, "
+            f"float32 or float64. {convert}."
         )
     if matrix.ndim != 2 or matrix.shape[1] == 0:
         raise ValueError(
@@ -361,8 +363,7 @@ def check_matrix(matrix: Tensor, name: str) -> None:
 
 
 def _check_backend(backend: str, tensor: Tensor) -> None:
-    if backend not in ("auto", "faiss", "torch"):
-        raise ValueError(f'`backend` is {backend!r}; needed is "auto", "faiss" or "torch".')
+    check_choice(Backend, backend=backend)
     if backend == "faiss" and isinstance(tensor, Tensor) and tensor.device.type != "cpu":
         raise ValueError(
             f'`backend` is "faiss" for embeddings on {tensor.device}; FAISS works on the CPU here. Use '
@@ -380,18 +381,20 @@ def _largest(vectors: Vectors, name: str, shard: Shard) -> float:
         if not here < torch.inf or bool(low.isnan()):
             refuse_rows(~part.isfinite().all(1), rows, name, shard, "NaN or infinite")
         if vectors.unit and bool((zero := (part == 0).all(1)).any()):
-            refuse_rows(zero, rows, name, shard, "zero, which has no direction,")
+            refuse_rows(
+                zero, rows, name, shard, "zero, which has no direction,", ', or use `metric="euclidean"`'
+            )
         largest = max(largest, here)
     return largest
 
 
-def refuse_rows(wrong: Tensor, rows: slice, name: str, shard: Shard, what: str) -> None:
-    """Raise an error that names some of consecutive rows held here."""
+def refuse_rows(wrong: Tensor, rows: slice, name: str, shard: Shard, what: str, otherwise: str = "") -> None:
+    """Raise an error that names some of consecutive rows held here; `otherwise` ends its advice."""
     every = torch.zeros(len(shard.positions), dtype=torch.bool)
     every[rows] = wrong.cpu()
     raise ValueError(
         f"`{name}` is {what} {shard.named(every)}; distances to them do not exist. Find out why, "
-        "and repair or leave them out."
+        f"and repair or leave them out{otherwise}."
     )
 
 
