@@ -15,7 +15,6 @@ random numbers make the same draw, however the rows are cut into chunks, threads
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -23,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from lightning_al.functional.nearest import exactly_nearest, near
+from lightning_al.functional.nearest import near
+from lightning_al.functional.nearness import Drawn, Nearness, Settled, bounds, exact_squares
 from lightning_al.functional.shard import Shard
 from lightning_al.functional.vectors import Vectors
 
@@ -43,37 +43,37 @@ _HORIZON = 1000  # so many more picks are reckoned with at least
 _AFTERWARDS = 1.6  # proposals a pick with new weights
 
 
-class _Centers:
-    """Given and chosen rows in order, in a store that grows, ready for distances."""
+class _Proposed:
+    """Some rows, the same on every rank, and between which squared distances each of them is.
 
-    def __init__(self, vectors: Vectors) -> None:
-        self.parts: list[Vectors] = []
-        self.count = 0
-        self.ready = vectors.take(torch.empty(0, dtype=torch.long)).ready()
+    Args:
+        rows: Few.
+        low: Bound from below, `(n,)`.
+        high: And from above.
+        distance: What is known exactly, as in `Settled`.
+        upto: And of how many that were drawn.
+    """
 
-    def __len__(self) -> int:
-        return self.count
+    def __init__(self, rows: Vectors, low: Tensor, high: Tensor, distance: Tensor, upto: Tensor) -> None:
+        self.rows, self.low, self.high = rows, low, high
+        self.settled = Settled(distance.clone(), upto.clone())
 
-    def add(self, rows: Vectors) -> None:
-        """Further rows."""
-        self.parts.append(rows)
-        start, self.count = self.count, self.count + len(rows)
-        while self.count > len(self.ready):
-            room = (torch.cat([part, part, part.new_empty(64, part.shape[1])]) for part in self.ready.factors)
-            self.ready = self.ready.like(*room)
-        for store, factor in zip(self.ready.factors, rows.block(slice(None)), strict=True):
-            store[start : self.count] = factor
+    def lower(self, low: Tensor, high: Tensor) -> None:
+        """To these bounds where they are lower."""
+        self.low, self.high = torch.minimum(self.low, low), torch.minimum(self.high, high)
 
-    def since(self, start: int) -> Vectors:
-        """All from one on, ready for distances."""
-        return self.ready.like(*(factor[start : self.count] for factor in self.ready.factors))
+    def exactly(self, which: NDArray[np.int64], drawn: Drawn, tiny: float) -> Array:
+        """Squared distances of some of them to the nearest of all drawn."""
+        rows = torch.from_numpy(which).to(self.low.device)
+        found: Array = self.settled.settle(self.rows, rows, drawn, tiny).cpu().numpy()
+        return found
 
-    def given(self) -> Vectors:
-        """All as they were given."""
-        if len(self.parts) > 1:
-            pairs = zip(*(part.given() for part in self.parts), strict=True)
-            self.parts = [self.parts[0].like(*(torch.cat(factors) for factors in pairs))]
-        return self.parts[0]
+    def among(self, tiny: float) -> tuple[Array, Array]:
+        """Bounds of the squared distances to each other, `(n, n)`."""
+        ready = self.rows.ready(torch.float64)
+        found = ready.distances(slice(None), ready)
+        low, high = bounds(self.rows, ready.squares(), found, tiny)
+        return low.cpu().numpy(), high.cpu().numpy()
 
 
 class Draw:
@@ -98,10 +98,9 @@ class Draw:
         self.vectors, self.squares, self.shard, self.generator = vectors, squares, shard, generator
         self.tiny = tiny
         self.chosen: list[int] = []
-        self.centers = _Centers(vectors)
-        self.given = 0  # how many of them were not chosen here
-        self.seen = 0  # how many of them the weights know
-        self.near = torch.full_like(squares, math.inf)  # squared distances to the nearest of these
+        self.drawn = Drawn(vectors)
+        self.begun = 0  # how many of these were not chosen here
+        self.nearness = Nearness(vectors, squares, self.drawn, tiny)
         self.weights = squares.new_empty(0)  # of all rows, by position, in units
         self.cumulative = squares.new_empty(0, dtype=torch.long)
         self.order: Tensor | None = None  # of the rows of all ranks, their positions
@@ -113,19 +112,15 @@ class Draw:
 
     @property
     def fresh(self) -> int:
-        """How many centres the weights do not know."""
-        return len(self.centers) - self.seen
-
-    def slack(self, squares: Tensor, distances: Tensor) -> Tensor:
-        """How far squared distances may be off."""
-        return self.vectors.slack(squares, distances).add_(self.tiny)
+        """How many of those drawn the weights do not know."""
+        return len(self.drawn) - self.nearness.seen
 
     # -------------------------------------------------------------- first
 
     def around(self, given: Vectors) -> None:
         """Centres that count as drawn before."""
-        self.given = len(given)
-        self.centers.add(given)
+        self.begun = len(given)
+        self.drawn.add(given)
 
     def begin(self, first: First) -> None:
         """Draw the first where nothing was given."""
@@ -134,16 +129,14 @@ class Draw:
         else:
             position, self.start = self._longest()
         self.chosen.append(position)
-        self.around(self._collect(torch.tensor([position]))[0])
-        self.given = 0
+        self.drawn.add(self._collect(torch.tensor([position])).rows)
 
     def _longest(self) -> tuple[int, float]:
         """The position of the longest vector, and its squared length."""
-        slack = self.slack(self.squares, self.squares)
-        bar = self._most(self.squares - slack)
-        rows = (self.squares + slack >= bar).nonzero().squeeze(1)
+        low, high = bounds(self.vectors, self.squares, self.squares, self.tiny)
+        rows = (high >= self._most(low)).nonzero().squeeze(1)
         best, position = -1.0, self.shard.total
-        for some in torch.split(rows, _rows_at_once(self.vectors)):
+        for some in torch.split(rows, max(1, 2**16 // self.vectors.width)):
             taken = self.vectors.take(some)
             lengths = taken.exact(taken.like(*(torch.zeros_like(factor) for factor in taken.factors)))
             most = max(lengths.tolist(), default=-1.0)
@@ -151,6 +144,7 @@ class Draw:
                 place = some[int((lengths == most).nonzero()[0])]
                 best, position = most, int(self.shard.positions[int(place)])
         shortest, position = min(self.shard.gather_objects((-best, position)))
+        assert position < self.shard.total, "no row has a length"
         return position, shortest**2
 
     # -------------------------------------------------------------- proposals
@@ -186,50 +180,51 @@ class Draw:
         positions = torch.searchsorted(self.cumulative, targets.to(self.cumulative.device), right=True)
         bars = numbers[_PROPOSALS:] * (self.weights[positions].double().cpu() * self.unit)
         positions = positions.cpu()
-        rows, distance, slack = self._collect(positions)
-        ready = rows.ready()
-        squares = ready.squares()
+        some = self._collect(positions)
+        ready = some.rows.ready()
         if self.fresh:
-            distance = torch.minimum(distance, near(ready, self.centers.since(self.seen), squares))
-        among = ready.distances(slice(None), ready)
-        slack = torch.maximum(slack, self.slack(squares, distance))
+            squares = ready.squares()
+            found = near(ready, self.drawn.since(self.nearness.seen), squares)
+            some.lower(*bounds(some.rows, squares, found, self.tiny))
         before = len(self.chosen)
-        known = [part.double().cpu().numpy() for part in (bars, distance, slack, among)]
-        accepted, tried = self._accept(rows, positions.tolist(), known, count)
+        accepted, tried = self._accept(some, positions.tolist(), bars, count)
         self.lately = 0.3 * self.lately[0] + tried, 0.3 * self.lately[1] + len(self.chosen) - before
         self.in_vain = 0 if accepted else self.in_vain + 1
         if accepted:
-            self.centers.add(rows.take(torch.tensor(accepted)))
+            self.drawn.add(some.rows.take(torch.tensor(accepted)))
 
     def _accept(
-        self, rows: Vectors, positions: list[int], known: list[Array], count: int
+        self, some: _Proposed, positions: list[int], numbers: Tensor, count: int
     ) -> tuple[list[int], int]:
         """Which proposals are accepted, until enough are, and how many were looked at."""
         accepted: list[int] = []
         already = set(self.chosen)
-        bars, distance, slack, among = known
-        sure, unsure = distance + slack, distance - slack
+        bars = numbers.numpy()
+        low, high = (side.double().cpu().numpy() for side in (some.low, some.high))
+        unsure = np.flatnonzero((bars >= low) & (bars <= high))
+        low[unsure] = high[unsure] = some.exactly(unsure, self.drawn, self.tiny)
+        nearer, farther = some.among(self.tiny)
         for number, position in enumerate(positions):
             bar = bars[number]
-            if bar > sure[number] or position in already:
+            if bar > high[number] or position in already:
                 continue
-            if bar >= unsure[number] and bar >= self._exactly(rows, number, accepted):
+            if bar >= low[number] and bar >= self._exactly(some, number, accepted):
                 continue
             accepted.append(number)
             already.add(position)
             self.chosen.append(position)
             if len(self.chosen) == count:
                 return accepted, number + 1
-            np.minimum(sure, among[number] + slack, out=sure)
-            np.minimum(unsure, among[number] - slack, out=unsure)
+            np.minimum(low, nearer[number], out=low)
+            np.minimum(high, farther[number], out=high)
         return accepted, len(positions)
 
-    def _exactly(self, rows: Vectors, number: int, accepted: list[int]) -> float:
+    def _exactly(self, some: _Proposed, number: int, accepted: list[int]) -> float:
         """The squared distance of a proposal to the nearest one chosen."""
-        one = rows.take(torch.tensor([number]))
-        found = float(_exact_squares(one, self.centers.given(), self.tiny)[0])
+        found = float(some.exactly(np.array([number]), self.drawn, self.tiny)[0])
         if accepted:
-            found = min(found, float(_exact_squares(one, rows.take(torch.tensor(accepted)), self.tiny)[0]))
+            one, others = (some.rows.take(torch.tensor(which)) for which in ([number], accepted))
+            found = min(found, float(exact_squares(one, others, self.tiny)[0]))
         return found
 
     def _uniform(self, count: int) -> Tensor:
@@ -244,39 +239,36 @@ class Draw:
         which = (mine[places] == positions).nonzero().squeeze(1)
         return which, places[which].to(self.squares.device)
 
-    def _collect(self, positions: Tensor) -> tuple[Vectors, Tensor, Tensor]:
-        """Rows of these positions, from whichever ranks; their distances at the last renewal, and slack."""
+    def _collect(self, positions: Tensor) -> _Proposed:
+        """Rows of these positions, from whichever ranks, and what is known of them."""
         numbers, local = self._held(positions)
-        taken, near = self.vectors.take(local), self.near[local]
-        slack = self.slack(self.squares[local], near)
-        factors = taken.given()
+        rows, known = self.vectors.take(local), self.nearness
+        columns = [known.low, known.high, known.settled.distance, known.settled.upto]
+        columns = [column[local] for column in columns]
         if self.shard.world_size == 1:
-            return taken, near, slack
+            return _Proposed(rows, *columns)
+        factors = rows.given()
         kind = torch.float64 if any(part.dtype == torch.float64 for part in factors) else torch.float32
-        columns = [numbers[:, None].to(near.device), near[:, None], slack[:, None], *factors]
-        packed = self.shard.gather(torch.cat([column.to(kind) for column in columns], 1))
+        parts = [numbers.to(local.device), *columns]
+        packed = self.shard.gather(torch.cat([*(part.to(kind)[:, None] for part in parts), *factors], 1))
         packed = packed[packed[:, 0].argsort()]
-        widths = [part.shape[1] for part in factors]
-        parts = torch.split(packed[:, 3:], widths, 1)
-        return taken.like(*parts), packed[:, 1].float(), packed[:, 2].float()
+        low, high, distance, upto = packed[:, 1:5].T
+        factors = torch.split(packed[:, 5:], [part.shape[1] for part in factors], 1)
+        return _Proposed(rows.like(*factors), low.float(), high.float(), distance.float(), upto.int())
 
     # -------------------------------------------------------------- weights
 
     def _renew(self) -> None:
         """Bring distances up to date, and make weights of them."""
-        if self.fresh:
-            self._approach()
-            self.seen = self.centers.count
-        slack = self.slack(self.squares, self.near)
-        low = _rounded_up((self.near - slack).clamp_min_(0))
-        high = _rounded_up(slack.add_(self.near))
+        self.nearness.approach()
+        low, high = _rounded_up(self.nearness.low), _rounded_up(self.nearness.high)
         _, taken = self._held(torch.tensor(self.chosen, dtype=torch.long))
         low[taken] = 0
         high[taken] = 0
         # First the largest weight: it says from where down weights do not matter.
         bar = self._most(low)
         top = ((high > bar) & (low < high)).nonzero().squeeze(1)
-        of_top = self._exact_weights(top)
+        of_top = _rounded_up(self.nearness.settle(top))
         largest = max(bar, self._most(of_top))
         if largest == 0:
             self.exhausted = True
@@ -286,7 +278,7 @@ class Draw:
         low[top] = high[top]
         open_ = ((low < high) & (high > floor)).nonzero().squeeze(1)
         weights = low.double()
-        weights[open_] = self._exact_weights(open_)
+        weights[open_] = _rounded_up(self.nearness.settle(open_))
         weights[top] = of_top
         weights.clamp_min_(floor)
         weights[taken] = 0
@@ -296,11 +288,6 @@ class Draw:
         self.in_vain = 0
         self.lately = 0.0, 0.0
 
-    def _approach(self) -> None:
-        """Bring distances up to date."""
-        found = near(self.vectors, self.centers.since(self.seen), self.squares)
-        torch.minimum(self.near, found, out=self.near)
-
     def _spread(self, weights: Tensor) -> None:
         """Let every rank know all weights, in order of position."""
         self.weights = self.shard.gather(weights)
@@ -309,17 +296,6 @@ class Draw:
                 self.order = self.shard.gather(self.shard.positions).to(weights.device)
             self.weights = torch.empty_like(self.weights).index_copy_(0, self.order, self.weights)
         self.cumulative = self.weights.long().cumsum_(0)
-
-    def _exact_weights(self, rows: Tensor) -> Tensor:
-        """Of some rows held here, in float64."""
-        found = self.squares.new_empty(len(rows), dtype=torch.float64)
-        start = 0
-        for some in torch.split(rows, _rows_at_once(self.vectors)):
-            found[start : start + len(some)] = _exact_squares(
-                self.vectors.take(some), self.centers.given(), self.tiny
-            )
-            start += len(some)
-        return _rounded_up(found)
 
     def _most(self, values: Tensor) -> float:
         """The largest over all ranks; zero of none."""
@@ -337,11 +313,11 @@ class Draw:
         scores = self.squares.new_zeros(len(self.chosen), dtype=torch.float64)
         if not self.chosen:
             return scores
-        every = self.centers.given()
-        before = torch.arange(max(1, self.given), len(every), device=scores.device)
-        begin, end = (1 if self.given == 0 else 0), len(every) - self.given
-        scores[begin:end] = _exact_squares(every.take(before), every, self.tiny, before)
-        if self.given == 0:
+        every = self.drawn.given()
+        before = torch.arange(max(1, self.begun), len(every), device=scores.device)
+        begin, end = (1 if self.begun == 0 else 0), len(every) - self.begun
+        scores[begin:end] = exact_squares(every.take(before), every, self.tiny, before)
+        if self.begun == 0:
             scores[0] = self.start
         return scores
 
@@ -351,29 +327,3 @@ def _rounded_up(values: Tensor) -> Tensor:
     kind, drop = (torch.int64, 46) if values.dtype == torch.float64 else (torch.int32, 17)
     bits = values.view(kind) + ((1 << drop) - 1)
     return (bits >> drop << drop).view(values.dtype)
-
-
-def _rows_at_once(vectors: Vectors) -> int:
-    return max(1, 2**16 // vectors.width)
-
-
-def _exact_squares(
-    rows: Vectors, centers: Vectors, tiny: float = 0.0, before: Tensor | None = None
-) -> Tensor:
-    """Squared distances to the nearest centre as `exact` has it, `(n,)` in float64.
-
-    Args:
-        rows: Few enough to lie in memory.
-        centers: Some.
-        tiny: What squared distances may be off beside `Vectors.slack`.
-        before: How many of the centres count for each row; `None`: all.
-    """
-    counted: Callable[[slice], Tensor] | None = None
-    if before is not None:
-        places = torch.arange(len(centers), device=before.device)
-
-        def counted(some: slice) -> Tensor:
-            return places < before[some, None]
-
-    found = exactly_nearest(rows, centers, tiny=tiny, counted=counted)[0].double()
-    return 2 * found if rows.unit else found.square_()

@@ -85,8 +85,15 @@ def test_gradients_are_drawn_in_proportion_to_squared_distances(monkeypatch, ren
     def drawn(generator):  # as `badge` does, from what every run begins with
         draw = copy.copy(begun)
         draw.generator = generator
-        draw.chosen, draw.centers, draw.near = begun.chosen[:], copy.copy(begun.centers), begun.near.clone()
-        draw.centers.parts = begun.centers.parts[:]
+        draw.chosen, draw.drawn, draw.nearness = (
+            begun.chosen[:],
+            copy.copy(begun.drawn),
+            copy.copy(begun.nearness),
+        )
+        draw.drawn.parts, draw.nearness.drawn = begun.drawn.parts[:], draw.drawn
+        for name in ("low", "high"):
+            setattr(draw.nearness, name, getattr(begun.nearness, name).clone())
+        draw.nearness.settled = copy.deepcopy(begun.nearness.settled)
         draw.until(4)
         return torch.tensor(draw.chosen)
 
