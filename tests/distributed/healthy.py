@@ -11,7 +11,6 @@ from distributed.launch import note
 from distributed.scenes import (
     Sometimes,
     committee_rounds,
-    few_blocks,
     frozen_queries,
     rounds,
     scored_once,
@@ -27,7 +26,6 @@ def everything(options):
     note("seen", seen)
     note("wrong_digest", data.state.digest())
     note("rounds", rounds(Path("rounds"), test=True, **options))
-    note("few", few_blocks(Path("few"), **options))
     note("committee", committee_rounds(Path("committee"), test=True, **options))
     dropping = margin(test_posterior=MCDropout(4, consistent=False))
     tested = pool(Path("tested"), test_set=blobs(21, 1))

@@ -7,14 +7,27 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import torch
-from integration.small import CLASSES, Net, blobs, margin, pool, quiet
+from integration.small import CLASSES, FEATURES, Net, blobs, margin, pool, quiet
 from torch.utils.data import Dataset
 
-from lightning_al import ActiveDataModule, ActiveLearning, Committee, MCDropout, fit_rounds
+from lightning_al import (
+    ActiveDataModule,
+    ActiveLearning,
+    Committee,
+    LearningLossMixin,
+    MCDropout,
+    fit_rounds,
+)
 from lightning_al import acquisition as acq
 from lightning_al.inference import scoring
+from lightning_al.querying import choose
+
+#: Given by data set index, to every rank.
+GIVEN = torch.randn(113, 6, generator=torch.Generator().manual_seed(5))
+PASSES = MCDropout(6)
 
 STRATEGIES = {
     "random": lambda: acq.Random(),
@@ -25,12 +38,38 @@ STRATEGIES = {
     "power": lambda: acq.PowerSampling(acq.Entropy(), beta=2.0),
     "softmax": lambda: acq.PowerSampling(acq.Margin(), form="softmax"),
     "softrank": lambda: acq.PowerSampling(acq.LeastConfidence(), form="softrank"),
-    "bald": lambda: acq.BALD(MCDropout(6)),
+    "bald": lambda: acq.BALD(PASSES),
     "bald_independent": lambda: acq.BALD(MCDropout(6, consistent=False)),
     "variation_ratio": lambda: acq.PowerSampling(acq.VariationRatio(MCDropout(5))),
+    "mean_std": lambda: acq.MeanSTD(PASSES),
+    "vote_entropy": lambda: acq.VoteEntropy(PASSES),
+    "vote_margin": lambda: acq.VoteMargin(PASSES),
+    "consensus_kl": lambda: acq.ConsensusKL(PASSES),
+    "predictive_variance": lambda: acq.PredictiveVariance(PASSES),
     "committee": lambda: acq.BALD(Committee(models=[seeded(1), seeded(2)])),
     "committee_by_blocks": lambda: acq.BALD(Committee(models=[seeded(1), seeded(2)])),
-}
+    "batch_bald": lambda: acq.BatchBALD(PASSES, num_joint_samples=500),
+    "batch_bald_half": lambda: half(acq.BatchBALD)(PASSES, num_joint_samples=500),
+    "learning_loss": lambda: acq.LearningLoss(),
+    "core_set": lambda: acq.CoreSet(),
+    "core_set_cosine": lambda: acq.CoreSet(metric="cosine"),
+    "core_set_half": lambda: half(acq.CoreSet)(),
+    "core_set_given": lambda: acq.CoreSet(embeddings=GIVEN),
+    "core_set_given_cosine": lambda: acq.CoreSet(embeddings=GIVEN, metric="cosine"),
+    "core_set_given_half": lambda: acq.CoreSet(embeddings=GIVEN.bfloat16()),
+    "badge": lambda: acq.BADGE(),
+    "badge_random": lambda: acq.BADGE(first="random"),
+    "badge_half": lambda: half(acq.BADGE)(),
+    "diverse": lambda: acq.DiverseMiniBatch(beta=3),
+    "diverse_around": lambda: acq.DiverseMiniBatch(beta=3, around_labeled=True),
+    "diverse_half": lambda: half(acq.DiverseMiniBatch)(beta=3, around_labeled=True),
+    "diverse_given": lambda: acq.DiverseMiniBatch(beta=3, embeddings=GIVEN, around_labeled=True),
+    "two_stage": lambda: acq.TwoStage(acq.Margin(), then=acq.CoreSet(), keep=40),
+    "two_stage_bald": lambda: acq.TwoStage(
+        acq.BALD(PASSES), then=acq.BatchBALD(PASSES, num_joint_samples=500), keep=0.4
+    ),
+    "two_stage_given": lambda: acq.TwoStage(acq.Entropy(), then=acq.CoreSet(embeddings=GIVEN), keep=40),
+}  # fmt: skip
 
 
 def seeded(seed: int = 0, **options: Any) -> Net:
@@ -39,18 +78,59 @@ def seeded(seed: int = 0, **options: Any) -> Net:
     return Net(**options)
 
 
-def frozen_queries(folder: Path, **trainer_options: Any) -> dict[str, dict[str, list[float]]]:
+def half(strategy: type[acq.Acquisition]) -> type[acq.Acquisition]:
+    """The same, which keeps bfloat16 of a sample."""
+
+    class Half(strategy):
+        def summarize(self, outputs):
+            return {name: rows.bfloat16() for name, rows in super().summarize(outputs).items()}
+
+    return Half
+
+
+class Headed(LearningLossMixin, Net):
+    """Its head has seeded weights too."""
+
+    learning_loss_layers = ("net.0", "net.2")
+    example_input_array = torch.zeros(2, FEATURES)
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        return self.learning_loss(torch.nn.functional.cross_entropy(self(x), y, reduction="none"))
+
+
+class AskAll(L.Callback):
+    """What every strategy asks for when a fit ends, and its scores, of all of the pool and of one block."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, dict[str, Any]] = {}
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for name, make in STRATEGIES.items():
+            with sums_of_one_block() if name == "committee_by_blocks" else nullcontext():
+                self.found[name] = self.asked(make, trainer, pl_module)
+        for name in ("core_set", "badge", "diverse_around", "two_stage", "batch_bald", "core_set_given"):
+            trainer.datamodule.spill_bytes = 0
+            self.found[f"{name}_in_a_file"] = self.asked(STRATEGIES[name], trainer, pl_module)
+
+    def asked(self, make: Any, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+        data = trainer.datamodule
+        query = choose(make(), trainer, module, data, 20)
+        few = choose(make(), trainer, module, data, 5, candidates=7)
+        return {
+            "indices": query.indices.tolist(), "scores": query.scores.tolist(),
+            "few": few.indices.tolist(), "few_scores": few.scores.tolist(),
+        }  # fmt: skip
+
+
+def frozen_queries(folder: Path, **trainer_options: Any) -> dict[str, dict[str, Any]]:
     """What every strategy asks for, and its scores, from weights that training does not change."""
-    found = {}
-    for name, make in STRATEGIES.items():
-        data = pool(folder / name, size=113, pool_batch_size=8)
-        active = ActiveLearning(make(), query_size=20)
-        trainer = quiet(max_epochs=1, callbacks=[active], **trainer_options)
-        with sums_of_one_block() if name == "committee_by_blocks" else nullcontext():
-            trainer.fit(seeded(lr=0.0, dropout=0.3), datamodule=data)
-        query = active.last_query
-        found[name] = {"indices": query.indices.tolist(), "scores": query.scores.tolist()}
-    return found
+    torch.manual_seed(0)
+    module, asks = Headed(lr=0.0, dropout=0.3), AskAll()
+    module.configure_model()
+    data = pool(folder, size=113, pool_batch_size=8)
+    quiet(max_epochs=1, callbacks=[asks], **trainer_options).fit(module, datamodule=data)
+    return asks.found
 
 
 @contextmanager
@@ -61,16 +141,6 @@ def sums_of_one_block() -> Iterator[None]:
         yield
     finally:
         scoring._KEPT_BYTES = before
-
-
-def few_blocks(folder: Path, **trainer_options: Any) -> list[int]:
-    """A committee's query from a pool of one block: all ranks but one have none."""
-    active = ActiveLearning(STRATEGIES["committee"](), query_size=2)
-    with sums_of_one_block():
-        quiet(max_epochs=1, callbacks=[active], **trainer_options).fit(
-            seeded(), datamodule=pool(folder, size=15, pool_batch_size=8)
-        )
-    return active.last_query.indices.tolist()
 
 
 def scored_once(folder: Path, world_size: int, **trainer_options: Any) -> dict[str, Any]:
