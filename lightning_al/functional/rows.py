@@ -19,11 +19,13 @@ from torch import Generator, Tensor
 from lightning_al.functional.shard import Shard
 
 __all__ = [
+    "FLOATING",
     "as_float",
     "by_numpy",
     "by_rows",
     "check_choice",
     "check_count",
+    "check_real",
     "check_selection",
     "check_shard",
     "check_tensors",
@@ -35,6 +37,8 @@ __all__ = [
     "shard_of",
 ]
 
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _CHECKED_ROWS = 1000
 # NumPy's logarithm is three times as fast as torch's where it has AVX-512 (Intel's SVML, in Linux), and
 # slower elsewhere. Decided by the processor and not by trial: every process must find the same scores.
@@ -161,6 +165,16 @@ def _as_tensor(name: str, value: Any) -> str:
         if hasattr(value, method):
             return f"`torch.as_tensor({name}.{method}())`"
     return f"`torch.as_tensor({name})`, which copies no array, mapped ones neither"
+
+
+def check_real(**values: Tensor) -> None:
+    """Refuse complex numbers, truth values, and types that nothing is computed in."""
+    for name, value in values.items():
+        if value.dtype not in FLOATING + _WHOLE:
+            convert = f"{name}.abs()" if value.is_complex() else f"{name}.float()"
+            raise TypeError(
+                f"`{name}` is of type {value.dtype}; needed are real numbers. Convert, as with `{convert}`."
+            )
 
 
 def check_choice(choices: Any, **values: Any) -> None:

@@ -13,11 +13,11 @@ from typing import Literal, overload
 import torch
 from torch import Generator, Tensor
 
-from lightning_al.functional.rows import check_count, check_tensors
+from lightning_al.functional.rows import check_choice, check_real, check_selection, check_tensors, shard_of
 from lightning_al.functional.shard import Shard
 from lightning_al.functional.threads import one_thread_after_fork
 
-__all__ = ["power_sample", "top_k"]
+__all__ = ["largest_rows", "order_of", "power_sample", "top_k"]
 
 PowerForm = Literal["power", "softmax", "softrank"]
 
@@ -72,15 +72,15 @@ def top_k(
         >>> top_k(torch.tensor([0.1, 0.9, 0.9, 0.4]), 3)
         tensor([1, 2, 3])
     """
-    check_count(query_size=query_size)
+    check_selection(query_size, generator, shard)
     check_tensors(scores=scores)
-    shard = Shard.whole(len(scores)) if shard is None else shard
+    shard = shard_of(scores, shard)
     with shard.together():
         _check(scores, shard)
-    rows = _best_rows(scores, query_size)
+    rows = largest_rows(scores, query_size)
     values = shard.gather(scores[rows])
     positions = shard.gather(shard.positions.to(scores.device)[rows])
-    order = _descending(values, positions)[:query_size]
+    order = order_of(values, positions)[:query_size]
     return (positions[order], values[order]) if return_scores else positions[order]
 
 
@@ -149,13 +149,12 @@ def power_sample(
         >>> sorted(draw.tolist())
         [1, 2]
     """
-    check_count(query_size=query_size)
+    check_selection(query_size, generator, shard)
     check_tensors(scores=scores)
     if not beta >= 0:
         raise ValueError(f"`beta` is {beta}; it must not be negative, or low scores would win.")
-    if form not in ("power", "softmax", "softrank"):
-        raise ValueError(f'`form` is {form!r}; needed is "power", "softmax" or "softrank".')
-    shard = Shard.whole(len(scores)) if shard is None else shard
+    check_choice(PowerForm, form=form)
+    shard = shard_of(scores, shard)
     with shard.together():
         _check(scores, shard)
         if form == "power":
@@ -185,24 +184,34 @@ def _log_weight(scores: Tensor, form: PowerForm, shard: Shard) -> Tensor:
         return scores.log()
     values, positions = shard.gather(scores), shard.gather(shard.positions)
     ranks = torch.empty(shard.total, dtype=torch.float64)
-    order = positions[_descending(values, positions)]
+    order = positions[order_of(values, positions)]
     ranks[order] = torch.arange(1, shard.total + 1, dtype=torch.float64)
     return -ranks[shard.positions].log()
 
 
-def _best_rows(scores: Tensor, query_size: int) -> Tensor:
-    """Rows of the best `query_size` scores, ties by row; sorts only what can be chosen."""
-    if len(scores) <= query_size:
-        return torch.arange(len(scores), device=scores.device)
-    threshold = scores.topk(query_size).values[-1]
-    rows = (scores >= threshold).nonzero().squeeze(1)
-    return rows[scores[rows].sort(descending=True, stable=True).indices[:query_size]]
+def largest_rows(values: Tensor, count: int) -> Tensor:
+    """Rows of the `count` largest values, largest first; of equal ones the first. Sorts only these.
+
+    Example:
+        >>> largest_rows(torch.tensor([0.5, 0.9, 0.1, 0.9, 0.5]), 3)
+        tensor([1, 3, 0])
+    """
+    if len(values) > count:
+        rows = (values >= values.topk(count).values[-1]).nonzero().squeeze(1)
+    else:
+        rows = torch.arange(len(values), device=values.device)
+    return rows[values[rows].sort(descending=True, stable=True).indices[:count]]
 
 
-def _descending(values: Tensor, positions: Tensor) -> Tensor:
-    """Order by value, highest first, then by position, lowest first."""
+def order_of(values: Tensor, positions: Tensor, *, descending: bool = True) -> Tensor:
+    """Where to find them by value, the largest or the smallest first, and of equal ones by position.
+
+    Example:
+        >>> order_of(torch.tensor([0.5, 0.9, 0.9]), torch.tensor([0, 7, 4]))
+        tensor([2, 1, 0])
+    """
     by_position = positions.argsort()
-    return by_position[values[by_position].sort(descending=True, stable=True).indices]
+    return by_position[values[by_position].sort(descending=descending, stable=True).indices]
 
 
 def _check_not_negative(scores: Tensor) -> None:
@@ -220,6 +229,7 @@ def _check(scores: Tensor, shard: Shard) -> None:
             f"`scores` has shape {tuple(scores.shape)}; needed is one number a sample, (N,). "
             "Reduce dense scores over their other axes first."
         )
+    check_real(scores=scores)
     shard.check(len(scores), "scores")
     nan = scores.isnan()
     if bool(nan.any()):

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_al.functional.rows import check_choice, check_shard, check_tensors
+from lightning_al.functional.rows import FLOATING, check_choice, check_shard, check_tensors
 from lightning_al.functional.shard import Shard
 from lightning_al.functional.threads import one_thread_after_fork
 
@@ -33,7 +33,6 @@ Metric = Literal["euclidean", "cosine"]
 _CHUNK_BYTES = 2**22  # in float32: what stays in the cache beside its distances
 _SUMMED = 512  # squares added up one after the other: of more, equal ones round to one side
 _MULTIPLIED = 8192  # products that are added up so
-_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @contextmanager
@@ -345,7 +344,7 @@ def _unit(rows: Tensor) -> Tensor:
 def check_matrix(matrix: Tensor, name: str) -> None:
     """Refuse what is no floating-point matrix `(N, D)`, D > 0."""
     check_tensors(**{name: matrix})
-    if matrix.dtype not in _TYPES:
+    if matrix.dtype not in FLOATING:
         convert = f"Convert with `{name}.float()`"
         if matrix.is_complex():
             convert = f"Pass real and imaginary parts side by side: `torch.view_as_real({name}).flatten(1)`"
