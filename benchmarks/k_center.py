@@ -178,7 +178,7 @@ def counted() -> Iterator[dict[str, int]]:
 
     for name in ("near", "nearest"):
         count(farthest, name, "distances", lambda rows, centers, *_: len(rows) * len(centers))
-    count(front.Front, "_to_chosen", "contested", lambda _, places: len(places))
+    count(front.Front, "_settle", "contested", lambda _, rivals: len(rivals))
     count(farthest.FarthestFirst, "_front", "rounds", lambda *_: 1)
     try:
         yield found

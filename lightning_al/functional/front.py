@@ -24,6 +24,8 @@ Array = NDArray[Any]
 LABELED, PICKS = 0, 1
 _GUESSED = 64  # rows whose distances to all others of the front are made at once
 _LIKELY = 256  # rows whose distances are made exact at once
+_CELLS = 2**18  # intervals looked at at once
+_PAIR_NUMBERS = 2**19  # in float64 at once
 
 
 class Centers:
@@ -83,6 +85,9 @@ class Front:
         self.squares = self.ready.squares()
         self.made: dict[int, tuple[Array, Array]] = {}
         self.chosen: list[int] = []
+        # Exact distances to all centres before this front and the first `upto` chosen from it; -1: not known.
+        self.known = np.full_like(self.lower, np.inf)
+        self.upto = np.full(len(self.lower), -1)
 
     def picks(self, count: int) -> tuple[list[int], list[float]]:
         """Rows to pick, in order, and how far each is at its pick."""
@@ -130,7 +135,8 @@ class Front:
             found = self.ready.take(torch.tensor(places)).distances(slice(None), self.ready)
             low, high = (side.cpu().numpy() for side in self.vectors.interval(self.squares, found))
             for number, place in enumerate(places):
-                self.made[place] = low[number], high[number]
+                mine, its = low[number].copy(), high[number]
+                self.made[place] = mine, mine if np.array_equal(mine, its) else its.copy()
         return self.made[row]
 
     # ------------------------------------------------------------------ what is open
@@ -140,23 +146,30 @@ class Front:
         open_rows = np.flatnonzero(self.lower != self.upper)
         likely = open_rows[np.argsort(-self.upper[open_rows], kind="stable")[:_LIKELY]]
         open_rows = np.union1d(likely, rivals[self.lower[rivals] != self.upper[rivals]])
-        places = torch.from_numpy(open_rows).to(self.vectors.device)
-        part, value = self.vectors.take(places), self._to_chosen(places)
-        for group in self.centers.all():
-            value = torch.minimum(value, exactly_nearest(part, group)[0])
-        self.lower[open_rows] = self.upper[open_rows] = value.cpu().numpy()
+        new = open_rows[self.upto[open_rows] < 0]
+        if len(new):
+            part = self.vectors.take(torch.from_numpy(new))
+            for group in self.centers.all():
+                self.known[new] = np.minimum(self.known[new], exactly_nearest(part, group)[0].cpu().numpy())
+            self.upto[new] = 0
+        for start in np.unique(self.upto[open_rows]):
+            rows, picks = open_rows[self.upto[open_rows] == start], self.chosen[start:]
+            size = max(1, _CELLS // max(1, len(picks)))
+            for some in np.split(rows, range(size, len(rows), size)) if picks else []:
+                self.known[some] = np.minimum(self.known[some], self._to_picks(some, picks))
+        self.upto[open_rows] = len(self.chosen)
+        self.lower[open_rows] = self.upper[open_rows] = self.known[open_rows]
 
-    def _to_chosen(self, places: Tensor) -> Tensor:
-        """Exact distances of rows to the nearest chosen from this front, or infinity if they are too far."""
-        rows = places.cpu().numpy()
-        value = np.full(len(rows), np.inf, dtype=np.float32)
-        for pick in self.chosen:
-            low, high = (side[rows] for side in self.made[pick])
-            open_rows = np.flatnonzero((low < high) & (low <= self.upper[rows]))
-            if len(open_rows):
-                these = places[torch.from_numpy(open_rows).to(places.device)]
-                pick_rows = torch.full_like(these, pick)
-                exact = self.vectors.take(these).exact(self.vectors.take(pick_rows))
-                high[open_rows] = exact.cpu().numpy()
-            np.minimum(value, high, out=value)
-        return torch.from_numpy(value).to(places.device)
+    def _to_picks(self, rows: Array, picks: list[int]) -> Array:
+        """Exact distances to the nearest of some chosen, or more where another centre is nearer."""
+        low, high = (np.stack([self.made[pick][side][rows] for pick in picks]) for side in (0, 1))
+        near = np.minimum(high.min(0), self.upper[rows])
+        pick, row = np.nonzero((low < high) & (low <= near))
+        size = max(1, _PAIR_NUMBERS // self.vectors.width)
+        for start in range(0, len(row), size):
+            some = slice(start, start + size)
+            mine = self.vectors.take(torch.from_numpy(rows[row[some]]))
+            its = self.vectors.take(torch.tensor(picks)[torch.from_numpy(pick[some])])
+            high[pick[some], row[some]] = mine.exact(its).cpu().numpy()
+        nearest: Array = high.min(0)
+        return nearest
