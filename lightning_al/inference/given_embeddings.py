@@ -65,13 +65,13 @@ class GivenEmbeddings:
                     f"`embeddings` is the path {str(array)!r}, where there is no `.npy` file. Write one "
                     'with `numpy.save`, or pass an array: `numpy.memmap(path, "float16", "r", shape=(N, D))`.'
                 )
-            try:
-                array = np.load(array, mmap_mode="r")
-            except ValueError as error:
-                raise ValueError(
-                    f"`embeddings` is the path {str(array)!r}, whose file is no array of numbers: {error}. "
-                    "Write it anew with `numpy.save`."
-                ) from error
+            array = _mapped(array)
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(
+                "`embeddings` is a masked array, of which what is masked would count too; needed is an array "
+                "of numbers that all count. Pass `embeddings.filled(value)`, with the value that is to count "
+                "there."
+            )
         if not isinstance(array, np.ndarray):
             raise TypeError(
                 f"`embeddings` is a `{type(array).__name__}`; needed is one vector for every sample of "
@@ -120,6 +120,27 @@ class GivenEmbeddings:
         )
 
 
+def _mapped(path: Path) -> np.memmap[Any, Any]:
+    """The array of a `.npy` file; NumPy's own words may advise to run what is in it."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception:
+        with path.open("rb") as file:
+            begin = file.read(6)
+    if not begin:
+        why = "it is empty"
+    elif begin != np.lib.format.magic(1, 0)[:6]:
+        why = "it does not begin as one does"
+    else:
+        why = "it is cut off or damaged, or holds Python objects"
+    raise ValueError(
+        f"`embeddings` is the path {str(path)!r}, whose file is no array of numbers: {why}. Write it anew "
+        "with `numpy.save`."
+    )
+
+
 def _is_whole_npy(array: np.memmap[Any, Any]) -> bool:
     """Whether the mapped array is all that its `.npy` file holds."""
     name = array.filename
@@ -127,5 +148,8 @@ def _is_whole_npy(array: np.memmap[Any, Any]) -> bool:
         return False
     if name is None or not str(name).endswith(".npy") or not Path(name).is_file():
         return False
-    whole = np.load(name, mmap_mode="r")
+    try:
+        whole = _mapped(Path(name))
+    except ValueError:  # mapped by other means
+        return False
     return bool(whole.shape == array.shape and whole.dtype == array.dtype and array.flags.c_contiguous)

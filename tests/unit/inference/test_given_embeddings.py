@@ -1,4 +1,5 @@
 import pickle
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +68,33 @@ def test_the_home_folder_may_be_abbreviated(array, tmp_path, monkeypatch):
         GivenEmbeddings("~nobody-of-that-name/e.npy")
 
 
-def test_a_file_of_objects_is_named(tmp_path):
-    np.save(tmp_path / "e.npy", np.array([{}, None]), allow_pickle=True)
+def test_a_file_that_is_no_array_is_named_and_nothing_unsafe_is_advised(array, tmp_path):
+    np.save(tmp_path / "e.npy", array)
+    whole = (tmp_path / "e.npy").read_bytes()
+    (tmp_path / "empty.npy").write_bytes(b"")
     (tmp_path / "text.npy").write_text("1 2 3")
-    for name in ("e.npy", "text.npy"):
-        with pytest.raises(ValueError, match=rf"{name}', whose file is no array of numbers.*numpy\.save"):
-            GivenEmbeddings(tmp_path / name)
+    (tmp_path / "short.npy").write_bytes(whole[:-10])
+    (tmp_path / "begun.npy").write_bytes(whole[:20])
+    (tmp_path / "header.npy").write_bytes(whole[:30] + bytes(10) + whole[40:])
+    np.save(tmp_path / "objects.npy", np.array([{}, None]), allow_pickle=True)
+    np.save(tmp_path / "long.npy", np.zeros(1, [("a" * 20_000, "f4")]))  # a header that NumPy thinks unsafe
+    with (tmp_path / "several.npy").open("wb") as file:
+        np.savez(file, array)
+    for name, why in {
+        "empty": "it is empty",
+        "text": "it does not begin as one does",
+        "several": "it does not begin as one does",
+        **dict.fromkeys(["short", "begun", "header", "objects", "long"], "it is cut off or damaged"),
+    }.items():
+        with pytest.raises(ValueError, match=rf"{name}\.npy', whose .*: {why}.*numpy\.save") as caught:
+            GivenEmbeddings(tmp_path / f"{name}.npy")
+        assert "pickle" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_mapped_file_without_a_header_may_have_any_name(array, tmp_path):
+    array.tofile(tmp_path / "raw.npy")
+    given = GivenEmbeddings(np.memmap(tmp_path / "raw.npy", "float16", "r", shape=array.shape))
+    assert torch.equal(given.tensor, torch.from_numpy(array))
 
 
 @pytest.mark.parametrize(
@@ -88,6 +110,9 @@ def test_a_file_of_objects_is_named(tmp_path):
         (np.zeros(3), ValueError, r"shape \(3,\).*one vector a sample"),
         (np.zeros((3, 0)), ValueError, r"shape \(3, 0\).*D > 0"),
         (torch.zeros(3, 2, 2), ValueError, r"shape \(3, 2, 2\).*Pool over"),
+        (torch.zeros(3, 2).to_sparse(), TypeError, r"layout torch\.sparse_coo.*`embeddings\.to_dense\(\)`"),
+        (torch.zeros(3, 2, device="meta"), TypeError, r"on the meta device.*another device"),
+        (np.ma.masked_less(np.eye(3), 1), TypeError, r"masked array.*`embeddings\.filled\(value\)`"),
     ],
 )
 def test_bad_input(source, error, message):
