@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from torch import Generator, Tensor
 
 from lightning_al import functional as F
 from lightning_al.acquisition.base import Acquisition, ScoreAcquisition, Selection, checked_posterior
 from lightning_al.acquisition.uncertainty import Margin
 from lightning_al.data.checks import check_flag
+from lightning_al.functional.clustering import check_beta
+from lightning_al.functional.rejection import First
+from lightning_al.functional.rows import check_choice
 from lightning_al.functional.shard import Shard
 from lightning_al.functional.vectors import Backend, Metric, Vectors
 from lightning_al.inference.given_embeddings import GivenEmbeddings
@@ -31,10 +33,8 @@ class _Embedded(Acquisition):
     """What strategies on embeddings share: they come from the model, or were given."""
 
     def __init__(self, embeddings: Any, metric: Metric, backend: Backend) -> None:
-        if metric not in ("euclidean", "cosine"):
-            raise ValueError(f'`metric` is {metric!r}; needed is "euclidean" or "cosine".')
-        if backend not in ("auto", "faiss", "torch"):
-            raise ValueError(f'`backend` is {backend!r}; needed is "auto", "faiss" or "torch".')
+        check_choice(Metric, metric=metric)
+        check_choice(Backend, backend=backend)
         self.embeddings = None if embeddings is None else GivenEmbeddings(embeddings)
         self.metric: Metric = metric
         self.backend: Backend = backend
@@ -128,7 +128,7 @@ class DiverseMiniBatch(_Embedded):
         backend: As in `CoreSet`.
 
     Raises:
-        TypeError: If `weights` does not score samples one by one.
+        TypeError: If `weights` does not score samples one by one, or draws by its scores.
         ValueError: If an argument does not fit.
 
     References:
@@ -156,12 +156,13 @@ class DiverseMiniBatch(_Embedded):
                 f"`weights` is {weights!r}, which has no score of single samples to weigh them by. Pass a "
                 "`ScoreAcquisition`, such as `Margin()`."
             )
-        if (
-            isinstance(beta, bool)
-            or not isinstance(beta, int | float | np.number)
-            or not 1 <= beta < math.inf
-        ):
-            raise ValueError(f"`beta` is {beta!r}; needed is a number from 1 on, such as 10.")
+        if type(weights).draw is not ScoreAcquisition.draw:
+            base = getattr(weights, "base", Margin())
+            raise TypeError(
+                f"`weights` is {weights!r}, which draws; needed are scores alone, for here clusters spread "
+                f"the query. Pass the strategy that gives them: `weights={base!r}`."
+            )
+        check_beta(beta)
         super().__init__(embeddings, "euclidean", backend)
         check_flag(around_labeled=around_labeled, scale_features=scale_features)
         self.beta = float(beta)
@@ -227,15 +228,14 @@ class BADGE(Acquisition):
     def __init__(
         self,
         *,
-        first: Literal["largest", "random"] = "largest",
+        first: First = "largest",
         bias: bool = False,
         multilabel: bool = False,
         posterior: Posterior | None = None,
     ) -> None:
-        if first not in ("largest", "random"):
-            raise ValueError(f'`first` is {first!r}; needed is "largest" or "random".')
+        check_choice(First, first=first)
         check_flag(bias=bias, multilabel=multilabel)
-        self.first: Literal["largest", "random"] = first
+        self.first: First = first
         self.bias, self.multilabel = bias, multilabel
         self.posterior = SinglePass() if posterior is None else checked_posterior(posterior)
 

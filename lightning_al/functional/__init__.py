@@ -4,7 +4,7 @@ They know nothing of Lightning. Scores take probabilities with the class axis la
 `generator`, `shard` and `return_scores` and give the same positions on any number of ranks.
 """
 
-from lightning_al.functional.clustering import diverse_mini_batch
+from lightning_al.functional.clustering import diverse_mini_batch, weighted_kmeans
 from lightning_al.functional.d2_sampling import badge, kmeans_plus_plus
 from lightning_al.functional.disagreement import (
     bald,
@@ -52,4 +52,5 @@ __all__ = [
     "variation_ratio",
     "vote_entropy",
     "vote_margin",
+    "weighted_kmeans",
 ]

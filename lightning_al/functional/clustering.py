@@ -10,14 +10,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from lightning_al.functional.lloyd import ExactSums, Lloyd
-from lightning_al.functional.rows import check_count, check_tensors
+from lightning_al.functional.rows import (
+    check_choice,
+    check_count,
+    check_generator,
+    check_real,
+    check_selection,
+    check_tensors,
+    shard_of,
+)
 from lightning_al.functional.seeding import greedy_seeds
 from lightning_al.functional.selection import top_k
 from lightning_al.functional.shard import Shard
@@ -29,7 +37,7 @@ from lightning_al.functional.vectors import (
     refuse_rows,
 )
 
-__all__ = ["Clusters", "diverse_mini_batch", "weighted_kmeans"]
+__all__ = ["Clusters", "check_beta", "diverse_mini_batch", "weighted_kmeans"]
 
 _ITERATIONS = 100
 _ROWS = 1024  # in float64 at once
@@ -93,6 +101,7 @@ def weighted_kmeans(
         (tensor([0.5000, 9.5000]), 3.5)
     """
     check_count(k=k, iterations=iterations)
+    check_generator(generator)
     check_matrix(points, "points")
     weights = torch.ones(len(points), dtype=torch.float64) if weights is None else weights
     _check_weights(weights, Shard.whole(len(points)))
@@ -185,18 +194,25 @@ def diverse_mini_batch(
         >>> diverse_mini_batch(embeddings, torch.tensor([0.9, 0.8, 0.7, 0.7, 0.1]), 2, beta=2)
         tensor([0, 2])
     """
-    check_count(query_size=query_size)
+    check_selection(query_size, generator, shard)
     check_tensors(embeddings=embeddings, weights=weights)
-    shard = Shard.whole(len(embeddings)) if shard is None else shard
+    shard = shard_of(embeddings, shard)
     with shard.together():
-        _check(embeddings, weights, beta, shard)
+        check_beta(beta)
+        check_choice(Backend, backend=backend)
+        check_matrix(embeddings, "embeddings")
+        shard.check(len(embeddings), "embeddings")
+        _check_weights(weights, shard)
+        if labeled is not None:
+            _check_like(labeled, embeddings, ("labeled", "embeddings"))
     count = max(query_size, math.ceil(beta * query_size))
     positions, weights = top_k(weights.detach(), count, shard=shard, return_scores=True)
+    place = positions.argsort()
+    # Also where all are chosen, as in a last round: what is wrong shows in every round.
+    candidates = _rows_at(embeddings, positions[place], shard)
+    rows, others, _ = _comparable(candidates, labeled, ("embeddings", "labeled"), backend, scale_features)
     if len(positions) > query_size:
-        place = positions.argsort()
         positions, weights = positions[place], weights[place]
-        candidates = _rows_at(embeddings, positions, shard)
-        rows, others, _ = _comparable(candidates, labeled, ("embeddings", "labeled"), backend, scale_features)
         counts = _positive(weights).to(rows.device)
         found = _cluster(rows, counts, query_size, others, _ITERATIONS, generator)
         chosen = found.nearest_points(query_size).sort().values.to(positions.device)
@@ -208,18 +224,28 @@ def diverse_mini_batch(
 # ---------------------------------------------------------------------- what is given
 
 
-def _check(embeddings: Tensor, weights: Tensor, beta: float, shard: Shard) -> None:
-    check_matrix(embeddings, "embeddings")
-    if isinstance(beta, bool) or not isinstance(beta, int | float | np.number) or not 1 <= beta < math.inf:
+def check_beta(beta: Any) -> None:
+    """Refuse what is no number from 1 on."""
+    number = isinstance(beta, int | float | np.integer | np.floating) and not isinstance(beta, bool)
+    if not number or not 1 <= beta < math.inf:
         raise ValueError(
-            f"`beta` is {beta!r}; needed is a number, 1 or more: rows clustered for each chosen. Pass 10."
+            f"`beta` is {beta!r}; needed is a number from 1 on: how many are clustered for each one chosen. "
+            "Pass one such as 10."
         )
-    shard.check(len(embeddings), "embeddings")
-    _check_weights(weights, shard)
+
+
+def _check_like(others: Tensor, rows: Tensor, names: tuple[str, str]) -> None:
+    check_matrix(others, names[0])
+    if others.shape[1] != rows.shape[1]:
+        raise ValueError(
+            f"`{names[0]}` has {others.shape[1]} numbers a row, and `{names[1]}` has {rows.shape[1]}; needed "
+            "are as many. Take both from the same layer of the same model."
+        )
 
 
 def _check_weights(weights: Tensor, shard: Shard) -> None:
     check_tensors(weights=weights)
+    check_real(weights=weights)
     if weights.shape != shard.positions.shape:
         raise ValueError(
             f"`weights` has shape {tuple(weights.shape)}; needed is one number for each of "
@@ -267,17 +293,12 @@ def _comparable(
     """Points and fixed centres, their range fit for squares; and what they were multiplied by."""
     scale = Vectors.of_embeddings(points, backend=backend, name=names[0]).scale
     if fixed is not None:
-        check_matrix(fixed, names[1])
-        if fixed.shape[1] != points.shape[1]:
-            raise ValueError(
-                f"`{names[1]}` has {fixed.shape[1]} numbers a row and `{names[0]}` {points.shape[1]}; needed "
-                "are as many. Take both from the same layer."
-            )
+        _check_like(fixed, points, (names[1], names[0]))
         fixed = fixed.to(points.device) if len(fixed) else None
     if fixed is not None:
         scale = min(scale, Vectors.of_embeddings(fixed, name=names[1]).scale)
     mine, its = _plain(points, scale), None if fixed is None else _plain(fixed, scale)
-    if scale_features:
+    if scale_features and len(mine):
         mine, its = _standardised(mine, its)
     vectors = replace(Vectors.of_embeddings(mine, backend=backend), scale=1.0)
     return vectors, None if its is None else vectors.like(its), scale

@@ -25,6 +25,7 @@ __all__ = [
     "by_rows",
     "check_choice",
     "check_count",
+    "check_generator",
     "check_real",
     "check_selection",
     "check_shard",
@@ -200,6 +201,12 @@ def check_count(**values: Any) -> None:
 def check_selection(query_size: Any, generator: Any, shard: Any) -> None:
     """Refuse what every selection is given, if it is of another kind."""
     check_count(query_size=query_size)
+    check_generator(generator)
+    check_shard(shard)
+
+
+def check_generator(generator: Any) -> None:
+    """Refuse seeds, and generators of another device than the CPU."""
     if generator is not None and not isinstance(generator, Generator):
         whole = isinstance(generator, int | np.integer) and not isinstance(generator, bool)
         seed = generator if whole else 0
@@ -212,7 +219,6 @@ def check_selection(query_size: Any, generator: Any, shard: Any) -> None:
             f"`generator` is on {generator.device}; needed is one on the CPU, where draws are made for every "
             "device. Pass `torch.Generator()`."
         )
-    check_shard(shard)
 
 
 def check_shard(shard: Any) -> None:

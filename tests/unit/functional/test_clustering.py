@@ -552,7 +552,10 @@ def test_only_candidates_meet():
         ({"weights": torch.full((5,), torch.inf)}, r"positions \[0, 1, 2, 3, 4\]; needed are finite"),
         ({"weights": torch.ones(5, 1)}, r"`weights` has shape \(5, 1\); needed is one number"),
         ({"weights": [1.0] * 5}, r"`weights` is a `list`; needed is a tensor"),
-        ({"labeled": torch.zeros(3, 3)}, r"`labeled` has 3 numbers a row and `embeddings` 2; .* same layer"),
+        (
+            {"labeled": torch.zeros(3, 3)},
+            r"`labeled` has 3 numbers a row, and `embeddings` has 2; .* same layer",
+        ),
         (
             {"labeled": torch.full((3, 2), torch.nan)},
             r"`labeled` is NaN or infinite at positions \[0, 1, 2\]",
@@ -560,7 +563,7 @@ def test_only_candidates_meet():
         ({"labeled": torch.zeros(3, 2, dtype=torch.int8)}, r"`labeled` is of type torch.int8; needed"),
         ({"query_size": 0}, r"`query_size` is 0; it must be at least 1"),
         ({"query_size": 2.5}, r"`query_size` is 2.5; needed is a whole number"),
-        ({"beta": 0.5}, r"`beta` is 0.5; needed is a number, 1 or more"),
+        ({"beta": 0.5}, r"`beta` is 0.5; needed is a number from 1 on.*such as 10"),
         ({"beta": True}, r"`beta` is True; needed is a number"),
         ({"beta": float("inf")}, r"`beta` is inf; needed is a number"),
         ({"backend": "numpy"}, r"`backend` is 'numpy'; needed is"),
@@ -600,7 +603,7 @@ def test_labelled_rows_may_be_any_number_of_deviations_away():
     ("change", "message"),
     [
         ({"points": torch.full((5, 2), torch.nan)}, r"`points` is NaN or infinite at positions"),
-        ({"fixed": torch.zeros(3, 3)}, r"`fixed` has 3 numbers a row and `points` 2"),
+        ({"fixed": torch.zeros(3, 3)}, r"`fixed` has 3 numbers a row, and `points` has 2"),
         ({"k": 0}, r"`k` is 0; it must be at least 1"),
         ({"iterations": 0}, r"`iterations` is 0"),
         ({"weights": -torch.ones(5)}, r"`weights` is negative"),
