@@ -77,6 +77,11 @@ class GivenEmbeddings:
                 f"`embeddings` is a `{type(array).__name__}`; needed is one vector for every sample of "
                 "the data set: a tensor or an array (N, D), or the path of a `.npy` file."
             )
+        if array.dtype.kind in "biu":
+            raise TypeError(
+                f"`embeddings` is an array of type {array.dtype}; needed are floating-point numbers. Write "
+                "`embeddings.astype(numpy.float32)`."
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of memory that is not to be written to, and is not
             try:
