@@ -18,9 +18,11 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning_al.callbacks import ActiveLearning
 from lightning_al.callbacks.seat import Seat
 from lightning_al.data import ActiveDataModule
+from lightning_al.data.agreement import agree, on_every_rank, shared
 from lightning_al.data.book import is_writer
 from lightning_al.data.checks import check_positive
 from lightning_al.fitting import Fit, Fits, Models, Trainers, train_members
+from lightning_al.fitting.connecting import may_be_one_of_several
 from lightning_al.fitting.members import seat_of
 from lightning_al.history import History
 from lightning_al.inference.averaging import AveragedTest, Kind, Targets
@@ -53,7 +55,8 @@ def fit_rounds(
             layers' `reset_parameters`, so pre-trained ones come from a function. What the modules that a
             function makes have in common must be frozen.
         make_trainer: From the number of the round to a fresh `Trainer` with fresh callbacks; without an
-            `ActiveLearning`, which is added.
+            `ActiveLearning`, which is added. The first call comes before any look at the ledger where
+            processes were started from outside (torchrun, SLURM), and they meet by what it returns.
         data: The samples; with a test set, every round is tested.
         active: The strategy and what goes with it.
         rounds: How many queries; the last one's labels are trained on too, so there are `rounds + 1` fits.
@@ -134,32 +137,56 @@ class _Driver:
 
     def run(self) -> History:
         data = self.data
-        data.open()
         committee = self.active.committee
+        number = self._begin()
         if committee is not None and isinstance(self.fits.models.model, torch.nn.Module):
             rank_zero_info(
                 f"{committee!r}: the weights of the given module are drawn anew for each member; pass a "
                 "function from a seed to a module for pre-trained ones"
             )
-        if data.state_dir is not None and data.ledger.exists():
-            self.rows = {int(row["round"]): row for row in data.ledger.rounds()}
-        while True:
-            if len(data.asked_indices):
-                rank_zero_info(data.waiting_message())
-                break
-            number = self._next_round()
-            if number is None:
-                break
+        while number is not None:
             with data.as_of(number):
                 fit = self._run_round(number)
             data.open()
             if fit.was_tried:
                 rank_zero_info("fast_dev_run: one round was tried; no query of it was recorded")
                 break
+            number = self._next_round()
+        if len(data.asked_indices):
+            rank_zero_info(data.waiting_message())
         return History([self.rows[n] for n in sorted(self.rows)], waiting=len(data.asked_indices))
 
+    def _begin(self) -> int | None:
+        """Which round is first; all processes are there then, and have heard it of rank 0."""
+        committee = self.active.committee
+        if may_be_one_of_several():
+            # Which round is next only rank 0 may look up, and who that is shows when all have met.
+            self.fits.connect(0, committee)
+        self._look()
+        number = self._next_round()
+        # Also if there is nothing to do: processes that are started later begin here and expect this one.
+        like = self.data.round if number is None else number
+        with self.data.as_of(like):
+            met = self.fits.connect(like, committee)
+        if met:
+            self._look()
+            number = self._next_round()
+        return number
+
+    def _look(self) -> None:
+        """What rank 0 finds in the ledger, and what rounds it has."""
+        data = self.data
+        data.open()
+        rows = agree(lambda: data.ledger.rounds() if is_writer() else [])
+        self.rows = {int(row["round"]): row for row in rows}
+
     def _next_round(self) -> int | None:
-        """The first round that is not finished; the newest one also if it could still ask."""
+        """The first round that is not finished; the newest one also if it could still ask.
+
+        `None` if there is no such, or labels must come first.
+        """
+        if len(self.data.asked_indices):
+            return None
         last = self.data.state.last_round
         for number in range(last + 1):
             row = self.rows.get(number)
@@ -223,5 +250,8 @@ class _Driver:
             seed = derive_seed(self.data.seed, "test", number)
             averaged = AveragedTest(posterior, Targets.of(self.data, outputs=outputs), seed)
             fit.trainer.callbacks.append(averaged)  # type: ignore[attr-defined]
-        results = fit.trainer.test(fit.module, datamodule=self.data, ckpt_path=best, verbose=False)
+        if best and shared():
+            best = agree(lambda: getattr(fit.trainer.checkpoint_callback, "best_model_path", "")) or best
+        with on_every_rank(best) as file:
+            results = fit.trainer.test(fit.module, datamodule=self.data, ckpt_path=file, verbose=False)
         return {key: value for result in results for key, value in result.items()}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-__all__ = ["agree", "same_on_every_rank", "shared"]
+__all__ = ["agree", "on_every_rank", "same_on_every_rank", "shared"]
 
 T = TypeVar("T")
 
@@ -49,6 +52,42 @@ def same_on_every_rank(value: Any, what: str, advice: str) -> None:
             raise RuntimeError(
                 f"{what} differs between processes: rank 0 has {values[0]}, rank {rank} has {other}. {advice}"
             )
+
+
+@contextmanager
+def on_every_rank(path: str | None) -> Iterator[str | None]:
+    """A file of rank 0 for the block: where this rank's disk has none like it, a copy.
+
+    Args:
+        path: The same on all ranks; what is no file on rank 0 is passed on as it is.
+    """
+    if path is None or not shared():
+        yield path
+        return
+    seen: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(seen, _kind_of(path))
+    mine = seen[dist.get_rank()]
+    if seen[0] is None or all(other == seen[0] for other in seen):
+        yield path
+        return
+    content = agree(lambda: Path(path).read_bytes())
+    if mine == seen[0]:
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / Path(path).name
+        copy.write_bytes(content)
+        del content
+        yield str(copy)
+
+
+def _kind_of(path: str) -> tuple[int, int] | None:
+    """By which a file is known on another disk; an older one of the same name is another."""
+    try:
+        file = Path(path)
+        return (file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else None
+    except OSError:
+        return None
 
 
 def _picklable(error: BaseException) -> BaseException:

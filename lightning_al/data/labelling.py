@@ -256,7 +256,9 @@ class Labelling(Overview):
                 self.answer()
             return self.book.state_dir, self.book.state
 
-        self.book.state_dir, self.book.state = agree(look)
+        found, self.book.state = agree(look)
+        if self.book.state_dir is None:  # else this rank's own, perhaps on a disk of its own
+            self.book.state_dir = found
 
     def _backup(self) -> None:
         if self._holds_ledger and is_writer():

@@ -1,5 +1,6 @@
 """FITTING: what one fit of `fit_rounds` is made of.
 
+connecting.py  other processes, met before the first look at the ledger
 trainers.py  a fresh Trainer, its checkpoints, one curve in the logger
 models.py    the module, with weights drawn for this fit
 fits.py      one fit: the round's, or that of a member of its committee

@@ -9,7 +9,8 @@ import lightning as L
 from lightning_al.callbacks import ActiveLearning
 from lightning_al.callbacks.seat import Seat
 from lightning_al.data import ActiveDataModule
-from lightning_al.data.agreement import agree
+from lightning_al.data.agreement import agree, on_every_rank
+from lightning_al.fitting.connecting import connected
 from lightning_al.fitting.models import Models
 from lightning_al.fitting.trainers import Trainers
 from lightning_al.inference.committee import Committee
@@ -47,6 +48,18 @@ class Fits:
     ) -> None:
         self.trainers, self.models, self.data, self.active = trainers, models, data, active
 
+    def connect(self, number: int, committee: Committee | None) -> bool:
+        """Meet the other processes by the Trainer of a round's first fit; whether any were met just now."""
+        if self.trainers.has_met or connected():
+            return False
+        name = () if committee is None else ("member", 0)
+        self._seed(number, name)
+        return self.trainers.connect(number, name)
+
+    def _seed(self, number: int, name: tuple[str | int, ...]) -> None:
+        seed = derive_seed(self.data.seed, "round", number, *name)
+        L.seed_everything(seed, workers=True, verbose=False)
+
     def fit(self, number: int, committee: Committee | None, seat: Seat | None, *, asks: bool) -> Fit:
         """Train in round `number`, on `seat` if it is a member of `committee`.
 
@@ -58,7 +71,7 @@ class Fits:
         """
         data = self.data
         name = () if seat is None else seat.name
-        L.seed_everything(derive_seed(data.seed, "round", number, *name), workers=True, verbose=False)
+        self._seed(number, name)
         trainer = self.trainers.fresh(number, seat)
         last = seat is None or seat.is_last
         callback = self.active.for_round(
@@ -73,6 +86,7 @@ class Fits:
         if type(trainer.strategy.launcher).__name__ == "_MultiProcessingLauncher":
             self.models.make_layers(module, trainer)
         path = agree(lambda: self.trainers.checkpoint(trainer))
-        with data.drawn_for(*name, bootstrap=committee is not None and committee.bootstrap):
-            trainer.fit(module, datamodule=data, ckpt_path=path)
+        bootstrap = committee is not None and committee.bootstrap
+        with data.drawn_for(*name, bootstrap=bootstrap), on_every_rank(path) as file:
+            trainer.fit(module, datamodule=data, ckpt_path=file)
         return Fit(trainer, module, callback)

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -16,6 +17,7 @@ from lightning_al.callbacks.rearm import KEEPS_STATE
 from lightning_al.callbacks.seat import Seat
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.book import is_writer
+from lightning_al.fitting.connecting import connect
 from lightning_al.history import COLUMNS
 
 __all__ = ["Trainers"]
@@ -35,6 +37,29 @@ class Trainers:
         self._loggers: list[Any] | None = None
         self._steps = 0
         self._last: L.Trainer | None = None
+        #: A Trainer that was made before its fit, by number and member; and the random streams after that.
+        self._ahead: tuple[int, tuple[str | int, ...], L.Trainer, dict[str, Any]] | None = None
+        self.has_met = False
+
+    def connect(self, number: int, name: tuple[str | int, ...]) -> bool:
+        """Meet the other processes, by the Trainer of a fit; whether there are any.
+
+        Args:
+            number: Of the round.
+            name: Of the committee's member.
+        """
+        self.has_met = True
+        trainer = self.make(number)
+        self._check(trainer, number)
+        self._ahead = (number, name, trainer, _collect_rng_states(include_cuda=False))
+        return connect(trainer)
+
+    def _made(self, number: int, name: tuple[str | int, ...]) -> L.Trainer:
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead[:2] != (number, name):
+            return self.make(number)
+        _set_rng_states(ahead[3])
+        return ahead[2]
 
     def fresh(self, number: int, seat: Seat | None) -> L.Trainer:
         """The Trainer of a fit.
@@ -42,7 +67,7 @@ class Trainers:
         Raises:
             MisconfigurationException: If it is no fresh plain one.
         """
-        trainer = self.make(number)
+        trainer = self._made(number, () if seat is None else seat.name)
         self._check(trainer, number)
         self._last = trainer
         for checkpoint in trainer.checkpoint_callbacks:

@@ -38,29 +38,49 @@ class Ended:
     status: int
     said: str
     folder: Path
+    apart: bool = False
+    seconds: float = 0.0
 
     def notes(self, rank: int) -> dict[str, Any]:
         """What a rank wrote with `note`."""
-        found = {}
-        for path in sorted(self.folder.glob(f"note_{rank}_*.json")):
+        found, folder = {}, self.folder_of(rank)
+        for path in sorted(folder.glob(f"note_{rank}_*.json")):
             found[path.stem.split("_", 2)[2]] = json.loads(path.read_text())
         return found
 
+    def folder_of(self, rank: int) -> Path:
+        """Where a rank ran."""
+        return self.folder / f"rank_{rank}" if self.apart else self.folder
 
-def launch(script: str, folder: Path, *arguments: str, ranks: int = 0, limit: float = 300) -> Ended:
+
+def launch(
+    script: str, folder: Path, *arguments: str, ranks: int = 0, limit: float = 300, by: str = "hand",
+    apart: bool = False,
+) -> Ended:  # fmt: skip
     """Run a script of this folder in `folder`; it and all it started are killed after `limit` seconds.
 
-    Lightning starts the other ranks, or, with `ranks`, finds as many started already, as by torchrun, which
-    is quicker. It traps SIGTERM, so nothing less than SIGKILL will do.
+    Lightning starts the other ranks, or, with `ranks`, finds as many started already, which is quicker. It
+    traps SIGTERM, so nothing less than SIGKILL will do.
+
+    Args:
+        script: Its name.
+        folder: Its working directory.
+        arguments: Its arguments.
+        ranks: How many are started at once from here; 0: one, by which Lightning starts others.
+        limit: Seconds.
+        by: What the ranks are told, as from `"hand"`, `"torchrun"` or `"slurm"`, or of `"nodes"` of one each.
+        apart: Every rank has a working directory of its own, and sees none of the others'.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PL_", "PYTEST_", "MASTER_"))}
     environment |= {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    path, started = TESTS / "distributed" / script, []
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"} if ranks else {}
-    for number in range(ranks or 1):
-        own = {"LOCAL_RANK": str(number)} if ranks else {}
-        started.append(Started(path, *arguments, cwd=folder, env=environment | shared | own))
+    path, started, begun = TESTS / "distributed" / script, [], time.monotonic()
+    ended = Ended(0, "", folder, apart)
+    for number, told in enumerate(told_to(ranks, by) if ranks else [{}]):
+        home = ended.folder_of(number)
+        home.mkdir(parents=True, exist_ok=True)
+        hidden = {"HIDDEN": os.pathsep.join(str(ended.folder_of(n)) for n in range(ranks) if n != number)}
+        own = told | (hidden if apart else {})
+        started.append(Started(path, *arguments, cwd=home, env=environment | own))
     try:
         with ThreadPoolExecutor(len(started)) as readers:
             said = "".join(readers.map(lambda process: end_of(process, started, limit), started))
@@ -72,7 +92,26 @@ def launch(script: str, folder: Path, *arguments: str, ranks: int = 0, limit: fl
     finally:
         for process in started:
             process.end()
-    return Ended(next((p.returncode for p in started if p.returncode), 0), said, folder)
+    ended.status = next((p.returncode for p in started if p.returncode), 0)
+    ended.said, ended.seconds = said, time.monotonic() - begun
+    return ended
+
+
+def told_to(ranks: int, by: str) -> list[dict[str, str]]:
+    """What who starts ranks puts into the environment of each."""
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    world = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GROUP_RANK": "0"}
+    job = {
+        "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "test", "SLURM_NTASKS": str(ranks), "SLURM_NODEID": "0",
+        "SLURM_NTASKS_PER_NODE": str(ranks), "SLURM_NODELIST": "127.0.0.1",
+    }  # fmt: skip
+    told = {
+        "hand": lambda n: {"NODE_RANK": "0", "LOCAL_RANK": n},
+        "nodes": lambda n: {"NODE_RANK": n, "LOCAL_RANK": "0"},
+        "torchrun": lambda n: {**world, "RANK": n, "LOCAL_RANK": n, "TORCHELASTIC_RUN_ID": "none"},
+        "slurm": lambda n: {**job, "SLURM_PROCID": n, "SLURM_LOCALID": n},
+    }[by]
+    return [meeting | told(str(number)) for number in range(ranks)]
 
 
 def end_of(process: Started, ranks: list[Started], limit: float) -> str:

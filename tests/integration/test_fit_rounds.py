@@ -122,11 +122,13 @@ def test_it_takes_the_rest_of_the_pool_and_stops(tmp_path):
 
 
 @pytest.mark.parametrize("test_set", [None, blobs(9, 1)], ids=["untested", "tested"])
-def test_a_finished_run_trains_and_asks_nothing_when_called_again(tmp_path, test_set):
+def test_a_finished_run_trains_and_asks_nothing_when_called_again(tmp_path, test_set, monkeypatch):
     first = fit_rounds(seeded, lambda r: quiet(), pool(tmp_path, test_set=test_set), margin(), rounds=2)
 
     def never(number):
-        raise AssertionError(f"round {number} was trained again")
+        trainer = quiet()
+        monkeypatch.setattr(trainer, "fit", lambda *_, **__: pytest.fail(f"round {number} was trained again"))
+        return trainer
 
     again = fit_rounds(seeded, never, pool(tmp_path, test_set=test_set), margin(), rounds=2)
     assert list(again) == list(first)
@@ -138,6 +140,27 @@ def test_called_with_more_rounds_it_goes_on_as_if_never_ended(tmp_path):
     whole = fit_rounds(seeded, lambda r: quiet(), pool(tmp_path / "b"), margin(), rounds=3)
     assert untimed(on) == untimed(whole)
     assert queries(tmp_path / "a") == queries(tmp_path / "b")
+
+
+def test_each_round_has_one_trainer_and_what_it_draws_does_not_matter(tmp_path):
+    """The first one is made before its round, to meet other processes by."""
+
+    def make(number):
+        torch.rand(3)
+        made.append(number)
+        return quiet()
+
+    made = []
+    fit_rounds(seeded_later, make, pool(tmp_path / "a"), margin(), rounds=1)
+    fit_rounds(seeded_later, make, pool(tmp_path / "a"), margin(), rounds=2)
+    assert made == [0, 1, 1, 2]
+    fit_rounds(seeded_later, make, pool(tmp_path / "b"), margin(), rounds=2)
+    assert queries(tmp_path / "a") == queries(tmp_path / "b")
+
+
+def seeded_later(seed):
+    """Drawn from the stream that making the Trainer left."""
+    return Net()
 
 
 def test_the_same_seed_asks_the_same_and_another_one_does_not(tmp_path):

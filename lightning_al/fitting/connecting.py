@@ -1,0 +1,57 @@
+"""CONNECTING: processes meet before anything is looked at that only one of them may see.
+
+a Trainer -> its launcher and strategy -> a process group; until then, who is rank 0 is a guess
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import lightning as L
+import torch.distributed as dist
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+__all__ = ["connect", "connected", "may_be_one_of_several"]
+
+#: What torchrun, SLURM, MPI and Lightning itself tell the processes that they start.
+_TOLD = (
+    "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "SLURM_PROCID",
+    "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK",
+)  # fmt: skip
+
+
+def connected() -> bool:
+    """Whether this process is in a process group already."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def may_be_one_of_several() -> bool:
+    """Whether somebody started this process who may have started others too; a Trainer knows."""
+    return any(name in os.environ for name in _TOLD)
+
+
+def connect(trainer: L.Trainer) -> bool:
+    """Start the other processes, unless somebody did, and meet them all.
+
+    Returns:
+        Whether there are others. Those of "ddp_spawn" and "ddp_fork" live as long as a fit.
+
+    Raises:
+        MisconfigurationException: If they would end with each fit on machines that go on without them.
+    """
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _MultiProcessingLauncher) and trainer.num_nodes > 1:
+        raise MisconfigurationException(
+            f"The Trainer has {trainer.num_nodes} nodes and a strategy whose processes end with each fit, so "
+            'that nodes could not tell each other what was asked for. Use `strategy="ddp"` in `make_trainer`.'
+        )
+    if trainer.world_size == 1 or not isinstance(launcher, _SubprocessScriptLauncher):
+        return False
+    try:
+        launcher.launch(trainer.strategy.setup_environment, trainer=trainer)
+    except BaseException:
+        launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
+        raise
+    return True
