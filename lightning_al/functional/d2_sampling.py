@@ -8,7 +8,6 @@ exactly so, in `rejection`, though most distances are never brought up to date.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal, overload
 
 from torch import Generator, Tensor
@@ -21,7 +20,6 @@ from lightning_al.functional.vectors import (
     Backend,
     Metric,
     Vectors,
-    check_matrix,
     exact_arithmetic,
 )
 
@@ -100,7 +98,8 @@ def badge(
     References:
         Ash et al., "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds", 2020
         (arXiv:1906.03671), algorithm 1 and proposition 1. Cost: some passes over the embeddings, and
-        O(query_size^2 (C + D)) in small steps, instead of query_size passes; memory O(N).
+        O(query_size^2 (C + D)) in small steps, instead of query_size passes. Where the pool is some far
+        clusters of rows that hardly differ, it comes near to these. Memory O(N + query_size (C + D)).
 
     Example:
         >>> import torch
@@ -187,7 +186,8 @@ def kmeans_plus_plus(
 
     References:
         Arthur & Vassilvitskii, "k-means++: the advantages of careful seeding", 2007, section 2.2. Cost:
-        some passes over the embeddings, and O(query_size^2 D) in small steps; memory O(N).
+        some passes over the embeddings, and O(query_size^2 D) in small steps; up to query_size passes where
+        the pool is some far clusters of rows that hardly differ. Memory O(N + (L + query_size) D).
 
     Example:
         >>> import torch
@@ -202,29 +202,11 @@ def kmeans_plus_plus(
         vectors = Vectors.of_embeddings(embeddings, metric=metric, backend=backend, shard=shard)
     shard = Shard.whole(len(vectors)) if shard is None else shard
     shard.check(len(vectors), "embeddings")
-    given: Vectors | None = None
-    if centers is not None:
-        vectors, given = _with_centers(vectors, centers)
+    vectors, given = vectors.beside(centers, "centers")
     draw = Draw(vectors, vectors.squares(), shard, generator)
-    if given is not None and len(given):
+    if len(given):
         draw.around(given)
     elif shard.total:
         draw.begin("random")
     draw.until(min(query_size, shard.total))
     return draw.result(1.0 if vectors.unit else vectors.scale, return_scores)
-
-
-def _with_centers(vectors: Vectors, centers: Tensor) -> tuple[Vectors, Vectors]:
-    """Pool and centres, comparable with each other."""
-    check_matrix(centers, "centers")
-    if centers.shape[1] != vectors.width:
-        raise ValueError(
-            f"`centers` has {centers.shape[1]} columns and `embeddings` {vectors.width}; needed are vectors "
-            "of the same model and layer. Make them anew with it."
-        )
-    centers = centers.to(vectors.device)
-    metric: Metric = "cosine" if vectors.unit else "euclidean"
-    given = Vectors.of_embeddings(centers, metric=metric, backend=vectors.backend, name="centers")
-    if len(given) and given.scale < vectors.scale:
-        vectors = replace(vectors, scale=given.scale, origin=None)
-    return vectors, vectors.like(given.factors[0])

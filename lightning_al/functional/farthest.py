@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lightning_al.functional.front import LABELED, PICKS, Bar, Centers, Front
 from lightning_al.functional.nearest import near, nearest
+from lightning_al.functional.selection import largest_rows, order_of
 from lightning_al.functional.shard import Shard
 from lightning_al.functional.vectors import Vectors
 
@@ -77,9 +78,9 @@ class FarthestFirst:
         for rows in self.pool.chunks():
             part = self.pool.like(*self.pool.given(rows)).ready(torch.float64)
             far[rows] = self.pool.rounded((part.factors[0] - center).square_().sum(1))
-        row = far.argmin()[None] if len(far) else self.positions
-        where = torch.stack([far[row].double(), self.positions[row].double()], 1)
-        best = int(_lexicographic(self.shard.gather(where), descending=False)[0, 1])
+        row = (far == far.amin()).nonzero()[0] if len(far) else self.positions
+        where = self.shard.gather(torch.stack([far[row].double(), self.positions[row].double()], 1))
+        best = int(where[order_of(*where.T, descending=False)[0], 1])
         mine = (self.positions == best).nonzero().squeeze(1)
         self.centers.add(self.pool.take(mine).gathered(self.shard))
         self.upper[mine] = -1
@@ -94,14 +95,14 @@ class FarthestFirst:
         first = count if count <= 2 * first else first
         anchors, others = self.centers.part(group, 0, first), self.centers.part(group, first, count)
         cells = _sorted_by(nearest(others, anchors)[1], first)
-        others, anchors = others.ready(), anchors.ready()
+        anchors = anchors.ready()
         for start in range(0, len(self.pool), _AROUND):
             stop = min(start + _AROUND, len(self.pool))
             place = torch.cat([self._meet_first(rows, anchors) for rows in _slices(start, stop, _CHUNK)])
             if len(others):
                 for mine, its in zip(_sorted_by(place, first), cells, strict=True):
                     if len(its):
-                        self._meet_around(mine + start, others.take(its))
+                        self._meet_around(mine + start, others.take(its).ready())
         self.seen[group] = first
 
     def _meet_first(self, rows: slice, anchors: Vectors) -> Tensor:
@@ -145,13 +146,13 @@ class FarthestFirst:
     def _front(self, count: int) -> tuple[Tensor, Bar]:
         """Rows held here of those with the largest bounds on all ranks, and what bounds the others."""
         size = min(_FRONT, max(_FRONT // 4, 8 * count))
-        rows = _largest_rows(self.upper, size + 1)
+        rows = largest_rows(self.upper, size + 1)
         rows = rows[self.upper[rows] >= 0]
         upper, positions = self.upper[rows].double(), self.positions[rows]
         where = self.shard.gather(torch.stack([upper, positions.double()], 1))
         if len(where) <= size:
             return rows, Bar(-1.0, self.shard.total)
-        distance, position = _lexicographic(where, descending=True)[size].tolist()
+        distance, position = where[order_of(*where.T)[size]].tolist()
         rows = rows[(upper > distance) | ((upper == distance) & (positions < position))]
         return rows, Bar(distance, int(position))
 
@@ -216,21 +217,6 @@ def _sorted_by(cells: Tensor, count: int) -> list[Tensor]:
     """The rows of each cell, ascending."""
     sizes = torch.bincount(cells, minlength=count).tolist()
     return list(torch.split(cells.argsort(stable=True), sizes))
-
-
-def _largest_rows(values: Tensor, count: int) -> Tensor:
-    """Rows of the largest values, largest first; of equal ones the first."""
-    if len(values) > count:
-        rows = (values >= values.topk(count).values[-1]).nonzero().squeeze(1)
-    else:
-        rows = torch.arange(len(values), device=values.device)
-    return rows[values[rows].sort(descending=True, stable=True).indices[:count]]
-
-
-def _lexicographic(pairs: Tensor, *, descending: bool) -> Tensor:
-    """Pairs of a value and a position, by value, then by position."""
-    pairs = pairs[pairs[:, 1].argsort()]
-    return pairs[pairs[:, 0].sort(descending=descending, stable=True).indices]
 
 
 def _mean(pool: Vectors, shard: Shard) -> Tensor:

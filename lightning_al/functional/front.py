@@ -17,7 +17,7 @@ from torch import Tensor
 from lightning_al.functional.nearest import exactly_nearest
 from lightning_al.functional.vectors import Vectors
 
-__all__ = ["Bar", "Centers", "Front"]
+__all__ = ["LABELED", "PICKS", "Bar", "Centers", "Front"]
 
 Array = NDArray[Any]
 
@@ -84,6 +84,7 @@ class Front:
         self.ready = vectors.ready(torch.float64)
         self.squares = self.ready.squares()
         self.made: dict[int, tuple[Array, Array]] = {}
+        self.served = _GUESSED  # picks whose distances were made by the last guess
         self.chosen: list[int] = []
         # Exact distances to all centres before this front and the first `upto` chosen from it; -1: not known.
         self.known = np.full_like(self.lower, np.inf)
@@ -130,13 +131,16 @@ class Front:
     def _distances_to(self, row: int) -> tuple[Array, Array]:
         """Of all rows of the front; made for some likely picks together."""
         if row not in self.made:
-            likely = [place for place in np.argsort(-self.lower)[: 2 * _GUESSED] if place not in self.made]
-            places = [row, *(int(place) for place in likely if place != row)][:_GUESSED]
+            # Among copies most guesses are wrong: the first pick of some is the last.
+            size, self.served = min(_GUESSED, max(_GUESSED // 16, 2 * self.served)), 0
+            likely = [place for place in np.argsort(-self.lower)[: 2 * size] if place not in self.made]
+            places = [row, *(int(place) for place in likely if place != row)][:size]
             found = self.ready.take(torch.tensor(places)).distances(slice(None), self.ready)
             low, high = (side.cpu().numpy() for side in self.vectors.interval(self.squares, found))
             for number, place in enumerate(places):
                 mine, its = low[number].copy(), high[number]
                 self.made[place] = mine, mine if np.array_equal(mine, its) else its.copy()
+        self.served += 1
         return self.made[row]
 
     # ------------------------------------------------------------------ what is open

@@ -7,7 +7,6 @@ How it is found without looking at most distances is told in `farthest`.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal, overload
 
 import torch
@@ -91,7 +90,8 @@ def k_center_greedy(
         Sener & Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", 2018
         (arXiv:1708.00489), algorithm 1; Gonzalez, "Clustering to minimize the maximum intercluster
         distance", 1985. Cost: at most O(N (L + query_size) D) in large matrix products, of which usually a
-        tenth is made; memory O(N + query_size D).
+        tenth is made; more where most distances are equal but for rounding, as among copies. Memory
+        O(N + query_size D), beside the rows given.
 
     Example:
         >>> import torch
@@ -164,26 +164,12 @@ def _checked(
     shard: Shard | None,
 ) -> tuple[Vectors, Vectors, Shard]:
     """The pool and the labelled rows, comparable."""
-    if isinstance(embeddings, Vectors):
-        pool = embeddings
-        metric = "cosine" if pool.unit else "euclidean"
-    else:
-        pool = Vectors.of_embeddings(embeddings, metric=metric, backend=backend, shard=shard)
+    pool = embeddings
+    if not isinstance(pool, Vectors):
+        pool = Vectors.of_embeddings(pool, metric=metric, backend=backend, shard=shard)
     shard = Shard.whole(len(pool)) if shard is None else shard
     shard.check(len(pool), "embeddings")
-    width = pool.width
-    if labeled is None:
-        return pool, pool.like(pool.factors[0].new_empty((0, width))), shard
-    rows = Vectors.of_embeddings(labeled, metric=metric, backend=backend, name=name)
-    if rows.width != width:
-        raise ValueError(
-            f"`{name}` has {rows.width} numbers a row, and `embeddings` has {width}; needed are as many. "
-            "Take both from the same layer of the same model."
-        )
-    if len(rows) and rows.scale < pool.scale:
-        origin = None if pool.origin is None else pool.origin * (rows.scale / pool.scale)
-        pool = replace(pool, scale=rows.scale, origin=origin)
-    return pool, pool.like(rows.factors[0].to(pool.device)), shard
+    return *pool.beside(labeled, name), shard
 
 
 def _unscaled(pool: Vectors) -> float:

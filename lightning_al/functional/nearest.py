@@ -117,17 +117,24 @@ def two_nearest(rows: Vectors, centers: Vectors, *, count: int = 2) -> tuple[Ten
     return first.clamp_min_(0), place, second.clamp_min_(0)
 
 
-def near(rows: Vectors, centers: Vectors, squares: Tensor) -> Tensor:
+def near(rows: Vectors, centers: Vectors, squares: Tensor, halves: Tensor | None = None) -> Tensor:
     """The distances of `nearest` alone, of rows whose squared lengths are known.
 
     By torch unless FAISS was asked for: distances alone need no index.
+
+    Args:
+        rows: Any number, read in chunks.
+        centers: At least one.
+        squares: Squared lengths of the rows.
+        halves: Half of those of the centres, where they are known, too.
     """
     if rows.backend == "faiss" and by_faiss(rows, len(centers)):
         return nearest(rows, centers)[0]
     others = centers.block(slice(None))
-    halves = rows.squares_of(others) / -2
-    tiles = [slice(start, start + _CENTERS) for start in range(0, len(halves), _CENTERS)]
+    halves = rows.squares_of(others) / 2 if halves is None else halves
     size = _ROWS if rows.device.type == "cpu" else 64 * _ROWS
+    width = _ROWS * _CENTERS // max(1, min(size, len(rows)))
+    tiles = [slice(start, start + width) for start in range(0, len(halves), width)]
     found = torch.empty_like(squares)
     for start in range(0, len(rows), size):
         some = slice(start, min(start + size, len(rows)))
@@ -135,7 +142,7 @@ def near(rows: Vectors, centers: Vectors, squares: Tensor) -> Tensor:
         closest: Tensor | None = None
         for tile in tiles:
             part = tuple(factor[tile] for factor in others)
-            closeness = rows.products(block, part).add_(halves[tile]).amax(1)
+            closeness = rows.products(block, part).sub_(halves[tile]).amax(1)
             closest = closeness if closest is None else torch.maximum(closest, closeness)
         assert closest is not None
         torch.sub(squares[some], closest, alpha=2, out=found[some])

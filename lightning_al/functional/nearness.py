@@ -25,6 +25,7 @@ class Drawn:
         self.parts: list[Vectors] = []
         self.count = 0
         self.ready = vectors.take(torch.empty(0, dtype=torch.long)).ready()
+        self._halves = self.ready.factors[0].new_empty(0)
 
     def __len__(self) -> int:
         return self.count
@@ -36,12 +37,19 @@ class Drawn:
         while self.count > len(self.ready):
             room = (torch.cat([part, part, part.new_empty(64, part.shape[1])]) for part in self.ready.factors)
             self.ready = self.ready.like(*room)
-        for store, factor in zip(self.ready.factors, rows.block(slice(None)), strict=True):
+            self._halves = torch.cat([self._halves, self._halves, self._halves.new_empty(64)])
+        block = rows.block(slice(None))
+        for store, factor in zip(self.ready.factors, block, strict=True):
             store[start : self.count] = factor
+        self._halves[start : self.count] = rows.squares_of(block) / 2
 
     def since(self, start: int) -> Vectors:
         """All from one on, ready for distances."""
         return self.ready.like(*(factor[start : self.count] for factor in self.ready.factors))
+
+    def halves(self, start: int) -> Tensor:
+        """Half of the squared lengths of all from one on."""
+        return self._halves[start : self.count]
 
     def given(self, start: int = 0) -> Vectors:
         """All from one on, as they were given."""
@@ -100,7 +108,7 @@ class Nearness:
         """Let all rows know all that was drawn."""
         if self.seen == len(self.drawn):
             return
-        found = near(self.vectors, self.drawn.since(self.seen), self.squares)
+        found = near(self.vectors, self.drawn.since(self.seen), self.squares, self.drawn.halves(self.seen))
         low, high = bounds(self.vectors, self.squares, found, self.tiny)
         torch.minimum(self.low, low, out=self.low)
         torch.minimum(self.high, high, out=self.high)

@@ -33,7 +33,8 @@ Array = NDArray[np.float64]
 
 First = Literal["largest", "random"]
 
-_PROPOSALS = 64  # tested together, with one exchange between ranks
+_ROUGH = 0.03  # bounds farther apart than this part are better made in float64
+_PROPOSALS = 128  # tested together, with one exchange between ranks
 _IN_VAIN = 32  # so many rounds of proposals refused ask for new weights, at any price
 # What decides whether new weights are worth their price, in multiplications of numbers.
 _PASS = 30  # reading a row is worth so many centres
@@ -68,12 +69,15 @@ class _Proposed:
         found: Array = self.settled.settle(self.rows, rows, drawn, tiny).cpu().numpy()
         return found
 
-    def among(self, tiny: float) -> tuple[Array, Array]:
-        """Bounds of the squared distances to each other, `(n, n)`."""
-        ready = self.rows.ready(torch.float64)
-        found = ready.distances(slice(None), ready)
-        low, high = bounds(self.rows, ready.squares(), found, tiny)
-        return low.cpu().numpy(), high.cpu().numpy()
+    def among(self, ready: Vectors, squares: Tensor, tiny: float) -> tuple[Array, Array]:
+        """Bounds of the squared distances to each other, `(n, n)`; by float64 if some leave much open."""
+        low, high = bounds(self.rows, squares, ready.distances(slice(None), ready), tiny)
+        rough = high - low > _ROUGH * high
+        rough.fill_diagonal_(False)
+        if ready.dtype == torch.float32 and bool(rough.any()):
+            fine = self.rows.ready(torch.float64)
+            return self.among(fine, fine.squares(), tiny)
+        return low.double().cpu().numpy(), high.double().cpu().numpy()
 
 
 class Draw:
@@ -182,19 +186,26 @@ class Draw:
         positions = positions.cpu()
         some = self._collect(positions)
         ready = some.rows.ready()
+        squares = ready.squares()
         if self.fresh:
-            squares = ready.squares()
-            found = near(ready, self.drawn.since(self.nearness.seen), squares)
+            seen = self.nearness.seen
+            found = near(ready, self.drawn.since(seen), squares, self.drawn.halves(seen))
             some.lower(*bounds(some.rows, squares, found, self.tiny))
         before = len(self.chosen)
-        accepted, tried = self._accept(some, positions.tolist(), bars, count)
+        among = some.among(ready, squares, self.tiny)
+        accepted, tried = self._accept(some, positions.tolist(), bars, among, count)
         self.lately = 0.3 * self.lately[0] + tried, 0.3 * self.lately[1] + len(self.chosen) - before
         self.in_vain = 0 if accepted else self.in_vain + 1
         if accepted:
             self.drawn.add(some.rows.take(torch.tensor(accepted)))
 
     def _accept(
-        self, some: _Proposed, positions: list[int], numbers: Tensor, count: int
+        self,
+        some: _Proposed,
+        positions: list[int],
+        numbers: Tensor,
+        among: tuple[Array, Array],
+        count: int,
     ) -> tuple[list[int], int]:
         """Which proposals are accepted, until enough are, and how many were looked at."""
         accepted: list[int] = []
@@ -203,7 +214,7 @@ class Draw:
         low, high = (side.double().cpu().numpy() for side in (some.low, some.high))
         unsure = np.flatnonzero((bars >= low) & (bars <= high))
         low[unsure] = high[unsure] = some.exactly(unsure, self.drawn, self.tiny)
-        nearer, farther = some.among(self.tiny)
+        nearer, farther = among
         for number, position in enumerate(positions):
             bar = bars[number]
             if bar > high[number] or position in already:

@@ -25,7 +25,16 @@ from lightning_al.functional.rows import FLOATING, check_choice, check_shard, ch
 from lightning_al.functional.shard import Shard
 from lightning_al.functional.threads import one_thread_after_fork
 
-__all__ = ["Backend", "Metric", "Vectors", "as_tensor", "check_matrix", "exact_arithmetic"]
+__all__ = [
+    "Backend",
+    "Metric",
+    "Vectors",
+    "as_tensor",
+    "check_matrix",
+    "exact_arithmetic",
+    "product_of",
+    "refuse_rows",
+]
 
 Backend = Literal["auto", "faiss", "torch"]
 Metric = Literal["euclidean", "cosine"]
@@ -120,6 +129,17 @@ class Vectors:
     ) -> Vectors:
         """Ordinary vectors; every row is looked at once.
 
+        Args:
+            embeddings: `(N, D)` of any floating-point type; also over a memory-mapped file.
+            metric: `"euclidean"`, or `"cosine"`.
+            backend: What makes distances on a CPU: `"faiss"`, `"torch"` or what is the faster.
+            name: What messages call them.
+            places: Which rows count, and in which order, `(n,)`; `None`: all.
+            shard: Which rows of a pool these are; `None`: all of it.
+
+        Returns:
+            The rows, which are not copied.
+
         Raises:
             TypeError: If they are no floating-point tensor.
             ValueError: If the shape is not `(N, D)`, a value is not finite, or, for cosine, a row is zero.
@@ -175,6 +195,29 @@ class Vectors:
         rows = rows.to(self.device)
         rows = rows if self.places is None else self.places[rows]
         return self.like(*(factor.index_select(0, rows) for factor in self.factors))
+
+    def beside(self, others: Tensor | None, name: str) -> tuple[Vectors, Vectors]:
+        """These rows, and others that are no rows of the pool, comparable with each other.
+
+        Raises:
+            TypeError: If the others are no floating-point tensor.
+            ValueError: If they have another width, or one is not finite or, for cosine, zero.
+        """
+        mine = self.factors[0]
+        if others is None:
+            return self, self.like(mine.new_empty((0, self.width)))
+        metric: Metric = "cosine" if self.unit else "euclidean"
+        its = Vectors.of_embeddings(others, metric=metric, backend=self.backend, name=name)
+        if its.width != self.width:
+            raise ValueError(
+                f"`{name}` has {its.width} numbers a row, and `embeddings` has {self.width}; needed are as "
+                "many. Take both from the same layer of the same model."
+            )
+        rows = self
+        if len(its) and its.scale < self.scale:
+            origin = None if self.origin is None else self.origin * (its.scale / self.scale)
+            rows = replace(self, scale=its.scale, origin=origin)
+        return rows, rows.like(its.factors[0].to(self.device))
 
     def like(self, *factors: Tensor) -> Vectors:
         """Other rows, comparable with these."""

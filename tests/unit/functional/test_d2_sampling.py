@@ -134,6 +134,13 @@ def test_kmeans_plus_plus_follows_its_law_around_given_centres(monkeypatch, give
     assert_follows(law, lambda g: kmeans_plus_plus(rows, 3, centers, generator=g), 800)
 
 
+def test_rows_that_differ_by_less_than_float32_can_tell_follow_the_law(monkeypatch):
+    monkeypatch.setattr(rejection, "_PROPOSALS", 4)
+    rows = 1000 + 1e-4 * torch.randn(5, 2, generator=seeded(2), dtype=torch.float64)
+    law = slow.law_of_batches(rows.numpy(), 3, "random")
+    assert_follows(law, lambda g: kmeans_plus_plus(rows, 3, generator=g), 800)
+
+
 def test_copies_are_drawn_once_and_then_uniformly():
     rows = torch.randn(3, 2, generator=seeded(4))[[0, 1, 0, 2, 0]]
     law = slow.law_of_batches(rows.numpy(), 4, "random")
@@ -416,7 +423,7 @@ def test_bad_arguments():
         kmeans_plus_plus(torch.ones(3, 2, dtype=torch.long), 1)
     with pytest.raises(ValueError, match=r"`embeddings` has shape \(3, 0\)"):
         kmeans_plus_plus(torch.ones(3, 0), 1)
-    with pytest.raises(ValueError, match=r"`centers` has 3 columns and `embeddings` 2; needed.*anew"):
+    with pytest.raises(ValueError, match=r"`centers` has 3 numbers a row, and `embeddings` has 2; needed.*same layer"):
         kmeans_plus_plus(torch.ones(4, 2), 1, centers=torch.ones(4, 3))
     with pytest.raises(ValueError, match=r"`backend` is 'numpy'; needed"):
         kmeans_plus_plus(torch.ones(4, 2), 1, backend="numpy")

@@ -94,6 +94,50 @@ def test_the_nearest_is_found_exactly_and_the_first_of_equal_ones(kind, metric):
     assert exactly_nearest(mine, its.take(torch.arange(0)))[1].tolist() == [0] * 40
 
 
+def nested(count, width, levels=6):
+    rows = torch.zeros(count, width)
+    for level in range(levels):
+        centers = torch.randn(4 ** (level + 1), width, generator=seeded(level)) * 10.0**-level
+        rows += centers[torch.arange(count) * len(centers) // count]
+    return rows[torch.randperm(count, generator=seeded())]
+
+
+NEARLY_TIED = {
+    "nested clusters": lambda: nested(4000, 64),
+    "tight clusters": lambda: (
+        torch.randn(20, 64, generator=seeded())[torch.arange(4000) % 20]
+        + 1e-3 * torch.randn(4000, 64, generator=seeded(1))
+    ),
+    "near-copies": lambda: (
+        torch.randn(200, 64, generator=seeded())[torch.arange(4000) % 200]
+        + 1e-4 * torch.randn(4000, 64, generator=seeded(1))
+    ),
+    "a line": lambda: torch.linspace(0, 1, 4000)[:, None].expand(4000, 64).contiguous(),
+}
+
+
+@pytest.mark.parametrize("kind", NEARLY_TIED)
+def test_rows_that_hardly_differ_are_made_exact_once_and_not_at_every_renewal(kind, monkeypatch):
+    rows = NEARLY_TIED[kind]()
+    probs = rows[:, :5].softmax(1)
+    compared = []
+    make = Vectors.distances
+
+    def counted(self, some, centers):
+        compared.append(len(self) * len(centers))
+        return make(self, some, centers)
+
+    monkeypatch.setattr(Vectors, "distances", counted)
+    for draw in (
+        lambda: F.kmeans_plus_plus(rows, 400, generator=seeded()),
+        lambda: F.badge(probs, rows, 400, generator=seeded()),
+        lambda: F.k_center_greedy(rows, 400),
+    ):
+        compared.clear()
+        draw()
+        assert sum(compared) < 3 * len(rows) * 400  # a plain loop makes as many as rows times picks
+
+
 # --- lengths
 
 
@@ -128,6 +172,30 @@ def test_numbers_at_the_ends_of_what_there_is(length):
         assert len(set(found.tolist())) == 3
         assert len(set(F.kmeans_plus_plus(rows, 3, metric=metric, generator=seeded()).tolist())) == 3
     assert F.k_center_greedy(rows, 1, rows[:1]).tolist() == [7]
+
+
+@pytest.mark.parametrize("first", ["largest", "random"])
+@pytest.mark.parametrize(
+    ("probs", "embeddings"),
+    [
+        (lambda: (torch.rand(200, 3) * 12 + 90) * torch.eye(3)[torch.arange(200) % 3], None),
+        (lambda: 200 * torch.eye(3)[torch.arange(200) % 3], None),
+        (None, lambda: torch.randn(200, 5) * 1e-40),
+        (None, lambda: torch.randn(200, 5, dtype=torch.float64) * 1e-320),
+        (None, lambda: torch.randn(200, 5, dtype=torch.float64) * 1e300),
+    ],
+)
+def test_gradients_of_any_size_are_drawn_from_the_pool(probs, embeddings, first):
+    torch.manual_seed(0)
+    sure = torch.randn(200, 3).softmax(1) if probs is None else probs().softmax(1)
+    rows = torch.randn(200, 5) if embeddings is None else embeddings()
+    for bias in (False, True):
+        found, scores = F.badge(
+            sure, rows, 40, first=first, bias=bias, generator=seeded(), return_scores=True
+        )
+        assert sorted(set(found.tolist())) == sorted(found.tolist())
+        assert 0 <= int(found.min()) <= int(found.max()) < 200
+        assert not scores.isnan().any()
 
 
 @pytest.mark.parametrize("width", [64, 512, 4096, 16_384, 100_000])
