@@ -17,7 +17,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al.acquisition import Acquisition, Margin
 from lightning_al.acquisition.base import checked_posterior
-from lightning_al.callbacks.checks import data_of, no_step
+from lightning_al.callbacks.checks import (
+    advise_configure_model,
+    check_sharded,
+    check_strategy,
+    data_of,
+    no_step,
+)
 from lightning_al.callbacks.rearm import Rearm
 from lightning_al.callbacks.report import log_round, said_of_round
 from lightning_al.callbacks.seat import Seat
@@ -28,6 +34,7 @@ from lightning_al.data.checks import check_lightning, check_positive
 from lightning_al.inference.committee import Committee
 from lightning_al.inference.posteriors import Posterior, SinglePass
 from lightning_al.inference.scoring import rehearse
+from lightning_al.inference.sharded import root_of
 from lightning_al.querying import Query, check_acquisition, choose
 from lightning_al.randomness import derive_seed
 
@@ -162,8 +169,10 @@ class ActiveLearning(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: D102
         check_lightning(trainer)
+        advise_configure_model(pl_module)
         if stage != "fit":
             return
+        check_strategy(trainer)
         data = data_of(trainer)
         data.check_oracle()
         self.acquisition.check(len(data.samples))
@@ -181,17 +190,23 @@ class ActiveLearning(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._begun, self._ended, self.last_query = time.perf_counter(), False, None
         data = data_of(trainer)
+        asked = self.acquisition
+        check_sharded(
+            trainer, pl_module, posterior=asked.posterior, needs=asked.needs, restart=self.restart,
+            drawn=self._drawn, score_with=self.score_with, test_posterior=self.test_posterior,
+        )  # fmt: skip
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         weights = self._weights(data)
-        if trainer.ckpt_path is not None:  # the weights are those of the checkpoint
-            weights.remember(pl_module)
-        else:
+        root = root_of(trainer, pl_module)
+        if trainer.ckpt_path is None:
             seed = derive_seed(
                 data.seed, "weights", data.round, *([] if self._seat is None else self._seat.name)
             )
             redraws = self._seat is not None and self._seat.shares_module
-            weights.begin(pl_module, data.round, seed, drawn=self._drawn, redraws=redraws)
+            weights.begin(root, data.round, seed, drawn=self._drawn, redraws=redraws)
+        elif not trainer.strategy.restore_checkpoint_after_setup:  # the weights are those of the checkpoint
+            weights.remember(root)
         if self._driven and any(is_overridden(hook, pl_module) for hook in ("setup", "configure_model")):
             # They draw what they make only at the first fit of a process, perhaps of a later round.
             name = () if self._seat is None else self._seat.name
@@ -199,6 +214,9 @@ class ActiveLearning(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         data = data_of(trainer)
+        late = trainer.ckpt_path is not None and trainer.strategy.restore_checkpoint_after_setup
+        if late and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._weights(data).remember(root_of(trainer, pl_module))
         if self._rehearses and self.num_to_ask(data):
             asked = self.acquisition
             rehearse(
@@ -234,7 +252,7 @@ class ActiveLearning(L.Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._try(trainer, pl_module, data)
             return
-        self._weights(data).end(pl_module, number)
+        self._weights(data).end(root_of(trainer, pl_module), number)
         count = self.num_to_ask(data) if self._asks else 0
         if count:
             self._ask(trainer, pl_module, data, count)
@@ -261,7 +279,7 @@ class ActiveLearning(L.Callback):
 
     def _scored_weights(self, trainer: L.Trainer, module: L.LightningModule) -> AbstractContextManager[None]:
         if self.score_with == "best" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return best_weights(trainer, module)
+            return best_weights(trainer, root_of(trainer, module))
         return nullcontext()
 
     def _rehearse_test(self, trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule) -> None:

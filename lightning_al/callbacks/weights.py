@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from lightning_al.callbacks.whole import (
+    changed_whole,
+    copied,
+    put_state,
+    read_checkpoint,
+    read_state,
+    state_of,
+)
 from lightning_al.data.agreement import agree
 from lightning_al.data.book import is_writer
+from lightning_al.inference.sharded import is_wrapped
 from lightning_al.randomness import preserved_rng
 
 __all__ = ["Restart", "StoredWeights", "best_weights", "redraw", "save_whole"]
@@ -58,12 +66,11 @@ class StoredWeights:
             _check_redraw(module)
         if self.restart == "shrink_perturb":
             _check_redraw(module, keep_frozen=True)
-        initial = agree(lambda: _load(self._initial))
+        initial = read_state(lambda: _load(self._initial), module)
         if initial is None:
             if redraws:
                 redraw(module, seed)
-            if is_writer():
-                _save(module.state_dict(), self._initial)
+            self._keep(module, self._initial)
             return
         if self.restart == "redraw" and drawn:
             return
@@ -74,25 +81,30 @@ class StoredWeights:
             redraw(module, seed)
             return
         last = agree(lambda: self._last(number))
-        _put(module, agree(lambda: _read(last)), last)
+        _put(module, read_state(lambda: _read(last), module) or {}, last)
         if self.restart == "shrink_perturb":
-            _shrink_perturb(module, seed)
+            changed_whole(module, lambda: _shrink_perturb(module, seed))
 
     def remember(self, module: nn.Module) -> None:
         """Keep the weights as those that the run began with, unless there are such already."""
-        if is_writer() and not self._initial.exists():
-            _save(module.state_dict(), self._initial)
+        if not agree(self._initial.exists):
+            self._keep(module, self._initial)
 
     def end(self, module: nn.Module, number: int) -> None:
         """Keep what the next round begins with, if it begins with this one's weights."""
-        if not is_writer():
-            return
         keeps = self.restart in ("warm", "shrink_perturb")
         if keeps:
-            _save(module.state_dict(), self._after(number))
+            self._keep(module, self._after(number))
+        if not is_writer():
+            return
         for other, file in self._kept().items():
             if not keeps or other < number - 1:  # else they would one day pass for the last round's
                 file.unlink(missing_ok=True)
+
+    def _keep(self, module: nn.Module, path: Path) -> None:
+        state = state_of(module)
+        if is_writer():
+            _save(state, path)
 
     @property
     def _initial(self) -> Path:
@@ -129,6 +141,10 @@ def redraw(module: nn.Module, seed: int, *, keep_frozen: bool = False) -> None:
         ValueError: If a parameter belongs to a layer that has none, or is frozen.
     """
     _check_redraw(module, keep_frozen=keep_frozen)
+    changed_whole(module, lambda: _redraw(module, seed, keep_frozen=keep_frozen))
+
+
+def _redraw(module: nn.Module, seed: int, *, keep_frozen: bool = False) -> None:
     kept = [(p, p.detach().clone()) for p in module.parameters() if keep_frozen and not p.requires_grad]
     with preserved_rng(seed), torch.no_grad():
         for layer in module.modules():
@@ -171,28 +187,28 @@ def _shrink_perturb(module: nn.Module, seed: int) -> None:
     """What is frozen stays as it is."""
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     last = [parameter.detach().clone() for parameter in learning]
-    redraw(module, seed, keep_frozen=True)
+    _redraw(module, seed, keep_frozen=True)
     with torch.no_grad():
         for parameter, old in zip(learning, last, strict=True):
             parameter.mul_(_PERTURB).add_(old, alpha=_SHRINK)
 
 
 @contextmanager
-def best_weights(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
+def best_weights(trainer: L.Trainer, module: nn.Module) -> Iterator[None]:
     """The weights of the best checkpoint in `module`, for the block only."""
-    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
-    if not agree(lambda: bool(path)):
+    path = agree(lambda: getattr(trainer.checkpoint_callback, "best_model_path", ""))
+    if not path:
         raise RuntimeError(
             '`score_with="best"` found no best checkpoint: none was saved in this fit. Let its monitored '
             'metric be logged at least once, or use `score_with="last"`.'
         )
-    now = _copy(module.state_dict())
-    best = agree(lambda: torch.load(path, map_location="cpu", weights_only=False)["state_dict"])
+    now = copied(state_of(module) if is_wrapped(module) else module.state_dict())
+    best = read_checkpoint(Path(path), module)
     try:
-        _set(module, best)
+        put_state(module, best)
         yield
     finally:
-        _set(module, now)
+        put_state(module, now)
 
 
 def _load(path: Path) -> dict[str, Any] | None:
@@ -203,19 +219,6 @@ def _read(path: Path) -> dict[str, Any]:
     # A layer's extra state may be any object, as in a checkpoint.
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
     return state
-
-
-def _copy(state: dict[str, Any]) -> dict[str, Any]:
-    """Tensors and extra state, apart from the module's."""
-    return {
-        name: value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
-        for name, value in state.items()
-    }
-
-
-def _set(module: nn.Module, state: dict[str, Any]) -> None:
-    """As the Trainer does: a module may say that its state is not whole."""
-    module.load_state_dict(state, strict=bool(getattr(module, "strict_loading", True)))
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
@@ -235,7 +238,7 @@ def save_whole(state: dict[str, Any], path: Path) -> None:
 
 def _put(module: nn.Module, state: dict[str, Any], path: Path) -> None:
     try:
-        _set(module, state)
+        put_state(module, state)
     except RuntimeError as error:
         raise RuntimeError(
             f"The model does not fit the weights in {path}, with which this run began ({error}). Use the "

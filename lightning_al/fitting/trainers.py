@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.load import _METADATA_FILENAME
 from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -149,6 +150,10 @@ def _refuse_shared(trainer: L.Trainer, last: L.Trainer | None) -> None:
 
 def _can_go_on(file: Path, trainer: L.Trainer) -> bool:
     """Whether a checkpoint is of a training that has epochs and steps left."""
+    if file.is_dir():  # of a sharded module, with a file for all but its tensors
+        file = file / _METADATA_FILENAME
+        if not file.exists():  # it was being written
+            return False
     saved = torch.load(file, map_location="cpu", weights_only=False)
     # A checkpoint at the end of an epoch is written before that epoch counts as completed.
     epochs = saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]

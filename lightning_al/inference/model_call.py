@@ -10,12 +10,16 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.pytorch.strategies.strategy import _ForwardRedirection
 from torch import Tensor, nn
 
 from lightning_al.data.targets import TargetPlace
+
+if TYPE_CHECKING:
+    from lightning_al.inference.sharded import InStep
 
 __all__ = ["ModelCall", "Said", "logits_of"]
 
@@ -45,6 +49,9 @@ class ModelCall:
             linear layer, the one that made the logits.
         listen: Whether an embedding or the classifier is wanted at all.
         predicts: Whether predicted losses are wanted: of a module with `predicting_loss`.
+        root: What is called in its place, where something is wrapped around it as a whole.
+        gathers: Its weights are whole only while a pass uses them.
+        in_step: Other ranks make as many passes.
     """
 
     def __init__(
@@ -55,8 +62,12 @@ class ModelCall:
         embedding_layer: str | None,
         listen: bool,
         predicts: bool = False,
+        root: nn.Module | None = None,
+        gathers: bool = False,
+        in_step: InStep | None = None,
     ) -> None:
         self.module, self.place, self.predicts = module, place, predicts
+        self.root, self.gathers, self.in_step = root, gathers, in_step
         self.embedding_layer, self.listen = embedding_layer, listen
         self._classes_last: bool | None = None
         #: Of the last batch, or `None` before the first.
@@ -65,6 +76,9 @@ class ModelCall:
         self._count = 0
         self._heard: list[tuple[nn.Module, Tensor, Tensor]] = []
         self._classifier: nn.Linear | None = None
+        #: A layer whose weights are to be kept when a pass has gathered them, and these.
+        self._kept_of: nn.Linear | None = None
+        self._kept: tuple[Tensor, Tensor] | None = None
         self._handles: list[Any] = []
 
     def __enter__(self) -> ModelCall:
@@ -78,6 +92,8 @@ class ModelCall:
             named = self._named_layer()
             listened = [m for m in self.module.modules() if isinstance(m, nn.Linear) or m is named]
             self._handles = [m.register_forward_hook(self._hear) for m in listened]
+            if self.gathers:  # before they are given back
+                self._handles += [m.register_forward_hook(self._keep, prepend=True) for m in listened]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,22 +102,23 @@ class ModelCall:
 
     def __call__(self, batch: Any) -> Said:
         """Logits, and what was listened for, of a batch on the device."""
-        with self._predicting():
+        with self._predicting(), self._turn(batch, judged=self.predicts):
             output = self.output_of(batch)
-            said = self._said(output, batch)
-            if self.predicts:
-                said.predicted_loss = self._predicted(len(said.logits))
+            rows = self._said(output, batch).logits if self.predicts else ()
+            predicted = self._predicted(len(rows)) if self.predicts else None
+        said = self._said(output, batch)
+        said.predicted_loss = predicted
         self._count += 1
         # What is not finite is refused next, by name; which layer made it cannot be seen.
         if self.listen and bool(torch.isfinite(said.logits).all()):
             given = output.get("embeddings") if isinstance(output, Mapping) else None
-            self._add_embedding(said, logits_of(output), given)
+            self._add_embedding(said, logits_of(output), given, batch)
             self._heard.clear()
         return said
 
     def predicted_loss(self, batch: Any, samples: int) -> Tensor:
         """Predicted losses `(samples,)` only: the outputs may be anything."""
-        with self._predicting():
+        with self._predicting(), self._turn(batch, judged=True):
             self.output_of(batch)
             predicted = self._predicted(samples)
         self.next_batch()
@@ -109,7 +126,19 @@ class ModelCall:
 
     def one_pass(self, batch: Any) -> Said:
         """Logits only: one of several passes over a batch, to be followed by `next_batch`."""
-        return self._said(self.output_of(batch), batch)
+        with self._turn(batch):
+            output = self.output_of(batch)
+        return self._said(output, batch)
+
+    def spare(self, batch: Any, samples: int, *, judged: bool) -> None:
+        """A pass for other ranks, which need this one's part of the weights; nothing comes of it."""
+        self._find_way(batch)
+        if not judged:
+            self.output_of(batch)
+            return
+        with self._predicting():
+            self.output_of(batch)
+            self._predicted(samples)
 
     def next_batch(self) -> None:
         """The passes over a batch are over."""
@@ -125,18 +154,29 @@ class ModelCall:
 
     def output_of(self, batch: Any) -> Any:
         """Whatever the module says of a batch."""
-        if self._way is None:
-            self._way = _find_way(self.module, batch, self.place)
+        way = self._find_way(batch)
         self._heard.clear()
         try:
-            return self._way(batch, self._count)
+            return way(batch, self._count)
         except Exception as error:
-            if self._count == 0 and self._way != getattr(self.module, "active_step", None):
+            if self._count == 0 and not callable(getattr(self.module, "active_step", None)):
                 error.add_note(
                     f"The module was called with a pool batch, {_structure(batch)}; `forward` takes "
                     f"{inspect.signature(self.module.forward)}. If that does not fit: {_ADVICE}"
                 )
             raise
+
+    def _find_way(self, batch: Any) -> Callable[[Any, int], Any]:
+        if self._way is None:
+            self._way = _find_way(self.module, batch, self.place, self.root)
+        return self._way
+
+    def _turn(self, batch: Any, *, judged: bool = False) -> AbstractContextManager[None]:
+        """Around one pass."""
+        if self.in_step is None:
+            return nullcontext()
+        self._find_way(batch)  # if there is none, no other rank has begun to wait
+        return self.in_step.turn(judged=judged)
 
     def _predicting(self) -> AbstractContextManager[None]:
         block: AbstractContextManager[None] = (
@@ -190,7 +230,9 @@ class ModelCall:
     def _named_layer(self) -> nn.Module | None:
         if self.embedding_layer is None:
             return None
-        layers: dict[str, nn.Module] = dict(self.module.named_modules())
+        layers: dict[str, nn.Module] = {
+            name.replace("._fsdp_wrapped_module", ""): layer for name, layer in self.module.named_modules()
+        }
         if self.embedding_layer not in layers:
             raise ValueError(
                 f"`embedding_layer` is {self.embedding_layer!r}, which the module does not have. It has "
@@ -198,11 +240,28 @@ class ModelCall:
             )
         return layers[self.embedding_layer]
 
-    def _add_embedding(self, said: Said, logits: Tensor, given: Tensor | None) -> None:
-        linear, entering = self._last_linear(logits)
+    def _keep(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if layer is self._kept_of and self._kept is None:
+            weight, bias = _weights(self._kept_of)
+            self._kept = weight.clone(), bias.clone()
+
+    def _weights_of(self, layer: nn.Linear, batch: Any) -> tuple[Tensor, Tensor]:
+        """Where they are not there now, by another pass that gathers them."""
+        if not self.gathers:
+            return _weights(layer)
+        if layer is not self._kept_of or self._kept is None:
+            self._kept_of, self._kept, heard = layer, None, self._heard
+            self._heard = []
+            with self._turn(batch):
+                self.output_of(batch)
+            self._heard = heard
+        assert self._kept is not None, "a layer that was heard was not heard again"
+        return self._kept
+
+    def _add_embedding(self, said: Said, logits: Tensor, given: Tensor | None, batch: Any) -> None:
+        linear, entering = self._last_linear(logits, batch)
         if linear is not None:
-            bias = linear.bias if linear.bias is not None else linear.weight.new_zeros(len(linear.weight))
-            said.classifier = (linear.weight.detach().float(), bias.detach().float())
+            said.classifier = self._weights_of(linear, batch)
         if given is not None:
             said.embeddings = given.float()
         elif self.embedding_layer is not None:
@@ -223,12 +282,14 @@ class ModelCall:
                 '{"logits": ..., "embeddings": ...} from `active_step`.'
             )
 
-    def _last_linear(self, logits: Tensor) -> tuple[nn.Linear | None, Tensor | None]:
+    def _last_linear(self, logits: Tensor, batch: Any) -> tuple[nn.Linear | None, Tensor | None]:
         """The linear layer whose output are the logits, and what entered it."""
         for layer, entering, output in reversed(self._heard):
             if not isinstance(layer, nn.Linear):
                 continue
-            if self._classifier is None and not _made(layer, entering, output, logits):
+            if self._classifier is None and not (
+                _gave(entering, output, logits) and _made(*self._weights_of(layer, batch), entering, output)
+            ):
                 continue
             if self._classifier in (None, layer):
                 self._classifier = layer
@@ -236,33 +297,46 @@ class ModelCall:
         return None, None
 
 
-def _made(layer: nn.Linear, entering: Tensor, output: Tensor, logits: Tensor) -> bool:
-    """Whether `layer` made the logits, up to the rounding of mixed precision."""
+def _weights(layer: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weight and bias in float32."""
+    bias = layer.bias if layer.bias is not None else layer.weight.new_zeros(len(layer.weight))
+    return layer.weight.detach().float(), bias.detach().float()
+
+
+def _gave(entering: Tensor, output: Tensor, logits: Tensor) -> bool:
+    """Whether the logits are the output of a layer."""
     if output.numel() != logits.numel() or entering.shape[0] != logits.shape[0]:
         return False
-    if not torch.equal(output.float().reshape(logits.shape), logits):
-        return False
-    again = nn.functional.linear(
-        entering.float(), layer.weight.float(), None if layer.bias is None else layer.bias.float()
-    )
+    return torch.equal(output.float().reshape(logits.shape), logits)
+
+
+def _made(weight: Tensor, bias: Tensor, entering: Tensor, output: Tensor) -> bool:
+    """Whether these weights made the output, up to the rounding of mixed precision."""
+    again = nn.functional.linear(entering.float(), weight, bias)
     slack = 1e-3 if output.dtype == torch.float32 else 5e-2
     return bool((again - output.float()).abs().max() <= slack * (1 + output.float().abs().max()))
 
 
-def _find_way(module: nn.Module, batch: Any, place: TargetPlace) -> Callable[[Any, int], Any]:
+def _find_way(
+    module: nn.Module, batch: Any, place: TargetPlace, root: nn.Module | None = None
+) -> Callable[[Any, int], Any]:
+    root = module if root is None else root
     step = getattr(module, "active_step", None)
     if callable(step):
-        return step  # type: ignore[no-any-return]
+        if root is module:
+            return step  # type: ignore[no-any-return]
+        redirected = _ForwardRedirection()  # as the Trainer calls `training_step`
+        return lambda batch, number: redirected(root, module, "active_step", batch, number)  # type: ignore[arg-type]
     if isinstance(batch, Mapping):
         names, takes_all = _parameters(module)
         if takes_all or set(batch) <= names:
-            return lambda batch, _: module(**batch)
+            return lambda batch, _: root(**batch)
         if len(_tensors(batch)) == 1:
-            return lambda batch, _: module(_tensors(batch)[0])
+            return lambda batch, _: root(_tensors(batch)[0])
     elif isinstance(batch, tuple | list):
-        return lambda batch, _: module(*_inputs(batch, place))
+        return lambda batch, _: root(*_inputs(batch, place))
     elif isinstance(batch, Tensor):
-        return lambda batch, _: module(batch)
+        return lambda batch, _: root(batch)
     raise TypeError(
         f"How to call the module on a pool batch is not clear: the batch is {_structure(batch)}, and "
         f"`forward` takes {inspect.signature(module.forward)}. {_ADVICE}"

@@ -3,15 +3,17 @@
     pool loader of this rank -> transfer hooks -> forward -> Outputs -> summarize -> Summary
 
 It runs on the unwrapped module, so that ranks may have different numbers of batches, and leaves modes,
-BatchNorm statistics, random streams, gradients and the Trainer's stage as it found them.
+BatchNorm statistics, random streams, gradients and the Trainer's stage as it found them. Over a module of
+which each rank holds a part, all make as many passes: see `sharded.py`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +26,10 @@ from torch import Tensor, nn
 
 from lightning_al.functional.shard import Shard
 from lightning_al.inference.committee import Committee
+from lightning_al.inference.every_pass import every_pass, layouts_of
 from lightning_al.inference.kept_rows import KeptRows, Room
+from lightning_al.inference.layout import Layout
+from lightning_al.inference.mc_dropout import MCDropout
 from lightning_al.inference.model_call import ModelCall, Said
 from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import (
@@ -36,6 +41,7 @@ from lightning_al.inference.posteriors import (
     check_finite,
 )
 from lightning_al.inference.progress import track
+from lightning_al.inference.sharded import InStep, is_sharded, reshard, root_of
 from lightning_al.inference.sharing import buffers_kept
 from lightning_al.inference.statistics import STATISTICS, Statistics
 from lightning_al.inference.summary import Summary
@@ -92,7 +98,7 @@ def summarize_samples(
         trainer, module, data, indices, shard, seed, embedding_layer,
     )  # fmt: skip
     room = Room(data.spill_bytes, data.state_dir)
-    with together(shard), undisturbed(trainer, module, seed):
+    with scoring.together(), undisturbed(trainer, module, seed), scoring.in_step_until_all_are_done():
         kept = KeptRows(len(shard.positions), room)
         for positions, outputs in scoring.blocks():
             kept.add(_summarized(acquisition.summarize, outputs, positions))
@@ -137,7 +143,7 @@ def rehearse(
         posterior, tuple(needs), multilabel,
         trainer, module, data, indices, shard, seed, embedding_layer, shows_progress=False,
     )  # fmt: skip
-    with together(shard), undisturbed(trainer, module, seed):
+    with scoring.together(), undisturbed(trainer, module, seed), scoring.in_step_until_all_are_done():
         try:
             for positions, outputs in scoring.blocks():
                 if summarize is not None:
@@ -163,6 +169,61 @@ class _Scoring:
     embedding_layer: str | None
     shows_progress: bool = True
 
+    # ------------------------------------------------------------------ ranks
+
+    @cached_property
+    def root(self) -> nn.Module:
+        """What is called instead of the module."""
+        return root_of(self.trainer, self.module)
+
+    @cached_property
+    def is_sharded(self) -> bool:
+        """Whether each rank holds a part of the module."""
+        return is_sharded(self.root)
+
+    @cached_property
+    def in_step(self) -> InStep | None:
+        """Where passes of all ranks must be as many."""
+        return InStep(self.shard, self._spare) if self.is_sharded and self.shard.world_size > 1 else None
+
+    def together(self) -> AbstractContextManager[None]:
+        """What fails on one rank fails on all."""
+        return together(self.shard) if self.in_step is None else self.in_step.together()
+
+    @contextmanager
+    def in_step_until_all_are_done(self) -> Iterator[None]:
+        """In the block this rank makes its passes; after it, those that others still need of it."""
+        if self.in_step is not None:
+            self.in_step.share_buffers(self.module)
+        yield
+        if self.in_step is not None:
+            self.in_step.rest()
+        if self.is_sharded:
+            reshard(self.root)
+
+    def _spare(self, judged: bool) -> None:
+        """A pass for the others' sake."""
+        call, (batch, samples) = self._spare_call, self._at_hand
+        with self.trainer.precision_plugin.forward_context():
+            call.spare(batch, samples, judged=judged)
+
+    @cached_property
+    def _spare_call(self) -> ModelCall:
+        predicts = "predicted_loss" in self.needs
+        place = self.data.samples.place
+        return ModelCall(
+            self.module, place, embedding_layer=None, listen=False, predicts=predicts, root=self.root
+        )
+
+    @cached_property
+    def _at_hand(self) -> tuple[Any, int]:
+        """The first block of the pool, which is the same on all ranks, and how many samples it has."""
+        first = torch.arange(min(len(self.indices), self.data.pool_batch_size))
+        ((_, batch),) = self.data.pool_loader(self.indices, first)
+        return to_device(self.trainer, self.module, self.data, batch), len(first)
+
+    # ------------------------------------------------------------------ blocks
+
     def blocks(self) -> Iterator[tuple[Tensor, Outputs]]:
         """Positions and outputs of each block of this rank, in order."""
         posterior = self.posterior
@@ -177,12 +238,21 @@ class _Scoring:
 
     def _of_batches(self, posterior: BatchPosterior) -> Iterator[tuple[Tensor, Outputs]]:
         """The scored module goes through all blocks, with all passes over each."""
+        if self.is_sharded and isinstance(posterior, MCDropout):
+            posterior = every_pass(posterior, self._layouts(posterior))
 
         def outputs(call: ModelCall, batch: Any, positions: Tensor) -> Outputs:
             draw = Draw(self.seed, positions.to(self.trainer.strategy.root_device))
             return posterior.outputs(call, batch, self.needs, draw, multilabel=self.multilabel)
 
         return self._through_pool(self.module, outputs, self.needs, self.shard.positions)
+
+    def _layouts(self, posterior: MCDropout) -> list[Layout | None]:
+        """Of the dropouts of a sharded module."""
+        batch, samples = self._at_hand
+        forward = partial(self._spare_call.spare, samples=samples, judged=False)
+        with self.trainer.precision_plugin.forward_context():
+            return layouts_of(posterior, forward, self.module, batch, samples)
 
     def _of_members(self, committee: Committee) -> Iterator[tuple[Tensor, Outputs]]:
         """Each member goes through all blocks, or through as many at a time as sums can be kept of."""
@@ -243,6 +313,8 @@ class _Scoring:
         for (places, outputs), (_, sums, _) in zip(singles, found, strict=True):
             fields = {name: value.to(device) for name, value in sums.fields().items()}
             yield places, outputs.joined(Outputs(**fields))
+        if self.in_step is not None:  # before ranks agree on anything else
+            self.in_step.rest()
 
     def _through_pool(
         self,
@@ -259,8 +331,12 @@ class _Scoring:
         )
         listen = bool({"embeddings", "classifier"} & set(needs))
         place, layer = self.data.samples.place, self.embedding_layer
-        predicts = "predicted_loss" in needs
-        with ModelCall(module, place, embedding_layer=layer, listen=listen, predicts=predicts) as call:
+        predicts, scored = "predicted_loss" in needs, module is self.module
+        with ModelCall(
+            module, place, embedding_layer=layer, listen=listen, predicts=predicts,
+            root=self.root if scored else None, gathers=scored and self.is_sharded,
+            in_step=self.in_step if scored else None,
+        ) as call:  # fmt: skip
             for places, batch in steps:
                 moved = to_device(self.trainer, self.module, self.data, batch)
                 with self.trainer.precision_plugin.forward_context():
