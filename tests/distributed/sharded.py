@@ -38,6 +38,7 @@ SAME = {
         acq.BALD(Committee(models=[seeded(1), seeded(2)])), acq.CoreSet(), keep=20
     ),
     "learning_loss": lambda: acq.LearningLoss(),
+    "sequences": lambda: acq.BALD(MCDropout(5, consistent=False)),
 }
 
 
@@ -70,6 +71,28 @@ class Predicting(LearningLossMixin, Net):
         return self.learning_loss(nn.functional.cross_entropy(self(x), y, reduction="none"))
 
 
+class Sequences(Net):
+    """Dropout in attention and between recurrent layers, and samples on the second axis, half as many."""
+
+    def __init__(self, lr, dropout):
+        super().__init__(lr)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=dropout)
+        attention = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        recurrent = nn.LSTM(8, 8, 2, dropout=dropout)
+        self.net = nn.ModuleList([nn.Linear(FEATURES, 8), attention, recurrent, nn.Linear(8, 3)])
+
+    def forward(self, x):
+        first, attention, recurrent, last = self.net
+        hidden, _ = recurrent(attention(first(x)[None].repeat(4, 1, 1)))
+        return last(hidden[-1])
+
+    def configure_model(self):
+        if self.trainer.world_size == 1 or isinstance(self, FSDPModule):
+            return
+        fully_shard(self.net[1])
+        fully_shard(self)
+
+
 def seeded(seed=0, kind=Net, **options):
     torch.manual_seed(seed)
     return kind(**options)
@@ -87,13 +110,11 @@ def queries(folder, world):
     """What every strategy asks for, and its scores; and whether the module is left as it was."""
     found = {}
     for name, make in SAME.items():
-        kind = Predicting if name == "learning_loss" else Sharded
-        module = seeded(kind=kind, lr=0.0, dropout=0.3, batch_norm=True)
-        norm = module.net[1]
-        norm.momentum = 0.0
-        norm.running_mean.normal_()
-        if rank():  # each has statistics of its own batches; rank 0's are those of the checkpoint
-            norm.running_mean += 1
+        if name == "sequences":
+            module = seeded(kind=Sequences, lr=0.0, dropout=0.3)
+        else:
+            kind = Predicting if name == "learning_loss" else Sharded
+            module = with_statistics(seeded(kind=kind, lr=0.0, dropout=0.3, batch_norm=True))
         active = Watching(make(), query_size=10)
         trainer = quiet(**options(world, max_epochs=1, callbacks=[active]))
         trainer.fit(module, datamodule=pool(folder / name, pool_batch_size=8))
@@ -103,6 +124,15 @@ def queries(folder, world):
             "indices": query.indices.tolist(), "scores": query.scores.tolist(), "left": active.left
         }  # fmt: skip
     return found
+
+
+def with_statistics(module):
+    """Every rank has those of its own batches; rank 0's are in the checkpoint."""
+    norm = module.net[1]
+    norm.momentum = 0.0
+    norm.running_mean.normal_()
+    norm.running_mean += rank()
+    return module
 
 
 class Watching(ActiveLearning):
@@ -378,7 +408,7 @@ class Tensors(Net):
         parallelize_module(self, self.device_mesh["tensor_parallel"], plan)
 
 
-def fit(name, module, acquisition=None, *, size=60, rounds=1, strategy=None, **more):
+def fit(name, module, acquisition=None, *, folder=None, rounds=1, strategy=None, **more):
     active = ActiveLearning(acquisition or acq.Margin(), query_size=8, **more)
     given = options(2, max_epochs=1, callbacks=[active])
     if strategy is not None:
@@ -386,11 +416,17 @@ def fit(name, module, acquisition=None, *, size=60, rounds=1, strategy=None, **m
     trainer = quiet(**given)
     try:
         for _ in range(rounds):
-            trainer.fit(module, datamodule=pool(Path(name), size=size, pool_batch_size=8))
+            trainer.fit(module, datamodule=pool(Path(folder or name), pool_batch_size=8))
         note(name, f"asked {len(active.last_query)}")
     except (Exception, SystemExit) as error:
         text = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
         note(name, f"{trainer.global_step} steps, {text}")
+
+
+def wider():
+    module = seeded(kind=Sharded)
+    module.net[0], module.net[4] = nn.Linear(FEATURES, 9), nn.Linear(9, 3)
+    return module
 
 
 def failing(what, **more):
@@ -406,6 +442,9 @@ def refused():
     fit("summarize", failing(""), FailingMargin())
     fit("no_dropout", seeded(kind=Sharded), acq.BALD(MCDropout(4)))
     fit("again", seeded(kind=Again), rounds=2)
+    fit("first", seeded(kind=Sharded))
+    fit("other_model", seeded(kind=Sharded, batch_norm=True), folder="first")
+    fit("other_width", wider(), folder="first")
     fit("alone", seeded(kind=Alone))
     fit("tensors", seeded(kind=Tensors), strategy=ModelParallelStrategy())
     fit("checkpoints", seeded(kind=Sharded), acq.BALD(Committee(models=["a.ckpt", "b.ckpt"])))

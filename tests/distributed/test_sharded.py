@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from contextlib import suppress
 
 import pytest
@@ -32,7 +33,9 @@ def same(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def queries_of_one(tmp_path_factory):
-    return sharded.queries(tmp_path_factory.mktemp("one"), 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*passes run one after the other, since")
+        return sharded.queries(tmp_path_factory.mktemp("one"), 1)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,9 @@ def test_what_goes_wrong_on_one_rank_between_passes_ends_all_with_the_message(re
     [
         ("no_dropout", "ValueError: `MCDropout` needs a model that drops something"),
         ("again", "`Again.configure_model` is called before every fit and test"),
+        ("other_model", "first/initial_weights.pt, with which this run began"),
+        ("other_model", "missing key 'net.1.weight'"),
+        ("other_width", "size mismatch for net.0.weight: (8, 4), not (9, 4)"),
         ("alone", "`ModelParallelStrategy` has a module of which nothing is sharded"),
         ("tensors", "which tensor parallelism does not. Use `ModelParallelStrategy(data_parallel_size=2, "),
         ("checkpoints", "MisconfigurationException: Committee(models=['a.ckpt', 'b.ckpt']) needs copies"),
