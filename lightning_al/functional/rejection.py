@@ -38,7 +38,7 @@ _PROPOSALS = 128  # tested together, with one exchange between ranks
 _IN_VAIN = 32  # so many rounds of proposals refused ask for new weights, at any price
 # What decides whether new weights are worth their price, in multiplications of numbers.
 _PASS = 30  # reading a row is worth so many centres
-_PROPOSAL = 2**20
+_PROPOSAL = 2**21
 _RENEWAL = 2**25
 _HORIZON = 1000  # so many more picks are reckoned with at least
 _AFTERWARDS = 1.6  # proposals a pick with new weights
