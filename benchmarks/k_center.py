@@ -162,7 +162,7 @@ def prolonged(
 
 @contextmanager
 def counted() -> Iterator[dict[str, int]]:
-    """How many distances were made in bulk, rows were made exact, and rounds there were."""
+    """Distances made in bulk, rows whose distance to labelled rows or picks was made exact, and rounds."""
     found = {"distances": 0, "contested": 0, "rounds": 0}
     changed = []
 
@@ -178,7 +178,7 @@ def counted() -> Iterator[dict[str, int]]:
 
     for name in ("near", "nearest"):
         count(farthest, name, "distances", lambda rows, centers, *_: len(rows) * len(centers))
-    count(front.Front, "_settle", "contested", lambda _, rivals: len(rivals))
+    count(front, "exactly_nearest", "contested", lambda rows, _: len(rows))
     count(farthest.FarthestFirst, "_front", "rounds", lambda *_: 1)
     try:
         yield found
