@@ -19,8 +19,10 @@ from lightning_al.acquisition import Acquisition, Margin
 from lightning_al.acquisition.base import checked_posterior
 from lightning_al.callbacks.checks import (
     advise_configure_model,
+    check_not_wrapped,
     check_sharded,
     check_strategy,
+    check_wrapped_once,
     data_of,
     no_step,
 )
@@ -118,6 +120,7 @@ class ActiveLearning(L.Callback):
         #: Measurements of the last fit, as `fit_rounds` collects them.
         self.row: dict[str, Any] = {}
         self._driven, self._asks, self._drawn, self._rehearses = False, True, False, True
+        self._made = False
         self._seat: Seat | None = None
         self._rearm = Rearm()
         self._begun = 0.0
@@ -149,19 +152,21 @@ class ActiveLearning(L.Callback):
             )
 
     def for_round(
-        self, *, asks: bool, drawn: bool, seat: Seat | None = None, rehearses: bool | None = None
-    ) -> ActiveLearning:
+        self, *, asks: bool, drawn: bool, seat: Seat | None = None, rehearses: bool | None = None,
+        made: bool = False,
+    ) -> ActiveLearning:  # fmt: skip
         """The callback of one fit of a driver, whose Trainers are fresh.
 
         Args:
             asks: Whether the round is to ask for anything.
-            drawn: Whether the module is fresh from a factory.
+            drawn: Whether the module's weights are those to begin with, fresh from a factory.
             seat: The committee's member that the fit trains.
             rehearses: Whether to try the scoring before the training; `None`: if it asks.
+            made: Whether every fit has a module of its own.
         """
         one = copy.copy(self)
         one._driven, one._asks, one._drawn, one._seat = True, asks, drawn, seat
-        one._rehearses = asks if rehearses is None else rehearses
+        one._rehearses, one._made = asks if rehearses is None else rehearses, made
         one.row, one.last_query = {}, None
         return one
 
@@ -173,6 +178,7 @@ class ActiveLearning(L.Callback):
         if stage != "fit":
             return
         check_strategy(trainer)
+        check_not_wrapped(pl_module)
         data = data_of(trainer)
         data.check_oracle()
         self.acquisition.check(len(data.samples))
@@ -195,6 +201,7 @@ class ActiveLearning(L.Callback):
             trainer, pl_module, posterior=asked.posterior, needs=asked.needs, restart=self.restart,
             drawn=self._drawn, score_with=self.score_with, test_posterior=self.test_posterior,
         )  # fmt: skip
+        check_wrapped_once(trainer, pl_module, loops=self._driven, made=self._made, tests=data.has_test_data)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         weights = self._weights(data)

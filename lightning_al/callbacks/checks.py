@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
+from weakref import WeakSet
 
 import lightning as L
 from lightning.pytorch.strategies import (
@@ -28,11 +29,21 @@ from lightning_al.inference.mc_dropout import MCDropout
 from lightning_al.inference.posteriors import Posterior, SinglePass
 from lightning_al.inference.sharded import FSDPModule, is_sharded, is_wrapped, root_of
 
-__all__ = ["advise_configure_model", "check_sharded", "check_strategy", "data_of", "no_step"]
+__all__ = [
+    "advise_configure_model",
+    "check_not_wrapped",
+    "check_sharded",
+    "check_strategy",
+    "check_wrapped_once",
+    "data_of",
+    "no_step",
+]
 
 _KNOWN = (SingleDeviceStrategy, DDPStrategy, FSDPStrategy, ModelParallelStrategy)
 #: Derived from those, and other than them: weights in another place, or processes with other duties.
 _OTHER = (DeepSpeedStrategy, XLAStrategy, SingleDeviceXLAStrategy)
+#: Modules that the older FSDP has wrapped.
+_WRAPPED: WeakSet[nn.Module] = WeakSet()
 
 
 def data_of(trainer: L.Trainer) -> ActiveDataModule:
@@ -127,6 +138,52 @@ def check_sharded(
         _check_wrapped(trainer, posterior, needs, restart, drawn, score_with)
     else:
         _check_parts(trainer, module)
+
+
+def check_wrapped_once(
+    trainer: L.Trainer, module: L.LightningModule, *, loops: bool, made: bool, tests: Callable[[], bool]
+) -> None:
+    """Refuse to have a module wrapped twice by the older FSDP, which would cut up its parts again.
+
+    Args:
+        trainer: Of the fit.
+        module: As the Trainer was given it.
+        loops: `fit_rounds` goes on with further fits.
+        made: Each of them has a fresh module.
+        tests: Whether it tests after each.
+
+    Raises:
+        MisconfigurationException: If this fit or a later one would.
+    """
+    if root_of(trainer, module) is module:
+        return
+    if loops and not made:
+        raise MisconfigurationException(
+            "The Trainer's strategy is `fsdp`, which wraps the module anew in every fit, but all rounds were "
+            "given the same one. Give `fit_rounds` a function from a seed to a fresh module, or use "
+            "`ModelParallelStrategy` with `fully_shard`."
+        )
+    if loops and tests():
+        raise MisconfigurationException(
+            "The Trainer's strategy is `fsdp`, which wraps the module anew for a test, but it is wrapped "
+            "from the fit already. Leave the test set out, and test a checkpoint of the round by itself; or "
+            "use `ModelParallelStrategy` with `fully_shard`."
+        )
+    _WRAPPED.add(module)
+
+
+def check_not_wrapped(module: L.LightningModule) -> None:
+    """Refuse a module that an earlier fit has left wrapped.
+
+    Raises:
+        MisconfigurationException: If it is one.
+    """
+    if module in _WRAPPED:
+        raise MisconfigurationException(
+            "The module was wrapped by `fsdp` in an earlier fit, and the Trainer would do so again. Loop "
+            "with `fit_rounds` and a function from a seed to a fresh module, or use `ModelParallelStrategy` "
+            "with `fully_shard`."
+        )
 
 
 def _given_whole(committee: Committee) -> bool:

@@ -77,6 +77,7 @@ class Fits:
         callback = self.active.for_round(
             asks=last and asks,
             drawn=self.models.makes and self.active.restart == "redraw",
+            made=self.models.makes,
             seat=seat,
             # What cannot be scored is known before the first member's training, not only the last one's.
             rehearses=asks and (last or (seat is not None and seat.number == 0)),

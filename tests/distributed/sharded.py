@@ -1,7 +1,7 @@
 """Several processes, each with a part of the module: the ranks write down what they saw."""
 
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import lightning as L
@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from integration.small import FEATURES, Net, blobs, margin, pool, quiet
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from distributed.launch import note, rank
 from lightning_al import ActiveDataModule, ActiveLearning, Committee, LearningLossMixin, MCDropout, fit_rounds
 from lightning_al import acquisition as acq
+from lightning_al.callbacks import whole as whole_state
 from lightning_al.callbacks.whole import copied, state_of
 from lightning_al.inference.sharded import FSDPModule, is_sharded, root_of
 
@@ -315,21 +318,22 @@ def resumed(folder, world):
 
 
 def wrapped(folder, world):
-    """Under the older FSDP, which needs GPUs: two rounds for each of the strategies that it allows."""
+    """Under the older FSDP: three fits for each of some of the strategies that it allows."""
     found = {}
     for name, restart in (
         ("margin", "initial"),
         ("coreset", "warm"),
         ("badge", "initial"),
         ("given", "warm"),
+        ("random", "redraw"),
     ):
         seen = []
 
         def make(number, seen=seen):
-            return on_gpus(world, callbacks=[Beginning(seen), ModelCheckpoint(monitor="train_loss")])
+            return wrapping(world, callbacks=[Beginning(seen), ModelCheckpoint(monitor="train_loss")])
 
         history = fit_rounds(
-            seeded(batch_norm=True),
+            lambda seed: seeded(seed, batch_norm=True),
             make,
             pool(folder / name, pool_batch_size=8),
             ActiveLearning(
@@ -349,18 +353,70 @@ def refused_wrapped(folder, world):
         "redraw": margin(restart="redraw"),
         "shrink_perturb": margin(restart="shrink_perturb"),
     }.items():
-        trainer = on_gpus(world, callbacks=[active])
+        trainer = wrapping(world, callbacks=[active])
         try:
             trainer.fit(seeded(dropout=0.3), datamodule=pool(folder / name))
         except Exception as error:
             found[name] = f"{trainer.global_step} steps, {type(error).__name__}: {error}"
+    module, data = seeded(), pool(folder / "again")
+    try:
+        for _ in range(2):
+            wrapping(world, callbacks=[margin()]).fit(module, datamodule=data)
+    except Exception as error:
+        found["again"] = f"{type(error).__name__}: {error}"
+    for name, model, given in (
+        ("same", seeded(), {}),
+        ("tested", lambda seed: seeded(seed), {"test_set": blobs(21, 1)}),
+    ):
+        try:
+            fit_rounds(
+                model, lambda r: wrapping(world), pool(folder / name, **given), margin(), rounds=1
+            )  # fmt: skip
+        except Exception as error:
+            found[name] = f"{type(error).__name__}: {error}"
     return found
 
 
-def on_gpus(world, **more):
-    return quiet(
-        accelerator="gpu", strategy="fsdp", devices=world, max_epochs=1, enable_checkpointing=True, **more
-    )
+class OnCPU(FSDPStrategy):
+    """Lightning and torch have the older FSDP for GPUs only; most of it works on CPUs.
+
+    What does not: copies to the CPU are none there, and what they are of is freed.
+    """
+
+    def _setup_model(self, model):
+        return FullyShardedDataParallel(
+            model, device_id=torch.device("cpu"), sharding_strategy=self.sharding_strategy, **self.kwargs
+        )
+
+    def lightning_module_state_dict(self):
+        return whole_state.get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True))
+
+    def optimizer_state(self, optimizer):
+        return {}
+
+
+@contextmanager
+def without_copies_to_the_cpu():
+    def options(**given):
+        return StateDictOptions(**{**given, "cpu_offload": False})
+
+    def state(*given, **more):
+        found = own(*given, **more)
+        return found if rank() == 0 else {}
+
+    own = whole_state.get_model_state_dict
+    whole_state.StateDictOptions, whole_state.get_model_state_dict = options, state
+    yield
+    whole_state.StateDictOptions, whole_state.get_model_state_dict = StateDictOptions, own
+
+
+def wrapping(world, **more):
+    if torch.cuda.is_available():
+        more |= {"accelerator": "gpu", "strategy": "fsdp"}
+    else:
+        policy = {nn.Linear} if "by_layer" in sys.argv else None
+        more["strategy"] = OnCPU(process_group_backend="gloo", auto_wrap_policy=policy)
+    return quiet(devices=world, max_epochs=1, enable_checkpointing=True, **more)
 
 
 # ---------------------------------------------------------------------- what goes wrong
@@ -483,5 +539,6 @@ if __name__ == "__main__":
             module, datamodule=pool(Path("inside"))
         )
     elif what == "wrapped":
-        note("wrapped", wrapped(Path("wrapped"), world))
-        note("refused_wrapped", refused_wrapped(Path("refused"), world))
+        with nullcontext() if torch.cuda.is_available() else without_copies_to_the_cpu():
+            note("wrapped", wrapped(Path("wrapped"), world))
+            note("refused_wrapped", refused_wrapped(Path("refused"), world))

@@ -166,9 +166,14 @@ def test_what_goes_wrong_inside_of_a_pass_is_said_and_ends_all(tmp_path, on):
     assert "ArithmeticError: the model cannot count" in found.said
 
 
+@pytest.mark.parametrize("how", ["as_a_whole", "by_layer"])
+def test_the_older_fsdp_trains_asks_and_begins_anew(tmp_path, how):
+    check_wrapped(ended(tmp_path, "wrapped", "2", how))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_older_fsdp_trains_asks_and_begins_anew(tmp_path):
+def test_the_older_fsdp_does_so_on_gpus(tmp_path):
     world = min(2, torch.cuda.device_count())
     command = [sys.executable, str(TESTS / "distributed" / "sharded.py"), "wrapped", str(world)]
     process = subprocess.Popen(
@@ -179,13 +184,24 @@ def test_the_older_fsdp_trains_asks_and_begins_anew(tmp_path):
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    notes = Ended(0, "", tmp_path).notes(0)
-    for name, found in notes["wrapped"].items():
-        assert found["labeled"] == [12, 17, 22]
-        begun, done = found["weights"][::2], found["weights"][1::2]
-        assert begun[1] == (begun[0] if name in ("margin", "badge") else done[0])
-    assert all(
-        found.startswith("0 steps, MisconfigurationException: The Trainer's strategy is `fsdp`")
-        for found in notes["refused_wrapped"].values()
-    )
-    assert len(notes["refused_wrapped"]) == 3
+    check_wrapped(Ended(0, "", tmp_path))
+
+
+def check_wrapped(found):
+    notes = found.notes(0)
+    for name, rounds in notes["wrapped"].items():
+        assert rounds["labeled"] == [12, 17, 22]
+        begun, done = rounds["weights"][::2], rounds["weights"][1::2]
+        assert all(a != b for a, b in zip(begun, done, strict=True)), "it did not train"
+        if name == "random":
+            assert len({tuple(one) for one in begun}) == 3
+        else:
+            assert begun[1:] == ([begun[0]] * 2 if name in ("margin", "badge") else done[:2])
+    refused = notes["refused_wrapped"]
+    for name in ("passes", "redraw", "shrink_perturb"):
+        assert refused[name].startswith(
+            "0 steps, MisconfigurationException: The Trainer's strategy is `fsdp`, under which there is no "
+        )
+    assert "The module was wrapped by `fsdp` in an earlier fit" in refused["again"]
+    assert "all rounds were given the same one" in refused["same"]
+    assert "Leave the test set out" in refused["tested"]
