@@ -21,6 +21,7 @@ from lightning_al.data import ActiveDataModule
 from lightning_al.data.agreement import agree, on_every_rank, shared
 from lightning_al.data.book import is_writer
 from lightning_al.data.checks import check_positive
+from lightning_al.data.ranks import asking_by, check_ranks
 from lightning_al.fitting import Fit, Fits, Models, Trainers, train_members
 from lightning_al.fitting.connecting import may_be_one_of_several
 from lightning_al.fitting.members import seat_of
@@ -132,6 +133,7 @@ class _Driver:
 
     def __init__(self, fits: Fits, data: ActiveDataModule, active: ActiveLearning, rounds: int) -> None:
         self.fits, self.data, self.active, self.rounds = fits, data, active, rounds
+        self.resume = fits.trainers.resume
         self.rows: dict[int, dict[str, Any]] = {}
         self.done: set[int] = set()
 
@@ -176,6 +178,7 @@ class _Driver:
     def _look(self) -> None:
         """What rank 0 finds in the ledger, and what rounds it has."""
         data = self.data
+        check_ranks(data, {**asking_by(self.active), "`rounds`": self.rounds, "`resume`": self.resume})
         data.open()
         rows = agree(lambda: data.ledger.rounds() if is_writer() else [])
         self.rows = {int(row["round"]): row for row in rows}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-__all__ = ["agree", "on_every_rank", "same_on_every_rank", "shared"]
+__all__ = ["agree", "gathered", "on_every_rank", "same_on_every_rank", "shared"]
 
 T = TypeVar("T")
 
@@ -37,21 +38,61 @@ def agree(find: Callable[[], T]) -> T:
     return answer[0]  # type: ignore[no-any-return]
 
 
-def same_on_every_rank(value: Any, what: str, advice: str) -> None:
-    """Raise on every rank if `value` is not the same on all; the message shows both.
+def gathered(find: Callable[[], T]) -> list[T]:
+    """What `find` gives on every rank, in their order; what it raises on one ends all.
 
     Raises:
-        RuntimeError: If it differs.
+        Exception: What this rank raised.
+        RuntimeError: If another one did; the message says which and why.
+    """
+    if not shared():
+        return [find()]
+    value, failure = None, None
+    try:
+        value = find()
+    except Exception as error:
+        failure = error
+    said: list[Any] = [None] * dist.get_world_size()
+    text = None if failure is None else f"{type(failure).__name__}: {failure}"
+    dist.all_gather_object(said, (value, text))
+    if failure is not None:
+        raise failure
+    for rank, (_, text) in enumerate(said):
+        if text is not None:
+            raise RuntimeError(f"Rank {rank} failed: {text}")
+    return [value for value, _ in said]
+
+
+def same_on_every_rank(
+    find: Callable[[], Mapping[str, Any]], advice: Mapping[str, str] | None = None
+) -> None:
+    """Raise on every rank if something that `find` names is not the same on all; the message shows both.
+
+    Args:
+        find: From names to values, which are compared as they are shown.
+        advice: What to do about a name.
+
+    Raises:
+        RuntimeError: If something differs.
     """
     if not shared():
         return
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    for rank, other in enumerate(values):
-        if other != values[0]:
-            raise RuntimeError(
-                f"{what} differs between processes: rank 0 has {values[0]}, rank {rank} has {other}. {advice}"
-            )
+    found = gathered(lambda: {name: _shown(value) for name, value in find().items()})
+    for rank, other in enumerate(found):
+        for name in {**found[0], **other}:
+            here, there = found[0].get(name, "none"), other.get(name, "none")
+            if here != there:
+                what = (advice or {}).get(name, "All processes make one run: give every process the same.")
+                raise RuntimeError(
+                    f"{name} differs between processes: rank 0 has {here}, rank {rank} has {there}. {what}"
+                )
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    if len(text) <= 300:
+        return text
+    return f"{text[:100]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from lightning_al.data.agreement import agree, same_on_every_rank, shared
+from lightning_al.data.agreement import agree, gathered, same_on_every_rank, shared
 from lightning_al.data.book import is_writer
 from lightning_al.data.exchange import (
     Answers,
@@ -27,6 +27,7 @@ from lightning_al.data.exchange import (
 )
 from lightning_al.data.initial import as_indices
 from lightning_al.data.overview import Overview
+from lightning_al.data.ranks import check_labels_given
 from lightning_al.data.samples import Samples
 from lightning_al.data.state import Indices, PoolState
 from lightning_al.data.waiting import AwaitingLabels
@@ -50,6 +51,8 @@ class Labelling(Overview):
     describe: Callable[[int], Any] | None
     _held: bool = False
     _holds_ledger: bool = False
+    #: What this rank was given labels of that only rank 0 can write down.
+    _told: set[int] = set()  # noqa: RUF012  # replaced, never changed
 
     # ------------------------------------------------------------------ labels
 
@@ -73,6 +76,7 @@ class Labelling(Overview):
         if targets is None:
             own = self.samples.own_targets(found)
             self.book.label(found, own, who="dataset", overwrite=overwrite)
+            self._note(found)
             return
         if who == "dataset":
             raise ValueError(
@@ -89,6 +93,12 @@ class Labelling(Overview):
             template = self.samples.template_for(index, state, checked)
             checked[index] = self.samples.checked_target(value, index, template)
         self.book.label(found, list(checked.values()), who=who or "user", overwrite=overwrite)
+        self._note(found)
+
+    def _note(self, labeled: Indices) -> None:
+        """Before processes have met, each may see another pool; rank 0's labels are those that count."""
+        if shared() and not is_writer():
+            self._told = self._told | set(labeled.tolist())
 
     def unlabel(self, indices: Any, *, who: str | None = None) -> None:
         """Put labelled, asked or ignored samples back into the pool; the ledger keeps what was.
@@ -98,6 +108,7 @@ class Labelling(Overview):
             who: Who undid it.
         """
         self.book.unlabel(indices, who)
+        self._told = self._told - set(as_indices(indices, len(self.samples)).tolist())
 
     def ignore(self, indices: Any, *, who: str | None = None) -> None:
         """Never ask for these samples: unclear, broken, not wanted. `unlabel` takes it back.
@@ -232,17 +243,13 @@ class Labelling(Overview):
 
     def open_for_fit(self) -> None:
         """Open, make a backup, and see that every rank is to train on the same."""
-        prints = self.samples.fingerprint(len(self.samples)) if shared() else None
-        same_on_every_rank(
-            (len(self.samples), prints),
-            "The data set",
-            "Give every process the same samples in the same order.",
-        )
-
         self.open()
         agree(self._backup)
         self.book.attached = True
-        same_on_every_rank(self.state.digest(), "The labelled set", "This is a defect of lightning_al.")
+        same_on_every_rank(
+            lambda: {"The labelled set": self.state.digest()},
+            {"The labelled set": "This is a defect of lightning_al."},
+        )
 
     def open(self) -> None:
         """Rank 0 makes or reads the ledger, keeps other runs out and asks the oracle again; all know."""
@@ -256,9 +263,12 @@ class Labelling(Overview):
                 self.answer()
             return self.book.state_dir, self.book.state
 
+        told = gathered(lambda: sorted(self._told))
         found, self.book.state = agree(look)
         if self.book.state_dir is None:  # else this rank's own, perhaps on a disk of its own
             self.book.state_dir = found
+        self._told = set()
+        check_labels_given(told, self.book.state)
 
     def _backup(self) -> None:
         if self._holds_ledger and is_writer():

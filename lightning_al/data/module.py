@@ -32,6 +32,7 @@ from lightning_al.data.checks import (
     check_trainable,
 )
 from lightning_al.data.labelling import Labelling, Oracle
+from lightning_al.data.ranks import asking_in, check_ranks
 from lightning_al.data.samples import Samples
 from lightning_al.data.state import Indices
 from lightning_al.data.takeover import Source, settings_of
@@ -231,6 +232,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
             self._source.setup(self, stage)
         if stage != "fit":
             return
+        check_ranks(self, asking_in(self.trainer))
         self.open_for_fit()
         if len(self.asked_indices) and not self.repeats_round:
             rank_zero_info(self.waiting_message())

@@ -1,0 +1,84 @@
+"""RANKS: what the processes of a run must have in common, found out before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+
+from lightning_al.data.agreement import same_on_every_rank
+from lightning_al.data.state import LABELED, PoolState
+
+if TYPE_CHECKING:
+    from lightning_al.data.module import ActiveDataModule
+
+__all__ = ["asking_by", "asking_in", "check_labels_given", "check_ranks"]
+
+_OF_DATA = ("batch_size", "steps_per_epoch", "last_rounds", "drop_last", "pool_batch_size")
+_OF_ASKING = (
+    "query_size", "budget", "candidates", "restart", "score_with", "embedding_layer", "test_posterior",
+)  # fmt: skip
+
+
+def check_ranks(data: ActiveDataModule, asking: dict[str, Any]) -> None:
+    """Refuse processes that would make different runs.
+
+    Args:
+        data: What is trained on and asked for.
+        asking: How it is asked, by name.
+
+    Raises:
+        RuntimeError: If something differs; the message shows both.
+    """
+    same_on_every_rank(
+        lambda: {**_settings_of(data), **asking},
+        {"The data set": "Give every process the same samples in the same order."},
+    )
+
+
+def _settings_of(data: ActiveDataModule) -> dict[str, Any]:
+    size, identity = len(data.samples), data.book.identity
+    return {
+        "The data set": f"{size:,} samples (fingerprint {data.samples.fingerprint(size)})",
+        "`seed`": identity.seed,
+        "`initial`": identity.initial,
+        "`initial_balanced`": identity.balanced,
+        "The length of `train_set`": len(data.samples.train_set),
+        "`oracle`": data.oracle if isinstance(data.oracle, str) else "a function",
+        **{f"`{name}`": getattr(data, name) for name in _OF_DATA},
+    }
+
+
+def asking_by(callback: Any) -> dict[str, Any]:
+    """How an `ActiveLearning` is set."""
+    settings = {f"`{name}`": getattr(callback, name, None) for name in _OF_ASKING}
+    return {"The strategy": callback.acquisition, **settings}
+
+
+def asking_in(trainer: L.Trainer | None) -> dict[str, Any]:
+    """The same of the one in a Trainer: it is known by what it has, for its class builds on this module."""
+    for callback in getattr(trainer, "callbacks", ()):
+        if hasattr(callback, "acquisition") and hasattr(callback, "num_to_ask"):
+            return asking_by(callback)
+    return {}
+
+
+def check_labels_given(told: Sequence[Sequence[int]], state: PoolState) -> None:
+    """Refuse labels that only another rank than 0 was given: nobody would write them down.
+
+    Args:
+        told: Samples that each rank was given labels of.
+        state: Of rank 0.
+
+    Raises:
+        RuntimeError: If there are such.
+    """
+    for rank, samples in enumerate(told):
+        lost = [index for index in samples if state.status[index] != LABELED]
+        if lost:
+            raise RuntimeError(
+                f"Rank {rank} was given labels of samples {lost[:5]}{' and more' if lost[5:] else ''}, but "
+                "rank 0, which alone writes them down, was not: they would be lost. Call `label` with the "
+                "same samples on every process, or on rank 0 only."
+            )
