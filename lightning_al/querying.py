@@ -6,7 +6,6 @@ pool -> candidates -> summaries -> selection -> data set indices
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,16 +16,16 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.distributed as dist
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_al.acquisition.base import Acquisition, ScoreAcquisition, Selection
 from lightning_al.data import ActiveDataModule
-from lightning_al.data.agreement import agree, shared
+from lightning_al.data.agreement import agree
 from lightning_al.data.checks import check_lightning, check_positive
 from lightning_al.data.state import Indices
 from lightning_al.inference.outputs import FIELDS
 from lightning_al.inference.scoring import summarize_samples
+from lightning_al.outcome import heard_by_all, reachable
 from lightning_al.randomness import derive_seed, generator_for
 
 __all__ = ["Query", "check_acquisition", "check_module", "choose", "query"]
@@ -142,9 +141,10 @@ def choose(
         )  # fmt: skip
     scored = time.perf_counter()
     generator = generator_for(data.seed, "selection", number)
-    with _said_at_once(acquisition):
+    pool, labeled = reachable(pool), None if labeled is None else reachable(labeled)
+    with heard_by_all(pool.shard, f"`{type(acquisition).__name__}.select`"):
         found = acquisition.select(pool, query_size, labeled=labeled, generator=generator)
-    _check_selection(acquisition, found, query_size, len(indices))
+        _check_selection(acquisition, found, query_size, len(indices))
     positions, scores = agree(lambda: (found.positions.cpu().numpy(), found.scores.cpu().double().numpy()))
     return Query(indices[positions], scores, scored - begun, time.perf_counter() - scored)
 
@@ -161,19 +161,6 @@ def check_module(model: Any) -> None:
             f"The model is a {kind}; needed is a `LightningModule` of `lightning`, which does not mix with "
             "`pytorch_lightning`. Write `import lightning as L` and derive it from `L.LightningModule`."
         )
-
-
-@contextmanager
-def _said_at_once(acquisition: Acquisition) -> Iterator[None]:
-    """The others may end this process, as they lose it, before its traceback is printed."""
-    try:
-        yield
-    except Exception as error:
-        if shared():
-            name = f"{type(acquisition).__name__}.select"
-            text = f"{name} failed on rank {dist.get_rank()}: {type(error).__name__}: {error}"
-            print(text, file=sys.stderr, flush=True)
-        raise
 
 
 def check_acquisition(acquisition: Any) -> None:

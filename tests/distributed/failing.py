@@ -1,10 +1,13 @@
 """Two processes and something goes wrong on one: the ranks write down what each was told."""
 
+import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from integration.small import Net, blobs, margin, pool, quiet
 
 import lightning_al.data.book as book
@@ -74,21 +77,77 @@ def not_writable(on):
         book.Ledger.append = append
 
 
-def selection_fails(on):
-    class Broken(acq.Margin):
-        def select(self, *args, **kwargs):
-            if rank() == on:
-                raise ArithmeticError("the strategy cannot count")
-            return super().select(*args, **kwargs)
+class Counts(acq.CoreSet):
+    """Exchanges something, and then may fail."""
 
-    active = ActiveLearning(Broken(), query_size=8)
-    quiet(callbacks=[active], **OPTIONS).fit(Net(), datamodule=pool(Path("broken")))
+    def __init__(self, on=0, what=""):
+        super().__init__()
+        self._on, self._what = on, what
+
+    def select(self, pool, *args, **kwargs):
+        here = rank() == self._on
+        if here and self._what == "before":
+            raise ArithmeticError("the strategy cannot count")
+        found = super().select(pool, *args, **kwargs)
+        if here and self._what == "after":
+            raise ArithmeticError("the strategy cannot count")
+        if here and self._what == "fewer":
+            found = dataclasses.replace(found, positions=found.positions[:-1])
+        if here and self._what == "once more":
+            pool.shard.gather(torch.zeros(1))
+        if self._what == "own":
+            dist.all_reduce(torch.ones(3)) if not here else [][0]
+        return found
 
 
-def other_data(on):
-    samples = blobs(seed=rank())
-    data = ActiveDataModule(samples, initial=12, batch_size=4, state_dir="other")
-    quiet(callbacks=[margin()], **OPTIONS).fit(Net(), datamodule=data)
+def selection_fails(on, what="before"):
+    active = ActiveLearning(Counts(on, what), query_size=8)
+    quiet(callbacks=[active], **OPTIONS).fit(Net(), datamodule=pool(Path(f"select {what} {on}")))
+
+
+def selection_of_two(on):
+    """The second strategy of two; the rows of the first are a shard of their own."""
+    strategy = acq.TwoStage(acq.Margin(), then=Counts(on, "before"), keep=20)
+    active = ActiveLearning(strategy, query_size=8)
+    quiet(callbacks=[active], **OPTIONS).fit(Net(), datamodule=pool(Path("select two")))
+
+
+def other(name, *, samples=None, query_size=8, strategy=acq.Margin, rounds=0, **options):
+    """Something is not the same on both."""
+    samples = blobs() if samples is None else samples
+    options = {"initial": 12, "batch_size": 4, "state_dir": Path("other") / name, **options}
+    data, active = ActiveDataModule(samples, **options), ActiveLearning(strategy(), query_size=query_size)
+    if rounds:
+        fit_rounds(Net(), lambda r: quiet(**OPTIONS), data, active, rounds=rounds)
+        return
+    trainer = quiet(callbacks=[active], **OPTIONS)
+    try:
+        trainer.fit(Net(), datamodule=data)
+    finally:
+        note(f"steps of {name}", trainer.global_step)
+
+
+class Gone(torch.utils.data.TensorDataset):
+    """Most files are on one machine only."""
+
+    def __getitem__(self, index):
+        if rank() and index:
+            raise FileNotFoundError(f"there is no image_{index}.png")
+        return super().__getitem__(index)
+
+
+def other_labels(on):
+    """Between two fits one is given labels that the other is not."""
+    data = pool(Path("other") / "labels")
+    trainer = quiet(callbacks=[margin()], **OPTIONS)
+    trainer.fit(Net(), datamodule=data)
+    steps = trainer.global_step
+    data.label(data.pool_indices[:2])  # on both
+    data.label(data.pool_indices[[rank()]])
+    try:
+        trainer.fit(Net(), datamodule=data)
+    finally:
+        note("steps of labels", trainer.global_step - steps)
 
 
 def few_labels(on):
@@ -145,8 +204,34 @@ def no_dropout(on):
     )
 
 
+OTHER = {
+    "data": lambda: {"samples": blobs(seed=rank())},
+    "length": lambda: {"samples": blobs(60 + rank())},
+    "ids": lambda: {"ids": [f"image_{number + rank()}" for number in range(60)]},
+    "files": lambda: {"samples": Gone(*blobs().tensors)},
+    "seed": lambda: {"seed": rank()},
+    "initial": lambda: {"initial": range(12 + rank())},
+    "steps": lambda: {"steps_per_epoch": 3 + rank()},
+    "strategy": lambda: {"strategy": [acq.Margin, acq.Entropy][rank()]},
+    "query_size": lambda: {"query_size": 8 + rank()},
+    "rounds": lambda: {"rounds": 1 + rank()},
+    "strategy of rounds": lambda: {"rounds": 1, "strategy": [acq.Margin, acq.Entropy][rank()]},
+}
+
+
+def differing(name, on):
+    other(name, **OTHER[name]())
+
+
 CAUGHT = {
-    "other_data": (other_data, None),
+    **{f"other {name}": (partial(differing, name), None) for name in OTHER},
+    "other labels": (other_labels, None),
+    "select before on 1": (selection_fails, 1),
+    "select before on 0": (selection_fails, 0),
+    "select after on 1": (partial(selection_fails, what="after"), 1),
+    "select fewer on 1": (partial(selection_fails, what="fewer"), 1),
+    "select once more on 1": (partial(selection_fails, what="once more"), 1),
+    "select two on 1": (selection_of_two, 1),
     "few_labels": (few_labels, None),
     "oracle_fails": (oracle_fails, 0),
     "nan_on_0": (nan, 0),
@@ -162,7 +247,12 @@ CAUGHT = {
     "maker_on_1": (maker, 1),
     "no_dropout": (no_dropout, None),
 }
-UNCAUGHT = {"nan": (nan, 1), "waiting": (waiting, None), "selection": (selection_fails, 1)}
+UNCAUGHT = {
+    "nan": (nan, 1),
+    "waiting": (waiting, None),
+    "selection": (selection_fails, 1),
+    "own": (partial(selection_fails, what="own"), 1),
+}
 
 if __name__ == "__main__":
     if sys.argv[1] == "caught":

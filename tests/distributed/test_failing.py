@@ -19,12 +19,74 @@ def caught(tmp_path_factory):
 
 
 BOTH = {
-    "other_data": r"RuntimeError: The data set differs between processes: rank 0 has .* Give every process",
     "few_labels": "RuntimeError: There are 1 labelled samples for 2 devices",
     "oracle_fails": "ArithmeticError: the oracle cannot count",
     "not_writable": "LedgerError: the disk is full",
     "waiting": "AwaitingLabels: 12 samples wait for their labels",
 }
+
+
+SAMPLES = r"60 samples \(fingerprint {}:\w+\)"
+GIVE = "All processes make one run: give every process the same."
+ORDER = "Give every process the same samples in the same order."
+OTHER = {
+    "data": f"The data set differs .*: rank 0 has {SAMPLES}, rank 1 has {SAMPLES}. {ORDER}".format(
+        "items", "items"
+    ),
+    "length": rf"The data set differs .*: rank 0 has 60 samples \(.*, rank 1 has 61 samples \(.*{ORDER}",
+    "ids": f"The data set differs .*: rank 0 has {SAMPLES}, rank 1 has {SAMPLES}. {ORDER}".format(
+        "ids", "ids"
+    ),
+    "seed": f"`seed` differs between processes: rank 0 has 0, rank 1 has 1. {GIVE}",
+    "initial": rf"`initial` differs .*: rank 0 has \[0, .*, 11\], rank 1 has \[0, .*, 12\]. {GIVE}",
+    "steps": f"`steps_per_epoch` differs between processes: rank 0 has 3, rank 1 has 4. {GIVE}",
+    "strategy": rf"The strategy differs .*: rank 0 has Margin\(.*, rank 1 has Entropy\(.*\). {GIVE}",
+    "query_size": f"`query_size` differs between processes: rank 0 has 8, rank 1 has 9. {GIVE}",
+    "rounds": f"`rounds` differs between processes: rank 0 has 1, rank 1 has 2. {GIVE}",
+    "strategy of rounds": r"The strategy differs between processes: rank 0 has Margin\(",
+    "labels": r"Rank 1 was given labels of samples \[\d+\], but rank 0, which alone writes .* rank 0 only.",
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_ranks_that_would_make_different_runs_all_end_before_the_training(caught, name):
+    for rank in (0, 1):
+        assert re.match(f"RuntimeError: {OTHER[name]}", caught.notes(rank)[f"other {name}"])
+        assert caught.notes(rank).get(f"steps of {name}", 0) == 0
+        assert (caught.folder / "other" / name).exists() == (name == "labels")
+
+
+CANNOT = r"ArithmeticError: the strategy cannot count"
+FEWER = r"ValueError: `Counts.select` returned 7 positions, 7 of them distinct; needed are 8 distinct ones."
+
+
+@pytest.mark.parametrize(
+    ("name", "failed", "strategy", "message"),
+    [
+        ("select before on 1", 1, "Counts", CANNOT),
+        ("select before on 0", 0, "Counts", CANNOT),
+        ("select after on 1", 1, "Counts", CANNOT),
+        ("select fewer on 1", 1, "Counts", FEWER),
+        ("select two on 1", 1, "TwoStage", CANNOT),
+    ],
+)
+def test_a_selection_that_fails_on_one_rank_fails_on_all(caught, name, failed, strategy, message):
+    """Whether the others wait for it in an exchange or have selected."""
+    assert re.match(message, caught.notes(failed)[name])
+    other = caught.notes(1 - failed)[name]
+    assert re.match(f"RuntimeError: `{strategy}.select` failed on rank {failed}: {message}", other)
+
+
+def test_ranks_that_exchange_more_and_less_often_are_told(caught):
+    for rank in (0, 1):
+        said = caught.notes(rank)["select once more on 1"]
+        assert "Rank 0 has selected while rank 1 goes on: `select` must exchange as often" in said
+
+
+def test_samples_that_one_rank_cannot_read_end_all(caught):
+    gone = r"FileNotFoundError: there is no image_\d+.png"
+    assert re.match(f"RuntimeError: Rank 1 failed: {gone}", caught.notes(0)["other files"])
+    assert re.match(gone, caught.notes(1)["other files"])
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -66,7 +128,25 @@ def test_what_goes_wrong_in_the_rehearsal_ends_both_before_the_first_step(caught
     assert [caught.notes(rank)["steps"] for rank in (0, 1)] == [0, 0]
 
 
-@pytest.mark.parametrize("folder", ["nan", "error", "early", "full", "few", "maker", "no", "member nan"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "nan",
+        "error",
+        "early",
+        "full",
+        "few",
+        "maker",
+        "no",
+        "member nan",
+        "select before 0",
+        "select before 1",
+        "select after 1",
+        "select fewer 1",
+        "select once more 1",
+        "select two",
+    ],
+)
 def test_nothing_was_asked_and_the_ledger_verifies(caught, folder):
     assert queries(caught.folder / folder) == {}
     assert Ledger(caught.folder / folder / "ledger.sqlite3").verify() in (1, 12)
@@ -82,8 +162,16 @@ def test_an_error_on_rank_1_ends_the_script_with_the_message(tmp_path):
 def test_a_strategy_that_fails_on_rank_1_ends_the_script_with_the_message(tmp_path):
     ended = launch("failing.py", tmp_path, "selection", limit=180)
     assert ended.status != 0
-    assert "the strategy cannot count" in ended.said
-    assert queries(tmp_path / "broken") == {}
+    assert "`Counts.select` failed on rank 1: ArithmeticError: the strategy cannot count" in ended.said
+    assert queries(tmp_path / "select before 1") == {}
+
+
+def test_one_that_fails_on_rank_1_while_the_others_are_in_an_exchange_of_its_own_ends_too(tmp_path):
+    ended = launch("failing.py", tmp_path, "own", ranks=2, limit=100)
+    assert ended.status != 0
+    assert ended.seconds < 60
+    assert "`Counts.select` failed on rank 1: IndexError: list index out of range" in ended.said
+    assert queries(tmp_path / "select own 1") == {}
 
 
 def test_waiting_for_people_ends_all_ranks_with_status_0(tmp_path):
