@@ -39,6 +39,11 @@ def is_writer() -> bool:
     return (getattr(rank_zero_only, "rank", None) or 0) == 0
 
 
+def _is_told_again() -> bool:
+    """Whether rank 0 may have written this down already: others run the script after it, until they meet."""
+    return not is_writer() and not (dist.is_available() and dist.is_initialized())
+
+
 class LabelBook:
     """What is asked and labelled of a data set.
 
@@ -284,7 +289,7 @@ class LabelBook:
         """
         state = self.current()
         labeled = indices[state.status[indices] == LABELED]
-        if labeled.size and not overwrite:
+        if labeled.size and not overwrite and not _is_told_again():
             raise ValueError(
                 f"Samples {labeled[:5].tolist()} are labelled already, with "
                 f"{[state.target(i) for i in labeled[:5]]}. Pass `overwrite=True` to correct them; the "
@@ -321,7 +326,10 @@ class LabelBook:
 
     def _of_status(self, indices: Any, allowed: Iterable[int], purpose: str) -> Indices:
         found = as_indices(indices, len(self.samples))
-        wrong = found[~_isin(self.state.status[found], allowed)]
+        fits = _isin(self.state.status[found], allowed)
+        wrong = found[~fits]
+        if _is_told_again():
+            found, wrong = found[fits], wrong[:0]
         if wrong.size:
             names = ["in the pool", "asked for already", "labelled", "ignored"]
             index = int(wrong[0])
