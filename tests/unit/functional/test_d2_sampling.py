@@ -423,7 +423,9 @@ def test_bad_arguments():
         kmeans_plus_plus(torch.ones(3, 2, dtype=torch.long), 1)
     with pytest.raises(ValueError, match=r"`embeddings` has shape \(3, 0\)"):
         kmeans_plus_plus(torch.ones(3, 0), 1)
-    with pytest.raises(ValueError, match=r"`centers` has 3 numbers a row, and `embeddings` has 2; needed.*same layer"):
+    with pytest.raises(
+        ValueError, match=r"`centers` has 3 numbers a row, and `embeddings` has 2; needed.*same layer"
+    ):
         kmeans_plus_plus(torch.ones(4, 2), 1, centers=torch.ones(4, 3))
     with pytest.raises(ValueError, match=r"`backend` is 'numpy'; needed"):
         kmeans_plus_plus(torch.ones(4, 2), 1, backend="numpy")
