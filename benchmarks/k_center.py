@@ -39,8 +39,9 @@ import torch
 from torch import Tensor
 
 from lightning_al.functional import farthest, front, k_center_greedy
+from lightning_al.functional.arithmetic import exact_arithmetic
 from lightning_al.functional.nearest import nearest
-from lightning_al.functional.vectors import Vectors, as_tensor, exact_arithmetic
+from lightning_al.functional.vectors import Vectors, as_tensor
 
 LABELED, WIDTH = 1000, 512
 INSTALL = "pip install dill psutil && pip install --no-deps bmdal_reg"

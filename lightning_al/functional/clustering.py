@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from lightning_al.functional.arithmetic import exact_arithmetic
 from lightning_al.functional.lloyd import ExactSums, Lloyd
 from lightning_al.functional.rows import (
     check_choice,
@@ -33,7 +34,6 @@ from lightning_al.functional.vectors import (
     Backend,
     Vectors,
     check_matrix,
-    exact_arithmetic,
     refuse_rows,
 )
 

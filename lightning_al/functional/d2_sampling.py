@@ -12,6 +12,7 @@ from typing import Literal, overload
 
 from torch import Generator, Tensor
 
+from lightning_al.functional.arithmetic import exact_arithmetic
 from lightning_al.functional.gradients import Gradients
 from lightning_al.functional.rejection import Draw, First
 from lightning_al.functional.rows import check_choice, check_selection, check_tensors, shard_of
@@ -20,7 +21,6 @@ from lightning_al.functional.vectors import (
     Backend,
     Metric,
     Vectors,
-    exact_arithmetic,
 )
 
 __all__ = ["badge", "kmeans_plus_plus"]

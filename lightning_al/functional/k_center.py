@@ -12,11 +12,12 @@ from typing import Literal, overload
 import torch
 from torch import Generator, Tensor
 
+from lightning_al.functional.arithmetic import exact_arithmetic
 from lightning_al.functional.farthest import FarthestFirst
 from lightning_al.functional.front import Centers
 from lightning_al.functional.rows import check_selection, check_shard
 from lightning_al.functional.shard import Shard
-from lightning_al.functional.vectors import Backend, Metric, Vectors, exact_arithmetic
+from lightning_al.functional.vectors import Backend, Metric, Vectors
 
 __all__ = ["covering_radius", "k_center_greedy"]
 

@@ -1,6 +1,6 @@
 """2 INFERENCE: one pass over this rank's blocks of the pool, for what the acquisition needs.
 
-scoring.py     the loop: modes, random streams and Trainer are left as they were found
+scoring.py     the loop; undisturbed.py: modes, random streams and Trainer are left as they were found
 model_call.py  how a plain module is called, and where its embedding is
 posteriors.py  how passes become the fields of `Outputs`: one pass
 committee.py   one of each of several models
@@ -8,6 +8,7 @@ mc_dropout.py  many, with dropout on; look.py, dropout.py, prefix.py, masks.py, 
 statistics.py  what is kept of many passes
 summary.py     what is kept of each sample; kept_rows.py where; given_embeddings.py what needs no pass
 together.py    what fails on one rank fails on all
+sharded.py     modules that processes hold parts of: passes in step; every_pass.py: many passes of such
 """
 
 from lightning_al.inference.committee import Committee

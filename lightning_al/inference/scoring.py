@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.pytorch.trainer.states import RunningStage
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
 from lightning_al.functional.shard import Shard
@@ -42,11 +40,11 @@ from lightning_al.inference.posteriors import (
 )
 from lightning_al.inference.progress import track
 from lightning_al.inference.sharded import InStep, is_sharded, reshard, root_of
-from lightning_al.inference.sharing import buffers_kept
 from lightning_al.inference.statistics import STATISTICS, Statistics
 from lightning_al.inference.summary import Summary
 from lightning_al.inference.together import together
-from lightning_al.randomness import derive_seed, preserved_rng
+from lightning_al.inference.undisturbed import to_device, undisturbed
+from lightning_al.randomness import derive_seed
 
 if TYPE_CHECKING:
     from lightning_al.acquisition.base import Acquisition
@@ -60,7 +58,7 @@ _Sums = list[tuple[Tensor, Statistics, Tensor | None]]
 #: Sums of a committee's members that a process keeps at a time.
 _KEPT_BYTES = 2**30
 
-__all__ = ["rehearse", "shard_of", "summarize_samples", "to_device", "undisturbed"]
+__all__ = ["rehearse", "shard_of", "summarize_samples"]
 
 
 def shard_of(trainer: L.Trainer, total: int, block_size: int) -> Shard:
@@ -363,44 +361,6 @@ def _bytes_kept(sums: Statistics, passes: int) -> int:
     """What the sums of a block will take: some are two, and all passes are kept if asked for."""
     times = {"probs_std": 2, "variance": 2, "mc_probs": passes}
     return sum(value.nbytes * times.get(name, 1) for name, value in sums.fields().items())
-
-
-def to_device(
-    trainer: L.Trainer,
-    module: L.LightningModule,
-    data: L.LightningDataModule | None,
-    batch: Any,
-    device: torch.device | None = None,
-) -> Any:
-    """As the Trainer does it: precision first, then the transfer hooks of data module or module."""
-    device = trainer.strategy.root_device if device is None else device
-    batch = trainer.precision_plugin.convert_input(batch)
-    for name in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
-        owner = data if data is not None and is_overridden(name, data) else module
-        if name == "transfer_batch_to_device":
-            batch = owner.transfer_batch_to_device(batch, device, 0)
-        else:
-            batch = getattr(owner, name)(batch, 0)
-    return batch
-
-
-@contextmanager
-def undisturbed(trainer: L.Trainer | None, module: nn.Module, seed: int) -> Iterator[None]:
-    """Eval mode, no gradients, own random streams and the stage PREDICTING, for the block only."""
-    modes = [(part, part.training) for part in module.modules()]
-    stage = None if trainer is None else trainer.state.stage
-    with preserved_rng(seed), torch.no_grad(), buffers_kept(module):
-        try:
-            module.eval()
-            # Augmentation keyed on `trainer.training` stays off.
-            if trainer is not None:
-                trainer.state.stage = RunningStage.PREDICTING
-            yield
-        finally:
-            if trainer is not None:
-                trainer.state.stage = stage
-            for part, training in modes:  # one by one: what the user froze stays frozen
-                part.training = training
 
 
 def _summarized(

@@ -24,7 +24,7 @@ from lightning_al.data.samples import Samples
 from lightning_al.data.targets import blank
 from lightning_al.data.views import HiddenCollate, fetch
 from lightning_al.inference.model_call import ModelCall
-from lightning_al.inference.scoring import to_device, undisturbed
+from lightning_al.inference.undisturbed import to_device, undisturbed
 from lightning_al.learning_loss.attached import (
     check_averaging,
     check_name_is_free,

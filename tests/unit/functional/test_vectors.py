@@ -6,9 +6,10 @@ import torch
 from warm import server
 
 from lightning_al.functional import vectors
+from lightning_al.functional.arithmetic import exact_arithmetic
 from lightning_al.functional.nearest import by_faiss, near, nearest
 from lightning_al.functional.shard import Shard
-from lightning_al.functional.vectors import Vectors, as_tensor, exact_arithmetic
+from lightning_al.functional.vectors import Vectors, as_tensor
 from unit.ranks import on_ranks
 
 HARD = ("normal", "long", "short", "offset", "clusters", "copies", "positive")
