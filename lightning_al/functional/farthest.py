@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lightning_al.functional.front import LABELED, PICKS, Bar, Centers, Front
-from lightning_al.functional.nearest import near, nearest
+from lightning_al.functional.nearest import exactly_nearest, near, nearest
 from lightning_al.functional.selection import largest_rows, order_of
 from lightning_al.functional.shard import Shard
 from lightning_al.functional.vectors import Vectors
@@ -36,6 +36,7 @@ _FRONT = 2048  # rows looked at in a round, at most
 _MET = 1024  # of these, brought up to date at once
 _BLOCK = 128  # centres that they meet at once
 _KEPT = 0.75  # when fewer are left, those that fell are left out of the product
+_LIKELY = 256  # rows of a front whose distances are made exact before they are told to other ranks
 _ROUGH = 0.03  # an interval longer than this part of a distance is better made in float64
 
 
@@ -180,7 +181,22 @@ class FarthestFirst:
                 rows, ready, seen = rows[places], ready.take(places), seen[places.cpu()]
         return rows[self.upper[rows] >= bar.distance]
 
+    def _settle(self, rows: Tensor, wanted: int) -> None:
+        """Narrow the intervals of those that may be picked soonest to a number: most would be asked for.
+
+        Every rank does so for its own; what is open after that, all of them settle in the front.
+        """
+        size = -(-min(_LIKELY, 4 * wanted) // self.shard.world_size)
+        rows = rows[largest_rows(self.upper[rows], size)]
+        rows = rows[self.lower[rows] < self.upper[rows]]
+        if not len(rows):
+            return
+        part = self.pool.take(rows)
+        found = [exactly_nearest(part, group)[0] for group in self.centers.all()]
+        self.lower[rows] = self.upper[rows] = torch.stack(found).amin(0)
+
     def _pick_among(self, rows: Tensor, bar: Bar, count: int) -> None:
+        self._settle(rows, count - len(self.picked))
         positions = self.shard.gather(self.positions[rows])
         bounds = self.shard.gather(torch.stack([self.lower[rows], self.upper[rows]], 1))
         vectors = self.pool.take(rows).gathered(self.shard)

@@ -87,8 +87,9 @@ class Front:
         self.served = _GUESSED  # picks whose distances were made by the last guess
         self.chosen: list[int] = []
         # Exact distances to all centres before this front and the first `upto` chosen from it; -1: not known.
-        self.known = np.full_like(self.lower, np.inf)
-        self.upto = np.full(len(self.lower), -1)
+        exact = self.lower == self.upper
+        self.known = np.where(exact, self.upper, np.inf)
+        self.upto = np.where(exact, 0, -1)
 
     def picks(self, count: int) -> tuple[list[int], list[float]]:
         """Rows to pick, in order, and how far each is at its pick."""
