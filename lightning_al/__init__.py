@@ -7,20 +7,27 @@ One round, and where it happens:
     3 SUMMARY     acquisition/  what is kept of each sample
     4 SELECTION   acquisition/  from all ranks' summaries to `query_size` positions; its maths: functional/
     5 LABELLING   data/         the query is on disk first, then its labels; only then training goes on
+                  ledger/       the file that all of it is in; exchange/ queries out to people, answers in
 
 `callbacks/` (the query at the end of fit), `rounds.py` (a fresh Trainer a round; `fitting/`: one fit of it)
 and `querying.py` (no fit at all) join them. `learning_loss/` teaches a module to predict its loss,
 `plotting/` draws what came of it, `metrics.py` judges it.
+
+Names are looked up when they are first used: `ledger/` and `exchange/` work without torch and Lightning.
 """
 
-from lightning_al import acquisition, functional
-from lightning_al.callbacks import ActiveLearning
-from lightning_al.data import ActiveDataModule, AwaitingLabels, Ledger, LedgerError
-from lightning_al.history import History
-from lightning_al.inference import Committee, MCDropout, SinglePass
-from lightning_al.learning_loss import LearningLossMixin, LearningLossOptions
-from lightning_al.querying import Query, query
-from lightning_al.rounds import fit_rounds
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning_al import acquisition, functional
+    from lightning_al.callbacks import ActiveLearning
+    from lightning_al.data import ActiveDataModule
+    from lightning_al.history import History
+    from lightning_al.inference import Committee, MCDropout, SinglePass
+    from lightning_al.learning_loss import LearningLossMixin, LearningLossOptions
+    from lightning_al.ledger import AwaitingLabels, Ledger, LedgerError
+    from lightning_al.querying import Query, query
+    from lightning_al.rounds import fit_rounds
 
 __version__ = "0.1.0"
 
@@ -42,3 +49,40 @@ __all__ = [
     "functional",
     "query",
 ]
+
+_PLACES = {
+    "ActiveDataModule": "data",
+    "ActiveLearning": "callbacks",
+    "AwaitingLabels": "ledger",
+    "Committee": "inference",
+    "History": "history",
+    "LearningLossMixin": "learning_loss",
+    "LearningLossOptions": "learning_loss",
+    "Ledger": "ledger",
+    "LedgerError": "ledger",
+    "MCDropout": "inference",
+    "Query": "querying",
+    "SinglePass": "inference",
+    "fit_rounds": "rounds",
+    "query": "querying",
+}
+_MODULES = (
+    "acquisition", "callbacks", "data", "exchange", "fitting", "functional", "history", "inference",
+    "learning_loss", "ledger", "metrics", "plotting", "querying", "randomness", "rounds",
+)  # fmt: skip
+
+if not TYPE_CHECKING:  # else every name would seem to exist
+
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        if name in _MODULES:
+            return import_module(f"lightning_al.{name}")
+        if name not in _PLACES:
+            raise AttributeError(f"module 'lightning_al' has no attribute {name!r}")
+        value = getattr(import_module(f"lightning_al.{_PLACES[name]}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__, *_MODULES})

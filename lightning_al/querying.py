@@ -22,9 +22,9 @@ from lightning_al.acquisition.base import Acquisition, ScoreAcquisition, Selecti
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.agreement import agree
 from lightning_al.data.checks import check_lightning, check_positive
-from lightning_al.data.state import Indices
 from lightning_al.inference.outputs import FIELDS
 from lightning_al.inference.scoring import summarize_samples
+from lightning_al.ledger.indices import Indices
 from lightning_al.outcome import heard_by_all, reachable
 from lightning_al.randomness import derive_seed, generator_for
 

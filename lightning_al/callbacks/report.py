@@ -8,7 +8,7 @@ import lightning as L
 import numpy as np
 
 from lightning_al.data import ActiveDataModule
-from lightning_al.data.exchange import place_of_answers
+from lightning_al.exchange import place_of_answers
 from lightning_al.querying import Query
 
 __all__ = ["log_round", "said_of_round"]

@@ -19,13 +19,14 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from lightning_al.data.identity import Identity, renamed
-from lightning_al.data.initial import as_indices, listed_targets
-from lightning_al.data.label_values import encode
-from lightning_al.data.ledger import Ledger, LedgerError
+from lightning_al.data.initial import listed_targets
 from lightning_al.data.samples import Samples
-from lightning_al.data.schema import Event
-from lightning_al.data.state import ASKED, IGNORED, LABELED, POOL, Indices, PoolState
 from lightning_al.data.targets import is_missing
+from lightning_al.ledger.indices import Indices, as_indices
+from lightning_al.ledger.label_values import encode
+from lightning_al.ledger.ledger import Ledger, LedgerError
+from lightning_al.ledger.schema import Event
+from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL, PoolState
 
 __all__ = ["LabelBook", "is_writer"]
 

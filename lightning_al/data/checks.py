@@ -10,7 +10,7 @@ import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_al.data.initial import as_indices
+from lightning_al.ledger.indices import as_indices
 
 __all__ = [
     "check_flag",

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from lightning_al.data.initial import as_indices
-from lightning_al.data.ledger import LedgerError
 from lightning_al.data.samples import Samples
-from lightning_al.data.schema import Event
-from lightning_al.data.state import ASKED, IGNORED, LABELED, UNRANKED, Indices, PoolState
+from lightning_al.ledger.indices import Indices, as_indices
+from lightning_al.ledger.ledger import LedgerError
+from lightning_al.ledger.schema import Event
+from lightning_al.ledger.state import ASKED, IGNORED, LABELED, UNRANKED, PoolState
 
 __all__ = ["Identity", "renamed"]
 

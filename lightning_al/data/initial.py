@@ -2,56 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_al.data.state import Indices
 from lightning_al.data.targets import TargetPlace, is_missing
+from lightning_al.ledger.indices import Indices, as_indices
 from lightning_al.randomness import generator_for, preserved_rng
 
-__all__ = ["as_indices", "class_of_every_sample", "initial_indices", "listed_targets"]
+__all__ = ["class_of_every_sample", "initial_indices", "listed_targets"]
 
 _PROBES = 16
-
-
-def as_indices(indices: Any, size: int, name: str = "indices") -> Indices:
-    """Data set indices as an array, in the order given.
-
-    Raises:
-        TypeError: If they are not whole numbers.
-        IndexError: If one is outside of the data set.
-        ValueError: If one is given twice.
-    """
-    if isinstance(indices, Tensor):
-        indices = indices.cpu().numpy()
-    elif isinstance(indices, Iterable) and not isinstance(indices, np.ndarray):
-        indices = list(indices)
-    found = np.atleast_1d(np.asarray(indices))
-    if found.size == 0:
-        return np.empty(0, np.int64)
-    if found.ndim != 1 or found.dtype.kind not in "iu":
-        raise TypeError(
-            f"`{name}` has type {found.dtype} and shape {found.shape}; needed are whole numbers in a "
-            "row. Turn a mask into indices with `numpy.flatnonzero(mask)`."
-        )
-    found = found.astype(np.int64)
-    outside = found[(found < 0) | (found >= size)]
-    if outside.size:
-        raise IndexError(
-            f"`{name}` holds {outside[:5].tolist()}, but the data set has indices 0 to {size - 1}. "
-            "Pass places in the data set, not in a batch or in the pool."
-        )
-    unique, counts = np.unique(found, return_counts=True)
-    if len(unique) < len(found):
-        raise ValueError(
-            f"`{name}` holds {unique[counts > 1][:5].tolist()} more than once; a sample has one label. "
-            "Remove the doubles."
-        )
-    return found
 
 
 def initial_indices(

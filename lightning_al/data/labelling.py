@@ -17,20 +17,21 @@ from torch import Tensor
 
 from lightning_al.data.agreement import agree, gathered, same_on_every_rank, shared
 from lightning_al.data.book import is_writer
-from lightning_al.data.exchange import (
+from lightning_al.data.overview import Overview
+from lightning_al.data.ranks import check_labels_given
+from lightning_al.data.samples import Samples
+from lightning_al.exchange import (
     Answers,
     collect,
     place_of_answers,
     query_files,
     query_path,
+    read_rows,
     write_query,
 )
-from lightning_al.data.initial import as_indices
-from lightning_al.data.overview import Overview
-from lightning_al.data.ranks import check_labels_given
-from lightning_al.data.samples import Samples
-from lightning_al.data.state import Indices, PoolState
-from lightning_al.data.waiting import AwaitingLabels
+from lightning_al.ledger.indices import Indices, as_indices
+from lightning_al.ledger.state import PoolState
+from lightning_al.ledger.waiting import AwaitingLabels
 
 __all__ = ["Labelling", "Oracle"]
 
@@ -215,7 +216,7 @@ class Labelling(Overview):
         """
         source = query_path(self.book) if path is None else Path(path)
         self.book.current()
-        answers = collect(self.book, source, overwrite=overwrite)
+        answers = collect(self.book, read_rows(source), source, overwrite=overwrite)
         self._take(answers, who or source.name, overwrite=overwrite)
         return len(answers)
 
@@ -231,7 +232,7 @@ class Labelling(Overview):
         self.book.current()
         files = query_files(self.book)
         for path in files:
-            answers = collect(self.book, path, of_its_query=True)
+            answers = collect(self.book, read_rows(path), path, automatic=True)
             self._take(answers, path.name)
             if answers:
                 rank_zero_info(f"{path}: {len(answers)} answers read, {len(self.asked_indices)} still wait.")

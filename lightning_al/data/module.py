@@ -34,10 +34,10 @@ from lightning_al.data.checks import (
 from lightning_al.data.labelling import Labelling, Oracle
 from lightning_al.data.ranks import asking_in, check_ranks
 from lightning_al.data.samples import Samples
-from lightning_al.data.state import Indices
 from lightning_al.data.takeover import Source, settings_of
 from lightning_al.data.targets import blank
 from lightning_al.data.views import HiddenCollate, PoolView, TrainView
+from lightning_al.ledger.indices import Indices
 from lightning_al.randomness import derive_seed, generator_for
 
 __all__ = ["ActiveDataModule"]

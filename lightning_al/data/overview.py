@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_al.data.book import LabelBook
-from lightning_al.data.ledger import Ledger
-from lightning_al.data.state import ASKED, IGNORED, LABELED, POOL, Indices, PoolState
+from lightning_al.ledger.indices import Indices
+from lightning_al.ledger.ledger import Ledger
+from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL, PoolState
 
 __all__ = ["Overview", "TrainingSet"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 
 from lightning_al.data.agreement import same_on_every_rank
-from lightning_al.data.state import LABELED, PoolState
+from lightning_al.ledger.state import LABELED, PoolState
 
 if TYPE_CHECKING:
     from lightning_al.data.module import ActiveDataModule

@@ -13,10 +13,11 @@ from torch.utils.data import ConcatDataset
 
 from lightning_al.data.fingerprint import fingerprint, is_stochastic
 from lightning_al.data.initial import class_of_every_sample, initial_indices
-from lightning_al.data.label_values import by_name, check_label, encode, is_class, kind_of, whole
-from lightning_al.data.state import Indices, PoolState
 from lightning_al.data.targets import MISSING, TargetPlace, is_missing
 from lightning_al.data.views import fetch
+from lightning_al.ledger.indices import Indices
+from lightning_al.ledger.label_values import by_name, check_label, encode, is_class, kind_of, whole
+from lightning_al.ledger.state import PoolState
 from lightning_al.randomness import preserved_rng
 
 __all__ = ["Samples"]

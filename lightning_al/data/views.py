@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lightning_al.data.state import Indices
 from lightning_al.data.targets import MISSING, TargetPlace, conform
+from lightning_al.ledger.indices import Indices
 
 __all__ = ["HiddenCollate", "PoolView", "TrainView", "fetch"]
 

@@ -49,7 +49,7 @@ from lightning_al.randomness import derive_seed
 if TYPE_CHECKING:
     from lightning_al.acquisition.base import Acquisition
     from lightning_al.data import ActiveDataModule
-    from lightning_al.data.state import Indices
+    from lightning_al.ledger.indices import Indices
 
 T = TypeVar("T")
 #: Of the blocks that are gone through together: their positions, sums and masks.

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from torch.utils.data import TensorDataset
 
 from lightning_al import ActiveDataModule
-from lightning_al.data.label_values import decode
+from lightning_al.ledger.label_values import decode
 
 SIZE, GROWN = 8, 11
 SAMPLES = st.runner().flatmap(

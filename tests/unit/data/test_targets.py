@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from lightning_al.data.label_values import check_label, decode, encode, parse_label, whole
 from lightning_al.data.targets import MISSING, TargetPlace, blank, conform, is_missing
+from lightning_al.ledger.label_values import check_label, decode, encode, parse_label, whole
 
 Pair = namedtuple("Pair", ["image", "label"])
 Box = namedtuple("Box", ["corner", "name"])

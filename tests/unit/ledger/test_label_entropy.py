@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from lightning_al.data import state
-from lightning_al.data.schema import Event
-from lightning_al.data.state import PoolState
+from lightning_al.ledger import state
+from lightning_al.ledger.schema import Event
+from lightning_al.ledger.state import PoolState
 
 
 def labelled(*values):

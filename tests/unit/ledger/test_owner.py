@@ -2,7 +2,7 @@ import os
 import socket
 from types import SimpleNamespace
 
-from lightning_al.data import owner
+from lightning_al.ledger import owner
 
 
 def test_on_windows_no_signal_is_sent(monkeypatch):

@@ -10,11 +10,11 @@ from contextlib import closing
 
 import pytest
 
-from lightning_al.data import connection
-from lightning_al.data import ledger as ledger_module
-from lightning_al.data.ledger import Ledger, LedgerError
-from lightning_al.data.owner import began
-from lightning_al.data.schema import GENESIS, SCHEMA_VERSION, Event
+from lightning_al.ledger import connection
+from lightning_al.ledger import ledger as ledger_module
+from lightning_al.ledger.ledger import Ledger, LedgerError
+from lightning_al.ledger.owner import began
+from lightning_al.ledger.schema import GENESIS, SCHEMA_VERSION, Event
 
 
 @pytest.fixture

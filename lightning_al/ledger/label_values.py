@@ -1,10 +1,14 @@
-"""LABEL VALUES: what may be a label, how it is written down, and how a person's answer becomes one."""
+"""LABEL VALUES: what may be a label, how it is written down, and how a person's answer becomes one.
+
+Works without torch: a tensor can only be met where torch was imported already.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,8 +16,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 __all__ = [
     "by_name",
@@ -37,9 +39,10 @@ def encode(value: Any) -> str:
 
 
 def decode(text: str) -> Any:
-    """What `encode` was given; arrays come back as tensors where torch has their type.
+    """What `encode` was given; arrays come back as tensors, or as arrays where torch is not imported.
 
     Example:
+        >>> import torch
         >>> decode(encode({"boxes": torch.tensor([[1.0, 2.0]]), "name": "cat"}))
         {'boxes': tensor([[1., 2.]]), 'name': 'cat'}
     """
@@ -111,7 +114,7 @@ def kind_of(value: Any) -> Any:
 
 def is_class(template: Any) -> bool:
     """Whether targets are single whole numbers, to which no label must be cut down."""
-    if isinstance(template, Tensor):
+    if _is_tensor(template):
         return template.ndim == 0 and not template.dtype.is_floating_point
     if isinstance(template, np.ndarray | np.generic):
         return template.ndim == 0 and template.dtype.kind in "iu"
@@ -139,13 +142,22 @@ def by_name(names: Sequence[str]) -> dict[str, int]:
 
 def _names_apply(class_names: Sequence[str] | None, template: Any) -> bool:
     """Whether a target is one class: in a mask or a row of several, names tell only what its numbers mean."""
-    if isinstance(template, Tensor | np.ndarray | np.generic):
+    if _is_array(template):
         return class_names is not None and math.prod(template.shape) == 1
     return class_names is not None and not isinstance(template, Mapping | tuple | list)
 
 
 def _is_numeric(template: Any) -> bool:
-    return isinstance(template, int | float | Tensor | np.ndarray | np.generic)
+    return isinstance(template, int | float) or _is_array(template)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray | np.generic) or _is_tensor(value)
+
+
+def _is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 @lru_cache(maxsize=8)
@@ -180,9 +192,9 @@ def _number(value: Any) -> int | None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
+    if _is_tensor(value):
         value = value.detach().cpu()
-        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
     if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind not in "biufc":
         value = value.tolist()  # text and objects are no numbers to be kept as bytes
     if isinstance(value, np.ndarray) and value.ndim:
@@ -208,4 +220,5 @@ def _array(value: dict[str, Any]) -> Any:
         return value
     data = base64.b64decode(value["__array__"])
     array = np.frombuffer(data, dtype=value["dtype"]).reshape(value["shape"]).copy()
-    return torch.from_numpy(array)
+    torch = sys.modules.get("torch")
+    return array if torch is None else torch.from_numpy(array)

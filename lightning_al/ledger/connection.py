@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from lightning_al.data.schema import MIGRATIONS, SCHEMA_VERSION
+from lightning_al.ledger.schema import MIGRATIONS, SCHEMA_VERSION
 
 __all__ = ["LedgerError", "LedgerFile"]
 

@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lightning_al.data.connection import LedgerError, LedgerFile
-from lightning_al.data.owner import may_live, this_process
-from lightning_al.data.schema import (
+from lightning_al.ledger.connection import LedgerError, LedgerFile
+from lightning_al.ledger.owner import may_live, this_process
+from lightning_al.ledger.schema import (
     COLUMNS,
     GENESIS,
     SCHEMA_VERSION,

@@ -1,7 +1,7 @@
 """The digest by which ranks compare what they are about to train on."""
 
-from lightning_al.data.schema import Event
-from lightning_al.data.state import LABELED, PoolState
+from lightning_al.ledger.schema import Event
+from lightning_al.ledger.state import LABELED, PoolState
 
 TWO = [
     Event("labeled", 3, value="1", round=0, rank=0),

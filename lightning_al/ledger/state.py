@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from lightning_al.data.label_values import decode
-from lightning_al.data.schema import Event
+from lightning_al.ledger.indices import Indices
+from lightning_al.ledger.label_values import decode
+from lightning_al.ledger.schema import Event
 
-__all__ = ["ASKED", "IGNORED", "LABELED", "POOL", "UNRANKED", "Indices", "PoolState"]
-
-Indices = npt.NDArray[np.int64]
+__all__ = ["ASKED", "IGNORED", "LABELED", "POOL", "UNRANKED", "PoolState"]
 
 POOL, ASKED, LABELED, IGNORED = range(4)
 UNRANKED = np.iinfo(np.int32).max
