@@ -20,10 +20,10 @@ from typing import Literal, overload
 import torch
 from torch import Generator, Tensor
 
+from lightning_al.functional.arithmetic import exact_arithmetic
 from lightning_al.functional.rows import check_count, check_tensors, checked
 from lightning_al.functional.selection import top_k
 from lightning_al.functional.shard import Shard
-from lightning_al.functional.threads import one_thread_after_fork
 
 __all__ = ["batch_bald"]
 
@@ -55,7 +55,7 @@ def batch_bald(
     shard: Shard | None = ...,
     return_scores: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
-@one_thread_after_fork()
+@exact_arithmetic()
 def batch_bald(
     mc_probs: Tensor,
     query_size: int,
@@ -181,7 +181,7 @@ class _Paths:
         if len(self.weight) <= 2 * (samples + _CELLS):
             return self
         unsure = self.weight * torch.special.entr(self.posterior).sum(1)
-        steps = unsure.double().cumsum(0)
+        steps = _running_sums(unsure)
         at = steps[-1] * (torch.arange(_CELLS, device=steps.device) + 0.5) / _CELLS
         some = torch.unique(torch.searchsorted(steps, at).clamp_max(len(steps) - 1))
         centers = self.posterior[some].sqrt_()
@@ -194,6 +194,11 @@ class _Paths:
         posterior.index_add_(0, cell, self.posterior * self.weight[:, None])
         used = weight > 0
         return _Paths(weight[used], posterior[used] / weight[used, None])
+
+
+def _running_sums(values: Tensor) -> Tensor:
+    """In float64 and on the CPU: a GPU's differ from call to call, and which labels are kept would too."""
+    return values.double().cpu().cumsum(0).to(values.device)
 
 
 def _resampled(weight: Tensor, limit: int, generator: Generator | None) -> tuple[Tensor, Tensor]:
@@ -209,7 +214,7 @@ def _resampled(weight: Tensor, limit: int, generator: Generator | None) -> tuple
     strata = torch.arange(limit - int(large.sum()))
     # Drawn apart in each stratum: one offset for all would give all paths of a weight the same label.
     at = (strata + torch.rand(len(strata), generator=generator, dtype=torch.float64)).to(weight.device) * bar
-    hit = torch.searchsorted(weight[small].cumsum(0), at).clamp_max(len(small) - 1)
+    hit = torch.searchsorted(_running_sums(weight[small]), at).clamp_max(len(small) - 1)
     hit, count = torch.unique(hit, return_counts=True)
     drawn, order = torch.cat([large.nonzero().squeeze(1), small[hit]]).sort()
     return drawn, torch.cat([weight[large], bar * count])[order]

@@ -132,8 +132,9 @@ def near(rows: Vectors, centers: Vectors, squares: Tensor, halves: Tensor | None
         return nearest(rows, centers)[0]
     others = centers.block(slice(None))
     halves = rows.squares_of(others) / 2 if halves is None else halves
-    size = _ROWS if rows.device.type == "cpu" else 64 * _ROWS
-    width = _ROWS * _CENTERS // max(1, min(size, len(rows)))
+    times = 1 if rows.device.type == "cpu" else 64  # a device has no small cache, and calls that cost
+    size = times * _ROWS
+    width = times * _ROWS * _CENTERS // max(1, min(size, len(rows)))
     tiles = [slice(start, start + width) for start in range(0, len(halves), width)]
     found = torch.empty_like(squares)
     for start in range(0, len(rows), size):

@@ -245,7 +245,7 @@ class Draw:
         """Which of these positions are rows held here, and of which number."""
         mine = self.shard.positions
         if len(mine) == 0:
-            return positions[:0], positions[:0]
+            return positions[:0], positions[:0].to(self.squares.device)
         places = torch.searchsorted(mine, positions).clamp_(max=len(mine) - 1)
         which = (mine[places] == positions).nonzero().squeeze(1)
         return which, places[which].to(self.squares.device)

@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor
 
+from lightning_al.functional.arithmetic import exact_arithmetic
 from lightning_al.functional.rows import (
     as_float,
     by_numpy,
@@ -125,6 +126,7 @@ def margin(probs: Tensor) -> Tensor:
     return (1 - refuse_nan(gap, "probs")).clamp_min_(0)
 
 
+@exact_arithmetic()  # rows near a boundary are told apart by differences of large numbers
 def hyperplane_distance(embeddings: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Minus the distance of an embedding to the nearest decision boundary of a linear classifier.
 

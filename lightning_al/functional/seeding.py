@@ -137,7 +137,8 @@ class _Draw:
         """Choose until there are `k`, or every point is where a chosen one is."""
         while not self.done:
             fresh = bool(near.isinf().any())  # nothing chosen yet
-            sums = (self.weights if fresh else self.weights * near).cumsum(0)
+            # As integers: a GPU adds floating-point numbers up in an order of its own, or refuses to.
+            sums = (self.weights if fresh else self.weights * near).long().cumsum(0)
             if not float(sums[-1]) > 0:
                 return
             near = self._choose(
@@ -148,7 +149,7 @@ class _Draw:
         trials, chosen = self.trials, len(self._chosen)
         picks = min(max(1, chosen // 4), max(1, _BLOCK_BYTES // (4 * count * trials)), self.k - chosen)
         random = torch.rand(picks * trials, dtype=torch.float64, generator=self.generator)
-        marks = (random.to(sums.device) * sums[-1]).floor_()
+        marks = (random.to(sums.device) * sums[-1]).long()
         return torch.searchsorted(sums, marks, right=True).clamp_max_(count - 1)
 
     def _choose(self, whole: _Whole, near: Tensor, total: float, candidates: Tensor) -> Tensor:
