@@ -40,6 +40,7 @@ from lightning_al.inference.posteriors import (
 )
 from lightning_al.inference.progress import track
 from lightning_al.inference.sharded import InStep, is_sharded, reshard, root_of
+from lightning_al.inference.sharing import share_buffers
 from lightning_al.inference.statistics import STATISTICS, Statistics
 from lightning_al.inference.summary import Summary
 from lightning_al.inference.together import together
@@ -96,7 +97,7 @@ def summarize_samples(
         trainer, module, data, indices, shard, seed, embedding_layer,
     )  # fmt: skip
     room = Room(data.spill_bytes, data.state_dir)
-    with scoring.together(), undisturbed(trainer, module, seed), scoring.in_step_until_all_are_done():
+    with scoring.together(), undisturbed(trainer, module, seed), scoring.one_model():
         kept = KeptRows(len(shard.positions), room)
         for positions, outputs in scoring.blocks():
             kept.add(_summarized(acquisition.summarize, outputs, positions))
@@ -141,7 +142,7 @@ def rehearse(
         posterior, tuple(needs), multilabel,
         trainer, module, data, indices, shard, seed, embedding_layer, shows_progress=False,
     )  # fmt: skip
-    with scoring.together(), undisturbed(trainer, module, seed), scoring.in_step_until_all_are_done():
+    with scoring.together(), undisturbed(trainer, module, seed), scoring.one_model():
         try:
             for positions, outputs in scoring.blocks():
                 if summarize is not None:
@@ -189,10 +190,9 @@ class _Scoring:
         return together(self.shard) if self.in_step is None else self.in_step.together()
 
     @contextmanager
-    def in_step_until_all_are_done(self) -> Iterator[None]:
-        """In the block this rank makes its passes; after it, those that others still need of it."""
-        if self.in_step is not None:
-            self.in_step.share_buffers(self.module)
+    def one_model(self) -> Iterator[None]:
+        """In the block all ranks score rank 0's module; after it, this one makes passes that others need."""
+        share_buffers(self.module, self.shard)
         yield
         if self.in_step is not None:
             self.in_step.rest()
@@ -274,6 +274,8 @@ class _Scoring:
                 with ExitStack() as stack:
                     with together(self.shard):
                         member = stack.enter_context(ready)
+                    if member is not self.module:
+                        share_buffers(member, self.shard)
                     passes = stack.enter_context(closing(self._through_pool(member, _said, (), some, title)))
                     if not at_once:
                         with together(self.shard):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import lightning as L
 import torch
@@ -114,15 +113,6 @@ class InStep:
         self._inside = True
         yield
         self._inside = False
-
-    def share_buffers(self, module: nn.Module) -> None:
-        """Rank 0's, as in a checkpoint: nothing has made them the same, and one model is to be asked."""
-        group: Any = self.shard.group
-        for buffer in module.buffers():
-            if not isinstance(buffer, DTensor):
-                shared = buffer.detach().to(self._device, copy=True)
-                dist.broadcast(shared, 0, group=group)
-                buffer.copy_(shared)
 
     def rest(self) -> None:
         """This rank has no pass to make; it makes those of the others, until they have none either."""

@@ -7,10 +7,14 @@ from contextlib import contextmanager
 from weakref import ref
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.parameter import is_lazy
 
-__all__ = ["Apart", "buffers_kept", "shares_storage"]
+from lightning_al.functional.shard import Shard
+
+__all__ = ["Apart", "buffers_kept", "share_buffers", "shares_storage"]
 
 
 def shares_storage(module: nn.Module, other: nn.Module) -> bool:
@@ -22,18 +26,58 @@ def shares_storage(module: nn.Module, other: nn.Module) -> bool:
 def buffers_kept(module: nn.Module) -> Iterator[None]:
     """After the block all buffers are what they were: a forward may count or average as it goes."""
     before = [
-        (part, name, buffer, buffer.detach().clone())
+        (part, name, buffer, None if buffer is None else buffer.detach().clone())
         for part in module.modules()
         for name, buffer in part._buffers.items()
-        if buffer is not None
     ]
     try:
         yield
     finally:
         with torch.no_grad():
             for part, name, buffer, value in before:
-                buffer.copy_(value)
+                if buffer is not None and value is not None:
+                    buffer.copy_(value)
                 part._buffers[name] = buffer
+
+
+def share_buffers(module: nn.Module, shard: Shard) -> None:
+    """Give the module rank 0's buffers on all ranks, as a checkpoint would: they are to score one model.
+
+    `ddp` makes them the same before a forward only, so that after the last one each rank has statistics of
+    its own batches; those of a sharded module never are the same. Cost: one broadcast of all buffers.
+
+    Args:
+        module: Of the same structure on all ranks, which must all come here, within `buffers_kept`.
+        shard: Says who the others are.
+    """
+    if shard.world_size == 1:
+        return
+    own = {
+        name: buffer.detach()
+        for name, buffer in module.named_buffers()
+        if not (is_lazy(buffer) or isinstance(buffer, DTensor))
+    }
+    layouts = shard.gather_objects([(name, b.dtype, b.shape, b.nbytes) for name, b in own.items()])[0]
+    if not layouts:
+        return
+    device = torch.device("cuda" if dist.get_backend(shard.group) == "nccl" else "cpu")
+    # As bytes: of all types at once, also those that a backend does not know.
+    if dist.get_rank(shard.group) == 0:
+        sent = torch.cat([b.contiguous().flatten().view(torch.uint8).to(device) for b in own.values()])
+        dist.broadcast(sent, 0, group=shard.group)
+        return
+    sizes = [size for *_, size in layouts]
+    sent = torch.empty(sum(sizes), dtype=torch.uint8, device=device)
+    dist.broadcast(sent, 0, group=shard.group)
+    place = next((tensor.device for tensor in _tensors(module)), device)
+    with torch.no_grad():
+        for (name, dtype, shape, _), part in zip(layouts, torch.split(sent, sizes), strict=True):
+            value = part.clone().view(dtype).reshape(shape)
+            if name in own and (own[name].dtype, own[name].shape) == (dtype, shape):
+                own[name].copy_(value)
+            else:  # made, or longer, by what a rank has seen
+                path, _, leaf = name.rpartition(".")
+                module.get_submodule(path)._buffers[leaf] = value.to(place)
 
 
 class Apart:

@@ -13,6 +13,7 @@ import torch
 from integration.small import CLASSES, FEATURES, Net, blobs, margin, pool, quiet
 from torch.utils.data import Dataset
 
+from distributed.launch import rank
 from lightning_al import (
     ActiveDataModule,
     ActiveLearning,
@@ -46,8 +47,8 @@ STRATEGIES = {
     "vote_margin": lambda: acq.VoteMargin(PASSES),
     "consensus_kl": lambda: acq.ConsensusKL(PASSES),
     "predictive_variance": lambda: acq.PredictiveVariance(PASSES),
-    "committee": lambda: acq.BALD(Committee(models=[seeded(1), seeded(2)])),
-    "committee_by_blocks": lambda: acq.BALD(Committee(models=[seeded(1), seeded(2)])),
+    "committee": lambda: acq.BALD(Committee(models=[apart(1), apart(2)])),
+    "committee_by_blocks": lambda: acq.BALD(Committee(models=[apart(1), apart(2)])),
     "batch_bald": lambda: acq.BatchBALD(PASSES, num_joint_samples=500),
     "batch_bald_half": lambda: half(acq.BatchBALD)(PASSES, num_joint_samples=500),
     "learning_loss": lambda: acq.LearningLoss(),
@@ -78,6 +79,20 @@ def seeded(seed: int = 0, **options: Any) -> Net:
     return Net(**options)
 
 
+def apart(seed: int) -> Net:
+    """A member of a committee, whose buffers are others on every rank."""
+    member = seeded(seed, batch_norm=True)
+    member.net[1].running_mean.normal_()
+    return drifted(member)
+
+
+def drifted(module: Any) -> Any:
+    """As after the last forward under `ddp`: every rank but the first has buffers of its own."""
+    for buffer in module.buffers():
+        buffer.copy_(buffer.roll(rank()))
+    return module
+
+
 def half(strategy: type[acq.Acquisition]) -> type[acq.Acquisition]:
     """The same, which keeps bfloat16 of a sample."""
 
@@ -89,10 +104,20 @@ def half(strategy: type[acq.Acquisition]) -> type[acq.Acquisition]:
 
 
 class Headed(LearningLossMixin, Net):
-    """Its head has seeded weights too."""
+    """Its head has seeded weights; it has statistics, a buffer outside of checkpoints, and one that grows."""
 
     learning_loss_layers = ("net.0", "net.2")
     example_input_array = torch.zeros(2, FEATURES)
+
+    def __init__(self) -> None:
+        super().__init__(lr=0.0, dropout=0.3, batch_norm=True)
+        self.net[1].momentum = 0.0
+        self.net[1].running_mean.normal_()
+        self.register_buffer("order", torch.arange(FEATURES).flip(0), persistent=False)
+        self.register_buffer("seen", torch.ones(1))
+
+    def forward(self, x):
+        return super().forward(x[:, self.order] - self.seen.sum())
 
     def training_step(self, batch, batch_idx):
         x, y = batch
@@ -106,12 +131,18 @@ class AskAll(L.Callback):
         self.found: dict[str, dict[str, Any]] = {}
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        drifted(pl_module).seen = torch.ones(1 + trainer.global_rank)
+        before = [(buffer, buffer.clone()) for buffer in pl_module.buffers()]
         for name, make in STRATEGIES.items():
             with sums_of_one_block() if name == "committee_by_blocks" else nullcontext():
                 self.found[name] = self.asked(make, trainer, pl_module)
         for name in ("core_set", "badge", "diverse_around", "two_stage", "batch_bald", "core_set_given"):
             trainer.datamodule.spill_bytes = 0
             self.found[f"{name}_in_a_file"] = self.asked(STRATEGIES[name], trainer, pl_module)
+        after = list(pl_module.buffers())
+        assert all(
+            new is old and torch.equal(new, kept) for new, (old, kept) in zip(after, before, strict=True)
+        )
 
     def asked(self, make: Any, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
         data = trainer.datamodule
@@ -126,7 +157,7 @@ class AskAll(L.Callback):
 def frozen_queries(folder: Path, **trainer_options: Any) -> dict[str, dict[str, Any]]:
     """What every strategy asks for, and its scores, from weights that training does not change."""
     torch.manual_seed(0)
-    module, asks = Headed(lr=0.0, dropout=0.3), AskAll()
+    module, asks = Headed(), AskAll()
     module.configure_model()
     data = pool(folder, size=113, pool_batch_size=8)
     quiet(max_epochs=1, callbacks=[asks], **trainer_options).fit(module, datamodule=data)
