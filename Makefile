@@ -6,13 +6,17 @@ BIN    := $(VENV)/bin
 SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 INSTALL = -q -c constraints.txt -e ".[dev]"
 
-.PHONY: help demo test test-min lint types docs check bench reproduce clean
+# A Label Studio server to test against, in an environment of its own: 1 GB, a minute.
+LABEL_STUDIO_VENV ?= .venv-label-studio
+
+.PHONY: help demo test test-min label-studio lint types docs check bench reproduce clean
 
 help:
 	@echo "make demo      active learning on handwritten digits; curves and pictures in runs/demo"
 	@echo "make test      all tests"
 	@echo "make check     lint, types, tests and the strict docs build"
 	@echo "make test-min  all tests on the oldest versions that pyproject.toml declares"
+	@echo "make label-studio  tests against a real Label Studio server, which is installed apart and started on loopback"
 	@echo "make bench     benchmarks of speed and memory; what they gave is in benchmarks/README.md"
 	@echo "make reproduce figures of papers (LIGHTNING_AL_DATA names the folder that holds mnist/ and fashion_mnist/); hours"
 
@@ -42,6 +46,14 @@ check: lint types test docs
 
 test-min:
 	$(MAKE) test VENV=.venv-min INSTALL='-q -c constraints-min.txt -e ".[test]"' PYTEST_FLAGS='-W default'
+
+label-studio: $(VENV)/installed $(LABEL_STUDIO_VENV)/installed
+	LABEL_STUDIO_VENV=$(LABEL_STUDIO_VENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m label_studio tests/label_studio
+
+$(LABEL_STUDIO_VENV)/installed:
+	test -x $(LABEL_STUDIO_VENV)/bin/python || $(PYTHON) -m venv $(LABEL_STUDIO_VENV)
+	$(LABEL_STUDIO_VENV)/bin/python -m pip install -q "label-studio==1.23.2"
+	touch $@
 
 bench: $(VENV)/installed
 	for what in k_center loader scores mc_dropout batch_bald learning_loss kmeans badge; do \

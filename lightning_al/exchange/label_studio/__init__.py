@@ -1,0 +1,30 @@
+"""Label Studio: a query out to a running server and its answers in. Standard library only.
+
+    Task -> [push] -> the server -> [pull] -> Annotation -> the ledger
+
+tasks.py       one sample of a query, its key, and what is looked at
+form.py        what a project asks: a class, a number, text
+annotations.py what annotators said, from a server or an exported file; no network here
+server.py      `LabelStudio`: push and pull; images.py local pictures; connection.py HTTP
+"""
+
+from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read, read_export
+from lightning_al.exchange.label_studio.connection import LabelStudioError
+from lightning_al.exchange.label_studio.form import Form
+from lightning_al.exchange.label_studio.sending import Pushed
+from lightning_al.exchange.label_studio.server import LabelStudio, Pulled
+from lightning_al.exchange.label_studio.tasks import Key, Task
+
+__all__ = [
+    "Annotation",
+    "Form",
+    "Key",
+    "LabelStudio",
+    "LabelStudioError",
+    "Pulled",
+    "Pushed",
+    "Task",
+    "newest_of_each",
+    "read",
+    "read_export",
+]

@@ -1,0 +1,133 @@
+"""ANNOTATIONS: what a server's tasks or an exported file say, and what that amounts to.
+
+    tasks as JSON -> [read] -> Annotation, one a submission -> [newest_of_each] -> one a person
+
+A server takes nearly anything (an unknown class, two choices, no result at all), so everything is checked
+here, and what is wrong is reported and never raised: one annotator's slip must not hide the others' work.
+What several people's answers amount to is the ledger's to say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lightning_al.exchange.label_studio.form import Form
+from lightning_al.exchange.label_studio.tasks import Key, key_of
+
+__all__ = ["Annotation", "newest_of_each", "read", "read_export"]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One submission of one person.
+
+    Args:
+        key: Of the sample that it is about.
+        task: The server's id of the task.
+        id: The server's id of the annotation.
+        who: E-mail of the annotator, else the server's number; `None`: that account is gone.
+        at: When it was last changed, UTC.
+        value: The answer; `None`: skipped, or there is a problem.
+        skipped: The annotator could not tell.
+        problem: Why it is no answer.
+
+    Example:
+        >>> from lightning_al.exchange.label_studio.tasks import Key
+        >>> at = datetime(2026, 11, 22, 9, tzinfo=UTC)
+        >>> Annotation(Key("4f0c", 3, "17"), 5, 8, "ada@example.org", at, "good").place
+        'task 5, annotation 8 by ada@example.org'
+    """
+
+    key: Key
+    task: int
+    id: int
+    who: str | None
+    at: datetime
+    value: str | float | None = None
+    skipped: bool = False
+    problem: str | None = None
+
+    @property
+    def place(self) -> str:
+        """How messages name it."""
+        return f"task {self.task}, annotation {self.id} by {self.who or 'an account that is gone'}"
+
+
+def read(
+    tasks: Iterable[Mapping[str, Any]], form: Form, users: Mapping[int, str] | None = None
+) -> dict[Key, list[Annotation]]:
+    """All annotations by the key of their sample; an empty list: nobody answered yet.
+
+    Args:
+        tasks: The server's tasks, or those of an exported file; without our key they are passed over.
+        form: What the project asks.
+        users: E-mails by the server's number.
+    """
+    found: dict[Key, list[Annotation]] = {}
+    for task in tasks:
+        key = key_of(task.get("data"))
+        if key is not None:
+            mine = found.setdefault(key, [])
+            given = task.get("annotations")
+            for annotation in given if isinstance(given, list) else ():
+                mine.append(_annotation(key, task["id"], annotation, form, users or {}))
+    return found
+
+
+def read_export(path: Path) -> list[dict[str, Any]]:
+    """The tasks of a file that was exported as `JSON`.
+
+    Raises:
+        ValueError: If it is no such file.
+    """
+    try:
+        tasks = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}). Export the project again, as JSON.") from error
+    if not isinstance(tasks, list) or not all(
+        isinstance(task, dict) and "id" in task and isinstance(task.get("annotations"), list)
+        for task in tasks
+    ):
+        raise ValueError(
+            f"{path} is no list of tasks with `data` and `annotations`; needed is the format JSON, not "
+            "JSON-MIN or CSV, which leave out what was skipped. Export the project again."
+        )
+    return tasks
+
+
+def _annotation(
+    key: Key, task: int, given: Mapping[str, Any], form: Form, users: Mapping[int, str]
+) -> Annotation:
+    value, problem = None, None
+    skipped = bool(given.get("was_cancelled"))
+    if not skipped:
+        try:
+            value = form.value(given.get("result"))
+        except ValueError as error:
+            problem = str(error)
+    who = _who(given.get("completed_by"), users)
+    return Annotation(key, task, int(given["id"]), who, _time(given), value, skipped, problem)
+
+
+def _who(completed_by: Any, users: Mapping[int, str]) -> str | None:
+    if isinstance(completed_by, Mapping):
+        return completed_by.get("email") or _who(completed_by.get("id"), users)
+    return None if completed_by is None else users.get(completed_by, f"user {completed_by}")
+
+
+def _time(given: Mapping[str, Any]) -> datetime:
+    at = datetime.fromisoformat(given.get("updated_at") or given["created_at"])
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def newest_of_each(annotations: Iterable[Annotation]) -> list[Annotation]:
+    """What each person said last, oldest first: who annotates twice has had second thoughts."""
+    newest: dict[Any, Annotation] = {}
+    for annotation in sorted(annotations, key=lambda each: (each.at, each.id)):
+        newest[annotation.who or annotation.id] = annotation
+    return sorted(newest.values(), key=lambda each: (each.at, each.id))
