@@ -1,8 +1,8 @@
-"""BOOK: the ledger and the state it amounts to, kept in step.
+"""BOOK: a run's own book of what is asked and labelled, which knows its data set and its other processes.
 
     ask, label, unlabel, ignore -> [LabelBook] -> Ledger first, then PoolState
 
-Only global rank 0 touches the file. Other ranks keep the state in memory and are told of the rest by
+Only global rank 0 writes to the file. Other ranks keep the state in memory and are told of the rest by
 the data module, before every training.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,18 @@ from lightning_al.data.identity import Identity, renamed
 from lightning_al.data.initial import listed_targets
 from lightning_al.data.samples import Samples
 from lightning_al.data.targets import is_missing
+from lightning_al.exchange.queries import plainly
+from lightning_al.ledger.answer import Opinion, Resolve, name_of_rule
+from lightning_al.ledger.book import Book
 from lightning_al.ledger.indices import Indices, as_indices
+from lightning_al.ledger.intake import Conflict
+from lightning_al.ledger.kind import LabelKind
 from lightning_al.ledger.label_values import encode
 from lightning_al.ledger.ledger import Ledger, LedgerError
+from lightning_al.ledger.names import Names
 from lightning_al.ledger.schema import Event
-from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL, PoolState
+from lightning_al.ledger.state import ASKED, LABELED, POOL, PoolState
+from lightning_al.ledger.trail import Happened
 
 __all__ = ["LabelBook", "is_writer"]
 
@@ -45,7 +52,7 @@ def _is_told_again() -> bool:
     return not is_writer() and not (dist.is_available() and dist.is_initialized())
 
 
-class LabelBook:
+class LabelBook(Book):
     """What is asked and labelled of a data set.
 
     Args:
@@ -57,6 +64,10 @@ class LabelBook:
         starts_labeled: The data set holds the labels of the first set; else it is asked for.
         on_existing: `"resume"` or `"error"`, should the folder hold a ledger already.
         accept_changes: Go on with a ledger whose data set, seed or initial set seem to be others.
+        describe: From an index to what an annotator is shown of it.
+        resolve: The rule that makes one label of several answers.
+        min_answered: Share of the newest query that must be answered before training goes on.
+        facts: What else the ledger is to know of the run, by name.
     """
 
     def __init__(
@@ -70,8 +81,19 @@ class LabelBook:
         starts_labeled: bool,
         on_existing: str,
         accept_changes: bool = False,
+        describe: Callable[[int], Any] | None = None,
+        resolve: Resolve = "newest",
+        min_answered: float = 1.0,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.samples, self.seed = samples, int(seed)
+        self.names: Names | None = samples.names
+        self.size: int = len(samples)
+        self.kind: LabelKind = samples.kind
+        self.resolve: Resolve = resolve
+        self.min_answered: float = min_answered
+        self.describe, self._more = describe, dict(facts or {})
+        self._described: dict[int, dict[str, Any]] = {}
         self.identity = Identity(samples, self.seed, initial, balanced=balanced)
         self.starts_labeled, self.on_existing = starts_labeled, on_existing
         self.accept_changes = accept_changes
@@ -92,6 +114,16 @@ class LabelBook:
                 "by the first training or label. Pass `state_dir` to name it now."
             )
         return Ledger(self.state_dir / "ledger.sqlite3", token=self.token)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the run recorded about itself."""
+        return self.ledger.meta()
+
+    @property
+    def place(self) -> Callable[[int, str | None], int]:
+        """Where a sample is now, of its index and name when it was written down."""
+        return self.identity.places(self.state_dir)
 
     @property
     def state(self) -> PoolState:
@@ -135,13 +167,25 @@ class LabelBook:
         return [_recorded(value) for value in values]
 
     def _read(self) -> PoolState:
-        meta = self.ledger.meta()
-        state = PoolState(len(self.samples))
+        meta = self.meta
+        state = PoolState(self.size)
         state.run_id = meta["run_id"]
         if not self.accept_changes:
             self.identity.check(meta, self.state_dir)
-        state.apply(self.ledger.events(), self.identity.places(self.state_dir))
+        self._bring_up(state)
         return state
+
+    def facts(self) -> dict[str, Any]:
+        """What the ledger tells those who have no data set: sizes, names, and what a label must be like."""
+        names = self.names
+        return {
+            "samples": self.size,
+            "names": None if names is None else self.samples.fingerprint(self.size),
+            "resolve": name_of_rule(self.resolve),
+            "min_answered": self.min_answered,
+            **self.kind.record(),
+            **self._more,
+        }
 
     # ------------------------------------------------------------------ beginning and resuming
 
@@ -173,15 +217,38 @@ class LabelBook:
         elif not self._on_disk():
             self._create()
         self.attached = True
-        state, ledger = self.state, self.ledger
-        if ledger.last()[0] != state.seq:  # another process wrote since
-            state.apply(ledger.events(after=state.seq), self.identity.places(self.state_dir))
+        if self.ledger.last()[0] != self.state.seq:  # another process wrote since
+            self._bring_up(self.state)
+
+    def refresh(self) -> None:
+        """Tell the ledger what has changed of the run since, and what waiting samples look like."""
+        now, then = self.facts(), self.meta
+        changed = {key: value for key, value in now.items() if key not in then or then[key] != value}
+        if "names" in changed and changed["names"] != then.get("names"):
+            self.ledger.set_names(None if self.names is None else self.names.ids, changed)
+        elif changed:
+            self.ledger.set_meta(**changed)
+        asked = self.state.indices(ASKED).tolist()
+        if self.describe is not None and asked:
+            numbers = {int(self.state.first[index]): index for index in asked}
+            known = self.ledger.asked(list(numbers))
+            self.ledger.show(
+                {n: self.described(numbers[n]) for n, (_, what) in known.items() if what is None}
+            )
+
+    def described(self, index: int) -> dict[str, Any]:
+        """What an annotator is shown of a sample."""
+        if self.describe is None:
+            return {}
+        if index not in self._described:
+            self._described[index] = plainly(self.describe(index))
+        return self._described[index]
 
     def _accept(self) -> None:
         """Record the data set as it is now; samples that have a name by now are entered again under it."""
-        ids = self.samples.ids
-        if ids is not None and not str(self.ledger.meta()["fingerprint"]).startswith("ids:"):
-            self.ledger.append(renamed(self.ledger.events(), self.state, ids))
+        names = self.names
+        if names is not None and not str(self.meta["fingerprint"]).startswith("ids:"):
+            self.ledger.append(renamed(self.ledger, self.state, names.ids))
             self._state = None
         self.ledger.set_meta(**self.identity.record())
 
@@ -193,7 +260,11 @@ class LabelBook:
                 "`state_dir` to resume."
             )
         self.samples.warn_if_stochastic()
-        self.ledger.create(self.identity.record(), self._first_events())
+        first = self._first_events()
+        self.ledger.create(
+            self.identity.record() | self.facts(), first, shown=self._shown_of(first),
+            names=None if self.names is None else self.names.ids,
+        )  # fmt: skip
         self._state = None  # read it back: what is on disk is what is true
 
     # ------------------------------------------------------------------ checkpoints
@@ -235,19 +306,28 @@ class LabelBook:
 
     # ------------------------------------------------------------------ writing
 
-    def write(self, events: list[Event], *, round_row: dict[str, Any] | None = None) -> None:
+    def write(
+        self,
+        events: Sequence[Event],
+        *,
+        round_row: dict[str, Any] | None = None,
+        shown: Mapping[int, Mapping[str, Any]] | None = None,
+    ) -> None:
         """Events to disk, then to memory; nothing of them if the disk refuses.
 
         They must have been made from `current()`.
         """
-        state = self.state
-        if is_writer():
-            if not self.attached:
-                self.attach()
-                state = self.state
-            if events or round_row:
-                self.ledger.append(events, round_row=round_row, after=state.seq)
-        state.apply(enumerate(events, start=state.seq + 1))
+        if not is_writer():
+            self._apply(events)
+            return
+        if not self.attached:
+            self.attach()
+        super().write(events, round_row=round_row, shown=shown)
+
+    def _shown_of(self, events: Sequence[Event]) -> dict[int, dict[str, Any]]:
+        if self.describe is None or not is_writer():
+            return {}
+        return {n: self.described(e.sample) for n, e in enumerate(events) if e.kind == "asked"}
 
     def current(self) -> PoolState:
         """The state with all that other processes wrote until now: what a change is checked against."""
@@ -272,78 +352,64 @@ class LabelBook:
                        score=None if scores is None else float(scores[rank]))
             for rank, i in enumerate(found.tolist())
         ]  # fmt: skip
-        self.write(events, round_row=round_row)
+        self.write(events, round_row=round_row, shown=self._shown_of(events))
         return number
 
-    def label(
+    def label_all(
         self,
         indices: Indices,
         targets: Sequence[Any],
         *,
         who: str,
+        named: bool = False,
         overwrite: bool = False,
-        skipped: Sequence[int] = (),
     ) -> None:
-        """Record targets, and samples that were skipped: all or none.
+        """Record targets, all or none.
 
         Targets by `who="dataset"` are the data set's own, which the ledger need not hold.
         """
-        state = self.current()
-        labeled = indices[state.status[indices] == LABELED]
-        if labeled.size and not overwrite and not _is_told_again():
+        intake = self.intake(overwrite=overwrite or _is_told_again(), strict=True)
+        write_down = _recorded if who == "dataset" else encode
+        refused = intake.add_all(
+            Opinion(index, "label", write_down(target), who, named)
+            for index, target in zip(indices.tolist(), targets, strict=True)
+        )
+        for _, error in refused:
+            if not isinstance(error, Conflict):
+                raise error
+        if refused:
+            places = [place for place, _ in refused][:5]
             raise ValueError(
-                f"Samples {labeled[:5].tolist()} are labelled already, with "
-                f"{[state.target(i) for i in labeled[:5]]}. Pass `overwrite=True` to correct them; the "
-                "ledger keeps the old label too."
+                f"Samples {indices[places].tolist()} are labelled already, with "
+                f"{[self.state.target(i) for i in indices[places]]}. Pass `overwrite=True` to correct them; "
+                "the ledger keeps the old label too."
             )
-        events = []
-        for index, target in zip(indices.tolist(), targets, strict=True):
-            status = state.status[index]
-            events.append(
-                self.event(
-                    "relabeled" if status == LABELED else "labeled", index,
-                    value=_recorded(target) if who == "dataset" else encode(target), who=who,
-                    round=int(state.round[index] if status in (ASKED, LABELED) else state.last_round),
-                )
-            )  # fmt: skip
-        self.write(events + [self.event("ignored", index, who=who) for index in skipped])
+        self.take(intake)
 
-    def unlabel(self, indices: Any, who: str | None = None) -> None:
-        """Put labelled, asked or ignored samples back into the pool."""
-        self.current()
-        found = self._of_status(indices, {LABELED, ASKED, IGNORED}, "go back to the pool")
-        self.write([self.event("undone", index, who=who) for index in found.tolist()])
+    def shown(self, indices: Sequence[int]) -> list[tuple[Event, dict[str, Any]]]:
+        """Of samples that wait: how each was asked for, and what an annotator is shown of it."""
+        found = super().shown(indices)
+        if self.describe is None:
+            return found
+        return [(event, self.described(index)) for index, (event, _) in zip(indices, found, strict=True)]
 
-    def ignore(self, indices: Any, who: str | None = None) -> None:
-        """Never ask for these samples again: unclear, broken, not wanted."""
-        self.current()
-        found = self._of_status(indices, {POOL, ASKED}, "be ignored")
-        self.write([self.event("ignored", index, who=who) for index in found.tolist()])
+    def undo(self, indices: Any, who: str | None = None) -> None:
+        """Take back the last change of each sample; other ranks hear of it when all meet next."""
+        if is_writer():  # who else knows how a sample was before
+            self.attach()
+            super().undo(indices, who)
 
-    def event(self, kind: str, index: int, **values: Any) -> Event:
-        """An event of one sample, with the user's name of it."""
-        ids = self.samples.ids
-        return Event(kind, index, None if ids is None else ids[index], **values)
+    def trails(self, indices: Iterable[int]) -> dict[int, list[Happened]]:
+        """What happened to each of some samples: number, time and event."""
+        if self.state_dir is None:
+            return {index: [] for index in indices}
+        return super().trails(indices)
 
     def _of_status(self, indices: Any, allowed: Iterable[int], purpose: str) -> Indices:
-        found = as_indices(indices, len(self.samples))
-        fits = _isin(self.state.status[found], allowed)
-        wrong = found[~fits]
+        found = as_indices(indices, self.size)
         if _is_told_again():
-            found, wrong = found[fits], wrong[:0]
-        if wrong.size:
-            names = ["in the pool", "asked for already", "labelled", "ignored"]
-            index = int(wrong[0])
-            raise ValueError(
-                f"Samples {wrong[:5].tolist()} cannot {purpose}: sample {index} is "
-                f"{names[self.state.status[index]]}. See `pool_indices`, `asked_indices`, "
-                "`labeled_indices` and `ignored_indices`."
-            )
-        return found
-
-
-def _isin(values: Any, allowed: Iterable[int]) -> Any:
-    return np.isin(values, list(allowed))
+            return found[np.isin(self.state.status[found], list(allowed))]
+        return super()._of_status(indices, allowed, purpose)
 
 
 def _recorded(target: Any) -> str | None:

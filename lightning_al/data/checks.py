@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lightning_al.ledger.indices import as_indices
 
 __all__ = [
+    "check_answers",
     "check_flag",
     "check_lightning",
     "check_loader_options",
@@ -62,6 +63,22 @@ def check_positive(**values: Any) -> None:
             raise TypeError(f"`{name}` is {value!r}; needed is a whole number, 1 or more.")
         if value < 1:
             raise ValueError(f"`{name}` is {value}; it must be at least 1.")
+
+
+def check_answers(resolve: Any, min_answered: Any) -> None:
+    """Refuse a rule that is none, and a share outside of what there is."""
+    if not (callable(resolve) or resolve == "newest"):
+        raise ValueError(
+            f'`resolve` is {resolve!r}; needed is "newest", or a function from a list of `Answer` to the '
+            "label or `None`. Pass one of them."
+        )
+    if isinstance(min_answered, bool) or not isinstance(min_answered, int | float | np.number):
+        raise TypeError(f"`min_answered` is {min_answered!r}; needed is a share such as 0.8. Pass a number.")
+    if not 0 < min_answered <= 1:
+        raise ValueError(
+            f"`min_answered` is {min_answered}; needed is a share above 0, and 1 for all of a query. For 16 "
+            "of 20 samples write 0.8."
+        )
 
 
 def check_flag(**values: Any) -> None:

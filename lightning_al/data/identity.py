@@ -5,7 +5,7 @@ recorded when the ledger is made -> compared whenever it is opened again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import numpy as np
 
 from lightning_al.data.samples import Samples
 from lightning_al.ledger.indices import Indices, as_indices
-from lightning_al.ledger.ledger import LedgerError
+from lightning_al.ledger.ledger import Ledger, LedgerError
 from lightning_al.ledger.schema import Event
-from lightning_al.ledger.state import ASKED, IGNORED, LABELED, UNRANKED, PoolState
+from lightning_al.ledger.state import ASKED, IGNORED, LABELED, PoolState
+from lightning_al.ledger.trail import steps
 
 __all__ = ["Identity", "renamed"]
 
@@ -84,50 +85,65 @@ class Identity:
                 "the same samples in the same order all the same, pass `accept_changes=True`."
             )
 
-    def places(self, where: Path | None) -> Callable[[Event], int]:
-        """Where the ledger's samples are now: labels follow ids, however often the order has changed."""
-        size, index_of = len(self.samples), self.samples.index_of
+        _check_classes(meta.get("class_names"), self.samples.kind.record()["class_names"], where)
 
-        def place(event: Event) -> int:
-            named = event.id is not None
-            if named and self.samples.ids is None:
+    def places(self, where: Path | None) -> Callable[[int, str | None], int]:
+        """Where the ledger's samples are now: labels follow ids, however often the order has changed."""
+        size, names = len(self.samples), self.samples.names
+
+        def place(index: int, name: str | None) -> int:
+            if name is None:
+                found: int | None = index
+            elif names is None:
                 raise LedgerError(
-                    f"The ledger in {where} knows its samples by id, such as {event.id!r}, but this run has "
+                    f"The ledger in {where} knows its samples by id, such as {name!r}, but this run has "
                     "no `ids`, so whose label is whose cannot be told. Pass the same `ids` again."
                 )
-            index = index_of.get(str(event.id), -1) if named else event.sample
-            if 0 <= index < size:
-                return index
+            else:
+                found = names.place(index, name)
+            if found is not None and 0 <= found < size:
+                return found
             gone = (
-                f"{event.id!r}, which is not among this data set's `ids`. Use the data set it was made for"
-                if named
-                else f"{event.sample}, but this data set ends at {size - 1}. Use the whole data set"
+                f"{name!r}, which is not among this data set's `ids`. Use the data set it was made for"
+                if name is not None
+                else f"{index}, but this data set ends at {size - 1}. Use the whole data set"
             )
             raise LedgerError(f"The ledger in {where} knows sample {gone}, or another `state_dir`.")
 
         return place
 
 
-def renamed(events: Iterable[tuple[int, Event]], state: PoolState, ids: Sequence[str]) -> list[Event]:
+def renamed(ledger: Ledger, state: PoolState, ids: Sequence[str]) -> list[Event]:
     """Events that take back what was said of samples without a name and say it again under their ids."""
-    asked: dict[int, Event] = {}
-    said: dict[int, Event] = {}
-    for _, event in events:
-        (asked if event.kind == "asked" else said)[event.sample] = event
+    indices = np.concatenate([state.indices(status) for status in (LABELED, ASKED, IGNORED)]).tolist()
     again: list[Event] = []
-    for index in np.concatenate([state.indices(status) for status in (LABELED, ASKED, IGNORED)]).tolist():
+    indices += sorted(state.answered - set(indices))
+    for index, trail in zip(indices, ledger.of_samples(indices), strict=True):
+        last, name = steps(trail)[-1], ids[index]
         again.append(Event("undone", index, who="named"))
-        number, name = int(state.round[index]), ids[index]
-        if index in asked and asked[index].round == number:
-            again.append(replace(asked[index], id=name))
-        if state.status[index] != ASKED:
-            kind = "ignored" if state.status[index] == IGNORED else "labeled"
-            rank = int(state.rank[index])
-            again.append(
-                replace(said[index], kind=kind, id=name, round=None if number < 0 else number,
-                        rank=None if rank == UNRANKED else rank)
-            )  # fmt: skip
+        entered = Event("", index, name, round=last.round, rank=last.rank)
+        if last.asked is not None:
+            again.append(replace(last.asked, id=name, sample=index))
+        if last.status == "ignored":
+            again.append(replace(entered, kind="ignored", who=last.who))
+        stands = [one for one in last.said if (one.text, one.who) != (last.value, last.who)]
+        again += [Event("answered", index, name, one.text, one.who, said=one.at) for one in stands]
+        if last.status == "labeled":
+            again.append(replace(entered, kind="labeled", value=last.value, who=last.who))
+        again += [Event("unsure", index, name, who=who) for who in last.unsure]
     return again
+
+
+def _check_classes(then: list[str] | None, now: list[str] | None, where: Path | None) -> None:
+    """A class that moved would make every label of it another class; a new name for one is no harm."""
+    for number, name in enumerate(then or ()):
+        if now is not None and name in now and now[number : number + 1] != [name]:
+            raise LedgerError(
+                f"{where} was made with class {name!r} as number {number}, in this run's `class_names` it is "
+                f"number {now.index(name)}: labels would mean other classes. Keep the order and add new "
+                "classes at the end; if the labels on record are meant as they are now, pass "
+                "`accept_changes=True`."
+            )
 
 
 def _may_be_same(then: Any, now: Any) -> bool:

@@ -20,18 +20,10 @@ from lightning_al.data.book import is_writer
 from lightning_al.data.overview import Overview
 from lightning_al.data.ranks import check_labels_given
 from lightning_al.data.samples import Samples
-from lightning_al.exchange import (
-    Answers,
-    collect,
-    place_of_answers,
-    query_files,
-    query_path,
-    read_rows,
-    write_query,
-)
+from lightning_al.exchange import collect, place_of_answers, query_files, query_path, read_csv, write_csv
 from lightning_al.ledger.indices import Indices, as_indices
 from lightning_al.ledger.state import PoolState
-from lightning_al.ledger.waiting import AwaitingLabels
+from lightning_al.ledger.waiting import Waiting
 
 __all__ = ["Labelling", "Oracle"]
 
@@ -76,7 +68,7 @@ class Labelling(Overview):
         found = as_indices(indices, len(self.samples))
         if targets is None:
             own = self.samples.own_targets(found)
-            self.book.label(found, own, who="dataset", overwrite=overwrite)
+            self.book.label_all(found, own, who="dataset", overwrite=overwrite)
             self._note(found)
             return
         if who == "dataset":
@@ -89,11 +81,10 @@ class Labelling(Overview):
         values = [targets] if single else list(targets)
         if len(values) != len(found):
             raise ValueError(f"{len(found)} `indices` came with {len(values)} `targets`; needed is one each.")
-        state, checked = self.book.current(), dict[int, Any]()
-        for value, index in zip(values, found.tolist(), strict=True):
-            template = self.samples.template_for(index, state, checked)
-            checked[index] = self.samples.checked_target(value, index, template)
-        self.book.label(found, list(checked.values()), who=who or "user", overwrite=overwrite)
+        self.book.current()
+        checked = list(self.book.checked(found, values).values())
+        named = who is not None and who != "oracle"
+        self.book.label_all(found, checked, who=who or "user", named=named, overwrite=overwrite)
         self._note(found)
 
     def _note(self, labeled: Indices) -> None:
@@ -119,6 +110,32 @@ class Labelling(Overview):
             who: Who decided.
         """
         self.book.ignore(indices, who)
+
+    def unsure(self, indices: Any, *, who: str = "user") -> None:
+        """Record that an annotator cannot tell yet; the samples go on waiting, for the same one or another.
+
+        Args:
+            indices: Data set indices of samples that wait.
+            who: The annotator.
+        """
+        self.book.unsure(indices, who)
+
+    def undo(self, indices: Any, *, who: str | None = None) -> None:
+        """Take back the last change of each sample; the ledger keeps what was, and who took it back.
+
+        A corrected label is the earlier one again, a label that came in waits again, an ignored sample is
+        where it was before. Taking back once more brings back what was taken away. What a function of several
+        answers decided goes back together with the answer that it was decided by.
+
+        Args:
+            indices: Data set indices.
+            who: Who took it back.
+
+        Raises:
+            ValueError: If nothing happened to a sample yet.
+        """
+        self.book.undo(indices, who)
+        self._told = self._told - set(as_indices(indices, len(self.samples)).tolist())
 
     def ask(
         self,
@@ -190,7 +207,7 @@ class Labelling(Overview):
             The path.
         """
         target = query_path(self.book) if path is None else Path(path)
-        return write_query(self.book, target, self.describe)
+        return write_csv(self.book, target)
 
     def import_labels(
         self,
@@ -201,41 +218,32 @@ class Labelling(Overview):
     ) -> int:
         """Read answers from a CSV file, all of them or none; rows already on record are passed over.
 
-        A row with anything in the column `skip` and no label is never asked for again.
+        A row with no label and "?" or "unsure" in the column `skip` goes on waiting; with anything else
+        there, it is never asked for again. A column `who` names the annotator of each row.
 
         Args:
             path: The file; default where `export_query` writes.
             overwrite: Let a changed answer correct a label.
-            who: Who labelled; default the file's name.
+            who: Who labelled, where a row does not say; default the file's name.
 
         Returns:
-            How many samples were newly labelled, corrected or skipped.
+            How many answers were new.
 
         Raises:
             ValueError: If a row is wrong; the message names every one, and nothing was taken over.
         """
         source = query_path(self.book) if path is None else Path(path)
         self.book.current()
-        answers = collect(self.book, read_rows(source), source, overwrite=overwrite)
-        self._take(answers, who or source.name, overwrite=overwrite)
-        return len(answers)
-
-    def _take(self, answers: Answers, who: str, *, overwrite: bool = False) -> None:
-        if answers:
-            self.book.label(
-                np.array(list(answers.labels), np.int64), list(answers.labels.values()),
-                who=who, overwrite=overwrite, skipped=answers.skipped,
-            )  # fmt: skip
+        return self.book.take(collect(self.book, read_csv(source), source, who=who, overwrite=overwrite))
 
     def _exchange_with_people(self) -> None:
         """Read the files that waiting samples are in; write one if a sample that waits is in none."""
         self.book.current()
         files = query_files(self.book)
         for path in files:
-            answers = collect(self.book, read_rows(path), path, automatic=True)
-            self._take(answers, path.name)
-            if answers:
-                rank_zero_info(f"{path}: {len(answers)} answers read, {len(self.asked_indices)} still wait.")
+            count = self.book.take(collect(self.book, read_csv(path), path, automatic=True))
+            if count:
+                rank_zero_info(f"{path}: {count} answers read, {len(self.asked_indices)} still wait.")
         if not set(self.asked_indices.tolist()) <= set[int]().union(*files.values()):
             path = self.export_query()
             rank_zero_info(f"{path}: {len(self.asked_indices)} samples wait for their labels.")
@@ -261,6 +269,8 @@ class Labelling(Overview):
                 if not self._holds_ledger:
                     self.ledger.claim()
                     self._holds_ledger = True
+                self.book.refresh()
+                self.book.decide()
                 self.answer()
             return self.book.state_dir, self.book.state
 
@@ -275,15 +285,19 @@ class Labelling(Overview):
         if self._holds_ledger and is_writer():
             self.ledger.backup(f"round_{self.state.last_round}")
 
+    @property
+    def waiting(self) -> Waiting:
+        """What waits for labels: false if nothing does; `blocks` says whether training must wait for it."""
+        found = self.book.waiting()
+        if not found:
+            return found
+        if self.oracle == "people":
+            return found.at(f"fill in the column `label` of {place_of_answers(self.book)}")
+        return found.at("the oracle returned None for them; give it time")
+
     def waiting_message(self) -> str:
         """How many samples wait for a label, and where it goes."""
-        return str(self._awaiting())
-
-    def _awaiting(self) -> AwaitingLabels:
-        place = "the oracle returned None for them; give it time"
-        if self.oracle == "people":
-            place = f"fill in the column `label` of {place_of_answers(self.book)}"
-        return AwaitingLabels(len(self.asked_indices), place, len(self.labeled_indices))
+        return str(self.waiting)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, SequentialSampler, default_collate
 from lightning_al.data.batches import Blocks, TrainBatches
 from lightning_al.data.book import LabelBook
 from lightning_al.data.checks import (
+    check_answers,
     check_flag,
     check_lightning,
     check_loader_options,
@@ -37,7 +38,9 @@ from lightning_al.data.samples import Samples
 from lightning_al.data.takeover import Source, settings_of
 from lightning_al.data.targets import blank
 from lightning_al.data.views import HiddenCollate, PoolView, TrainView
+from lightning_al.ledger.answer import Resolve, name_of_rule
 from lightning_al.ledger.indices import Indices
+from lightning_al.ledger.waiting import AwaitingLabels
 from lightning_al.randomness import derive_seed, generator_for
 
 __all__ = ["ActiveDataModule"]
@@ -84,6 +87,10 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         on_existing: `"resume"` or `"error"`, should `state_dir` hold a ledger.
         accept_changes: Go on with a ledger whose data set, seed or initial set seem to be others: the same
             samples in the same order, differently prepared.
+        resolve: What becomes of several answers to one sample: `"newest"`, or a function from the newest
+            `Answer` of each annotator, oldest first, to the label, or to `None` to wait on.
+        min_answered: Share of a query that must be labelled or skipped before training goes on. What is left
+            over may be answered in any later round, and is then trained on.
 
     Raises:
         TypeError: If the data set is not map-style, or an argument is of another kind.
@@ -129,6 +136,8 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         spill_bytes: int = 2**31,
         on_existing: Literal["resume", "error"] = "resume",
         accept_changes: bool = False,
+        resolve: Resolve = "newest",
+        min_answered: float = 1.0,
     ) -> None:
         super().__init__()
         check_map_style(train_set=train_set, query_view=query_view, unlabeled_set=unlabeled_set)
@@ -144,6 +153,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
             accept_changes=accept_changes,
         )  # fmt: skip
         _check_bytes(spill_bytes)
+        check_answers(resolve, min_answered)
         self.samples = Samples(train_set, unlabeled_set, query_view, target, class_names, ids)
         check_options(
             len(self.samples), initial=initial, has_unlabeled_set=unlabeled_set is not None,
@@ -152,6 +162,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         self._val_set, self._test_set = val_set, test_set
         self.batch_size, self.seed = batch_size, seed
         self.oracle, self.describe, self.class_names = oracle, describe, class_names
+        self.resolve, self.min_answered = resolve, float(min_answered)
         self.steps_per_epoch, self.last_rounds = steps_per_epoch, last_rounds
         self.pool_batch_size, self.spill_bytes = pool_batch_size or 2 * batch_size, spill_bytes
         self.collate_fn, self.drop_last = collate_fn, drop_last
@@ -161,7 +172,9 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         self.book = LabelBook(
             self.samples, state_dir=state_dir, seed=seed, initial=initial, balanced=initial_balanced,
             starts_labeled=unlabeled_set is not None or oracle == "dataset", on_existing=on_existing,
-            accept_changes=accept_changes,
+            accept_changes=accept_changes, describe=None if oracle == "dataset" else describe,
+            resolve=resolve, min_answered=float(min_answered),
+            facts={"oracle": oracle if isinstance(oracle, str) else name_of_rule(oracle)},
         )  # fmt: skip
         #: Further parts of the seed of the training order, such as a committee's member.
         self._order_seed: tuple[int | str, ...] = ()
@@ -235,8 +248,10 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         check_ranks(self, asking_in(self.trainer))
         self.open_for_fit()
         if len(self.asked_indices) and not self.repeats_round:
-            rank_zero_info(self.waiting_message())
-            raise self._awaiting()
+            waiting = self.waiting
+            rank_zero_info(str(waiting))
+            if waiting.blocks:
+                raise AwaitingLabels(waiting)
         world = self.trainer.world_size if self.trainer else 1
         check_trainable(len(self.training_set().indices), world)
 

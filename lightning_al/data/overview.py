@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_al.data.book import LabelBook
+from lightning_al.ledger.answer import Answer
 from lightning_al.ledger.indices import Indices
 from lightning_al.ledger.ledger import Ledger
 from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL, PoolState
@@ -88,6 +89,14 @@ class Overview:
     def repeats_round(self) -> bool:
         """Whether an older round is trained again, see `as_of`."""
         return self._repeated is not None
+
+    def answers(self, index: int) -> list[Answer]:
+        """The answers of a sample that stand, oldest first: value, annotator and time of each.
+
+        Args:
+            index: Data set index.
+        """
+        return self.book.answers(index)
 
     def training_set(self) -> TrainingSet:
         """What the next training sees."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 
 from lightning_al.data.agreement import same_on_every_rank
+from lightning_al.ledger.answer import name_of_rule
 from lightning_al.ledger.state import LABELED, PoolState
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["asking_by", "asking_in", "check_labels_given", "check_ranks"]
 
-_OF_DATA = ("batch_size", "steps_per_epoch", "last_rounds", "drop_last", "pool_batch_size")
+_OF_DATA = ("batch_size", "steps_per_epoch", "last_rounds", "drop_last", "pool_batch_size", "min_answered")
 _OF_ASKING = (
     "query_size", "budget", "candidates", "restart", "score_with", "embedding_layer", "test_posterior",
 )  # fmt: skip
@@ -46,6 +47,7 @@ def _settings_of(data: ActiveDataModule) -> dict[str, Any]:
         "`initial_balanced`": identity.balanced,
         "The length of `train_set`": len(data.samples.train_set),
         "`oracle`": data.oracle if isinstance(data.oracle, str) else "a function",
+        "`resolve`": name_of_rule(data.resolve),
         **{f"`{name}`": getattr(data, name) for name in _OF_DATA},
     }
 
@@ -75,7 +77,7 @@ def check_labels_given(told: Sequence[Sequence[int]], state: PoolState) -> None:
         RuntimeError: If there are such.
     """
     for rank, samples in enumerate(told):
-        lost = [index for index in samples if state.status[index] != LABELED]
+        lost = [i for i in samples if state.status[i] != LABELED and i not in state.answered]
         if lost:
             raise RuntimeError(
                 f"Rank {rank} was given labels of samples {lost[:5]}{' and more' if lost[5:] else ''}, but "

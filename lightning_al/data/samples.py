@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from functools import cached_property
-from itertools import chain
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +14,8 @@ from lightning_al.data.initial import class_of_every_sample, initial_indices
 from lightning_al.data.targets import MISSING, TargetPlace, is_missing
 from lightning_al.data.views import fetch
 from lightning_al.ledger.indices import Indices
-from lightning_al.ledger.label_values import by_name, check_label, encode, is_class, kind_of, whole
-from lightning_al.ledger.state import PoolState
+from lightning_al.ledger.kind import LabelKind
+from lightning_al.ledger.names import Names
 from lightning_al.randomness import preserved_rng
 
 __all__ = ["Samples"]
@@ -55,21 +53,9 @@ class Samples:
         own = self.place.get(example)
         self.template = None if own is MISSING else own
         self.class_names = class_names
-        self.ids = None if ids is None else [str(name) for name in ids]
+        self.kind = LabelKind(class_names, self.template)
+        self.names = None if ids is None else Names([str(name) for name in ids])
         self._prints: dict[int, str] = {}
-
-    @cached_property
-    def index_of(self) -> dict[str, int]:
-        """From the user's name of a sample to its index."""
-        return {name: index for index, name in enumerate(self.ids or [])}
-
-    def find(self, name: str) -> int | None:
-        """The index of a sample by the name in a file, in which outer spaces may have come or gone."""
-        return next((self._loose[f] for f in (name, name.strip(), whole(name)) if f in self._loose), None)
-
-    @cached_property
-    def _loose(self) -> dict[str, int]:
-        return by_name(self.ids or [])
 
     def __len__(self) -> int:
         return len(self.all)
@@ -104,46 +90,6 @@ class Samples:
             )
         return values
 
-    def template_for(self, index: int, state: PoolState, fresh: Mapping[int, Any]) -> Any:
-        """What a label must be like: the data set's own targets, else the first label of another sample.
-
-        Args:
-            index: The sample to be labelled.
-            state: Labels on record.
-            fresh: Labels that come with it.
-        """
-        if self.template is not None or self.class_names is not None:
-            return self.template
-        known = chain((state.target(i) for i in state.values if i != index), fresh.values())
-        return kind_of(next(known, None))
-
-    def checked_target(self, value: Any, index: int, template: Any) -> Any:
-        """A target as it goes into the ledger, see `check_label`.
-
-        Args:
-            value: What was given.
-            index: The sample.
-            template: Of `template_for`.
-
-        Raises:
-            ValueError: If it is missing or not of the kind of the others.
-        """
-        plain = value.item() if getattr(value, "ndim", 1) == 0 else value
-        classes = self.class_names is not None or is_class(template)
-        if is_missing(plain) and (classes or not isinstance(plain, int)):
-            raise ValueError(
-                f"The target of sample {index} is {value}, which is no label. Leave the sample out until "
-                "its label is known, or `ignore` it."
-            )
-        try:
-            return check_label(plain, self.class_names, template)
-        except ValueError as error:
-            encode(plain)  # what cannot be kept at all says so itself
-            raise ValueError(
-                f"The target of sample {index} is {plain!r}, but {error}. Give a target of that kind, or "
-                "leave the sample out; `class_names` lets classes be given by name."
-            ) from None
-
     def check_own_labels(self) -> None:
         """Refuse to simulate with a set that has no labels to give.
 
@@ -170,7 +116,9 @@ class Samples:
     def fingerprint(self, length: int) -> str:
         """What tells the first `length` samples from another data set's."""
         if length not in self._prints:
-            self._prints[length] = fingerprint(self.query, length, self.place, self.ids)
+            self._prints[length] = fingerprint(
+                self.query, length, self.place, None if self.names is None else self.names.ids
+            )
         return self._prints[length]
 
     def warn_if_stochastic(self) -> None:

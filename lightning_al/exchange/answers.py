@@ -1,150 +1,205 @@
-"""ANSWERS: what annotators said, from rows of text to labels that the ledger does not know yet.
+"""ANSWERS: what annotators said, from the rows of a file or a server to opinions that the ledger takes over.
 
-    rows of a file -> [collect] -> Answers
+    Given rows -> [collect] -> Intake, for `book.take`
 
-A file is read as a whole or not at all, and as often as one likes.
+A file is read as a whole or not at all, and as often as one likes. A format of its own needs no more than
+to make a `Given` of every row.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lightning_al.ledger.label_values import encode, parse_label, whole
-from lightning_al.ledger.state import ASKED, LABELED, POOL
+from lightning_al.exchange.progress import with_progress
+from lightning_al.ledger.answer import Opinion
+from lightning_al.ledger.book import Book
+from lightning_al.ledger.intake import Intake
+from lightning_al.ledger.label_values import encode, whole
+from lightning_al.ledger.state import LABELED
+from lightning_al.ledger.trail import Happened
 
-if TYPE_CHECKING:
-    from lightning_al.data.book import LabelBook
-    from lightning_al.data.samples import Samples
+__all__ = ["Given", "collect", "index_of", "of_its_query", "refusal"]
 
-__all__ = ["Answers", "Row", "collect", "index_of", "is_filled", "of_its_query", "refusal"]
-
-Row = dict[str, str]
 _SHOWN_PROBLEMS = 20
+_OPINIONS = {
+    "labeled": "label", "relabeled": "label", "answered": "label", "ignored": "skip", "unsure": "unsure"
+}  # fmt: skip
 
 
-@dataclass
-class Answers:
-    """What a file said that the ledger does not know yet."""
+@dataclass(frozen=True)
+class Given:
+    """One row: what an annotator said of one sample.
 
-    labels: dict[int, Any] = field(default_factory=dict)
-    skipped: list[int] = field(default_factory=list)
+    Args:
+        where: How messages name the row, such as `"line 3"`.
+        index: Data set index, as text; may be empty where `id` is not.
+        id: The user's name of the sample.
+        label: The answer: text that is parsed as a person's, or with `is_value` a target; `None`: no answer.
+        is_value: `label` is a target, not a text that stands for one.
+        skip: Never ask for the sample again, where there is no answer.
+        unsure: The annotator cannot tell yet, where there is no answer.
+        who: The annotator's name, if the row has one.
+        said: When, by the clock of the annotator's tool; see `lightning_al.ledger.answer.moment`.
+        round: Of the query that the row is from, as text; empty: of any.
+    """
 
-    def __len__(self) -> int:
-        return len(self.labels) + len(self.skipped)
+    where: str
+    index: str = ""
+    id: str = ""
+    label: Any = None
+    is_value: bool = False
+    skip: bool = False
+    unsure: bool = False
+    who: str = ""
+    said: str | None = None
+    round: str = ""
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether an annotator said anything."""
+        return self.label is not None or self.skip or self.unsure
 
 
 def collect(
-    book: LabelBook,
-    rows: Iterable[tuple[int, Row]],
-    path: Path,
+    book: Book,
+    rows: Iterable[Given],
+    source: str | os.PathLike[str],
     *,
+    who: str | None = None,
     overwrite: bool = False,
     automatic: bool = False,
-) -> Answers:
+) -> Intake:
     """The answers of a file, all of them or none; those already on record are passed over.
 
     Args:
         book: Ledger and state.
-        rows: Line number and columns of each row.
-        path: The file that they are from.
+        rows: Of the file.
+        source: The file, for messages and, by its name, for rows of which nobody says who gave them.
+        who: The annotator of rows that name none.
         overwrite: Let a changed answer correct a label.
         automatic: Read without being told to: pass over rows of another query than the one their sample is in
-            now, and answers that were read before and have been corrected since.
+            now, and answers that were read before and have been corrected or taken back since.
+
+    Returns:
+        What `book.take` writes.
 
     Raises:
         ValueError: If a row is wrong; the message names every one.
     """
-    answers, problems = Answers(), []
-    earlier = _earlier_values(book) if automatic else {}
-    for line, row in rows:
-        if not is_filled(row):
+    intake = book.intake(overwrite=overwrite)
+    default = who or Path(source).name
+    read: list[tuple[int, Opinion]] = []
+    problems: list[tuple[int, str]] = []
+    fresh: dict[int, Any] = {}
+    rows = list(rows)
+    for number, row in enumerate(with_progress(rows, Path(source).name)):
+        if not row.is_filled:
             continue
         try:
-            index = index_of(row, book.samples)
-            if automatic and (not of_its_query(book, row, index) or _was_read(book, row, index, earlier)):
+            index = index_of(row, book)
+            if automatic and not of_its_query(book, row, index):
                 continue
-            _collect_row(book, index, row, answers, overwrite)
+            opinion = _opinion(book, row, index, fresh, who=row.who or default, named=bool(row.who or who))
         except ValueError as error:
-            problems.append(f"line {line}: {error}")
+            problems.append((number, f"{row.where}: {error}"))
+        else:
+            if who and not row.who and _is_of_file(book, opinion, Path(source).name):
+                continue
+            read.append((number, opinion))
+    if automatic:
+        read = _not_read_before(book, read)
+    refused = intake.add_all([opinion for _, opinion in read])
+    problems += [(read[n][0], f"{rows[read[n][0]].where}: {error}") for n, error in refused]
     if problems:
-        raise refusal(path, problems)
-    return answers
+        raise refusal(source, [text for _, text in sorted(problems)])
+    return intake
 
 
-def _earlier_values(book: LabelBook) -> dict[int, set[str | None]]:
-    """All values that labelled samples ever had."""
-    place = book.identity.places(book.state_dir)
-    values: dict[int, set[str | None]] = {}
-    for _, event in book.ledger.events():
-        if event.kind in ("labeled", "relabeled"):
-            values.setdefault(place(event), set()).add(event.value)
-    return values
+def _opinion(
+    book: Book, row: Given, index: int, fresh: dict[int, Any], *, who: str, named: bool
+) -> Opinion:  # fmt: skip
+    if row.label is None:
+        return Opinion(index, "skip" if row.skip else "unsure", None, who, named, row.said)
+    kind = book.kind
+    template = kind.template_for(index, book.state, fresh)
+    value = kind.checked(row.label, index, template) if row.is_value else kind.parse(row.label, template)
+    if not fresh:
+        fresh[index] = value
+    return Opinion(index, "label", encode(value), who, named, row.said, str(row.label))
 
 
-def _was_read(book: LabelBook, row: Row, index: int, earlier: dict[int, set[str | None]]) -> bool:
-    """Whether a row says what is, or was, on record: a correction by other ways is not argued with."""
-    if book.state.status[index] != LABELED:
-        return False
-    samples, text = book.samples, row["label"].strip()
-    if not text:
-        return True
-    value = parse_label(text, samples.class_names, samples.template_for(index, book.state, {}))
-    return encode(value) in earlier.get(index, ())
+def _is_of_file(book: Book, opinion: Opinion, name: str) -> bool:
+    """Whether the label on record was read from the same file, when nobody said whose answers it holds."""
+    state, index = book.state, opinion.index
+    return state.who.get(index) == name and state.values.get(index) == opinion.text
 
 
-def _collect_row(book: LabelBook, index: int, row: Row, answers: Answers, overwrite: bool) -> None:
-    state, samples = book.state, book.samples
-    if index in answers.labels or index in answers.skipped:
-        raise ValueError(f"sample {index} is there twice")
-    text = row["label"].strip()
-    if not text:
-        if state.status[index] in (POOL, ASKED):
-            answers.skipped.append(index)
-        return
-    value = parse_label(text, samples.class_names, samples.template_for(index, state, answers.labels))
-    if state.status[index] == LABELED:
-        if encode(value) == state.values.get(index):
-            return
-        if not overwrite:
-            raise ValueError(f"sample {index} is labelled {state.target(index)} already, not {text}")
-    answers.labels[index] = value
+def _not_read_before(book: Book, read: list[tuple[int, Opinion]]) -> list[tuple[int, Opinion]]:
+    """Without what was on record once: a correction or a change taken back is not argued with."""
+    state = book.state
+    doubtful = [
+        o.index
+        for _, o in read
+        if o.index in state.reverted
+        or (state.status[o.index] == LABELED and o.text != state.values.get(o.index))
+    ]
+    said = {index: _ever_said(trail) for index, trail in book.trails(doubtful).items()}
+
+    def is_new(opinion: Opinion) -> bool:
+        index = opinion.index
+        if state.status[index] == LABELED and opinion.kind != "label":
+            return False
+        return index not in said or (opinion.kind, opinion.text) not in said[index]
+
+    return [(number, opinion) for number, opinion in read if is_new(opinion)]
 
 
-def index_of(row: Row, samples: Samples) -> int:
+def _ever_said(trail: list[Happened]) -> set[tuple[str, str | None]]:
+    """What was said of a sample since it was last asked for."""
+    said: set[tuple[str, str | None]] = set()
+    for _, _, event in trail:
+        if event.kind == "asked":
+            said.clear()
+        elif event.kind in _OPINIONS:
+            said.add((_OPINIONS[event.kind], event.value))
+    return said
+
+
+def index_of(row: Given, book: Book) -> int:
     """The sample of a row, by its name if it has one.
 
     Raises:
         ValueError: If there is no such sample.
     """
-    name, text = row.get("id", ""), whole(row.get("index", ""))
-    if samples.ids is not None and name.strip():
-        index = samples.find(name)
+    if book.names is not None and row.id.strip():
+        index = book.names.find(row.id)
         if index is None:
-            raise ValueError(f"there is no sample with id {name!r}")
+            raise ValueError(f"there is no sample with id {row.id!r}")
         return index
-    if not text.isdecimal() or int(text) >= len(samples):
+    text = whole(row.index)
+    if not text.isdecimal() or int(text) >= book.size:
         raise ValueError(f"there is no sample {text!r}")
     return int(text)
 
 
-def of_its_query(book: LabelBook, row: Row, index: int) -> bool:
+def of_its_query(book: Book, row: Given, index: int) -> bool:
     """Whether the row is of the query that the sample is in: an answer taken back must not come again."""
-    return whole(row.get("round", "")) in ("", str(book.state.round[index]))
+    number = whole(row.round)
+    if not number:
+        return True
+    query = int(book.state.query[index])
+    return number == str(query if query >= 0 else book.state.round[index])
 
 
-def is_filled(row: Row) -> bool:
-    """Whether an annotator said anything."""
-    return bool(row["label"].strip() or row.get("skip", "").strip())
-
-
-def refusal(path: Path, problems: list[str]) -> ValueError:
-    """The error that names every line which is wrong."""
+def refusal(source: str | os.PathLike[str], problems: list[str]) -> ValueError:
+    """The error that names every row which is wrong."""
     shown = "\n  ".join(problems[:_SHOWN_PROBLEMS])
     return ValueError(
-        f"{path} was not read, no label was taken over:\n  {shown}\nMend these lines and run "
+        f"{source} was not read, no label was taken over:\n  {shown}\nMend these lines and run "
         "again; `import_labels(overwrite=True)` lets a new answer win over a label on record. (Spreadsheets "
         "turn an id such as 00123 into 123: read and write that column as text.)"
     )

@@ -4,49 +4,47 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lightning_al.exchange.answers import index_of, is_filled, of_its_query, refusal
-from lightning_al.exchange.csv import read_rows
+from lightning_al.exchange.answers import index_of, of_its_query, refusal
+from lightning_al.exchange.csv import read_csv
+from lightning_al.ledger.book import Book
 from lightning_al.ledger.state import ASKED
-
-if TYPE_CHECKING:
-    from lightning_al.data.book import LabelBook
 
 __all__ = ["place_of_answers", "query_files", "query_path"]
 
 
-def query_path(book: LabelBook) -> Path:
+def query_path(book: Book) -> Path:
     """Where the waiting query is exported to."""
     state = book.state
     asked = state.indices(ASKED)
-    number = int(state.round[asked[-1]]) if len(asked) else state.last_round
-    return book.ledger.path.parent / f"query_{number}.csv"
+    number = int(state.query[asked].max()) if len(asked) else state.last_round
+    return book.folder / f"query_{number}.csv"
 
 
-def query_files(book: LabelBook) -> dict[Path, set[int]]:
+def query_files(book: Book) -> dict[Path, set[int]]:
     """Files of the state directory that hold samples which wait now, oldest first, and which these are.
 
     Raises:
         ValueError: If a file cannot be read: it may hold answers.
     """
     waiting = set(book.state.indices(ASKED).tolist())
-    folder = book.ledger.path.parent
     paths = {
-        int(m[1]): p for p in folder.glob("query_*.csv") if (m := re.fullmatch(r"query_(\d+)\.csv", p.name))
+        int(m[1]): p
+        for p in book.folder.glob("query_*.csv")
+        if (m := re.fullmatch(r"query_(\d+)\.csv", p.name))
     }
     held = {paths[number]: _held(book, paths[number]) & waiting for number in sorted(paths)}
     return {path: indices for path, indices in held.items() if indices}
 
 
-def _held(book: LabelBook, path: Path) -> set[int]:
+def _held(book: Book, path: Path) -> set[int]:
     held, problems = set(), []
-    for line, row in read_rows(path):
+    for row in read_csv(path):
         try:
-            index = index_of(row, book.samples)
+            index = index_of(row, book)
         except ValueError as error:
-            if is_filled(row):  # an answer whose sample cannot be told must not be put aside
-                problems.append(f"line {line}: {error}")
+            if row.is_filled:  # an answer whose sample cannot be told must not be put aside
+                problems.append(f"{row.where}: {error}")
             continue
         if of_its_query(book, row, index):
             held.add(index)
@@ -55,7 +53,7 @@ def _held(book: LabelBook, path: Path) -> set[int]:
     return held
 
 
-def place_of_answers(book: LabelBook) -> str:
+def place_of_answers(book: Book) -> str:
     """The file that holds all waiting samples, the newest of them; if none does, those that hold some."""
     files, count = query_files(book), len(book.state.indices(ASKED))
     whole_ones = [path for path, held in files.items() if len(held) == count]

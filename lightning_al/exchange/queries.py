@@ -1,58 +1,67 @@
-"""QUERIES: which samples wait, what an annotator is shown of them."""
+"""QUERIES: which samples wait, and what an annotator is shown of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from lightning_al.ledger.book import Book
 from lightning_al.ledger.state import ASKED
 
-if TYPE_CHECKING:
-    from lightning_al.data.book import LabelBook
-
-__all__ = ["Describe", "described_rows"]
-
-Describe = Callable[[int], Any]
-_OURS = ("index", "id", "round", "rank", "score", "label", "skip")
+__all__ = ["Query", "plainly", "waiting_queries"]
 
 
-def described_rows(book: LabelBook, describe: Describe | None = None) -> list[dict[str, Any]]:
-    """One row a waiting sample, most wanted first: index, name, round, rank, score, and what is shown."""
-    return [row | _description(row["index"], describe) for row in _rows(book)]
+@dataclass(frozen=True)
+class Query:
+    """A sample that waits for its label.
+
+    Args:
+        index: In the data set.
+        id: The user's name of it, or `None`.
+        round: Of the query.
+        rank: Place in the query, most wanted first.
+        score: The strategy's, or `None`.
+        strategy: What asked for it.
+        shown: What an annotator is shown of it: texts and numbers.
+    """
+
+    index: int
+    id: str | None
+    round: int
+    rank: int
+    score: float | None = None
+    strategy: str | None = None
+    shown: dict[str, Any] = field(default_factory=dict)
 
 
-def _rows(book: LabelBook) -> list[dict[str, Any]]:
-    state, ids = book.state, book.samples.ids
-    asked = [event for _, event in book.ledger.events() if event.kind == "asked"]
-    scores = {event.sample if ids is None else event.id: event.score for event in asked}
-    rows = []
-    for index in state.indices(ASKED).tolist():
-        score = scores.get(index if ids is None else ids[index])
-        rows.append(
-            {"index": index, **({} if ids is None else {"id": ids[index]}),
-             "round": int(state.round[index]), "rank": int(state.rank[index]),
-             "score": "" if score is None else score}
-        )  # fmt: skip
-    return rows
+def waiting_queries(book: Book) -> list[Query]:
+    """The samples that wait, by query, most wanted first."""
+    state, names = book.state, book.names
+    asked = state.indices(ASKED).tolist()
+    return [
+        Query(index, None if names is None else names[index], int(state.query[index]), int(state.rank[index]),
+              event.score, event.strategy, shown)
+        for index, (event, shown) in zip(asked, book.shown(asked), strict=True)
+    ]  # fmt: skip
 
 
-def _description(index: int, describe: Describe | None) -> dict[str, Any]:
-    if describe is None:
-        return {}
-    shown = describe(index)
-    shown = shown if isinstance(shown, Mapping) else {"sample": shown}
-    return {
-        _free_name(str(key), shown): value
-        for key, value in shown.items()
-        if isinstance(value, str | int | float)
-    }
+def plainly(described: Any) -> dict[str, Any]:
+    """What `describe` returned as a mapping of texts and numbers.
 
-
-def _free_name(name: str, taken: Mapping[Any, Any]) -> str:
-    """A column beside ours: on a day of annotation nothing fails over a name."""
-    if name not in _OURS:
-        return name
-    name = f"sample_{name}"
-    while name in taken:
-        name += "_"
-    return name
+    Example:
+        >>> from pathlib import Path
+        >>> plainly("a text"), plainly({"page": 3, "path": Path("scans/7.png"), "tensor": [1, 2]})
+        ({'sample': 'a text'}, {'page': 3, 'path': 'scans/7.png'})
+    """
+    described = described if isinstance(described, Mapping) else {"sample": described}
+    found = {}
+    for key, value in described.items():
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        elif getattr(value, "ndim", 1) == 0 and hasattr(value, "item"):
+            value = value.item()
+        if isinstance(value, str | int | float):
+            found[str(key)] = value
+    return found

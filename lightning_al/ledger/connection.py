@@ -7,6 +7,7 @@ synchronous commits: what a transaction wrote is on disk when it ends.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from lightning_al.ledger.schema import MIGRATIONS, SCHEMA_VERSION
 
-__all__ = ["LedgerError", "LedgerFile"]
+__all__ = ["LedgerError", "LedgerFile", "version_of"]
 
 
 class LedgerError(RuntimeError):
@@ -80,6 +81,7 @@ class LedgerFile:
             ) as db:
                 db.execute("PRAGMA journal_mode = DELETE")
                 db.execute("PRAGMA synchronous = EXTRA")
+                self._keep_older(db)
                 db.execute("BEGIN IMMEDIATE")
                 try:
                     empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
@@ -96,15 +98,35 @@ class LedgerFile:
         except sqlite3.Error as error:
             raise self.explained(error) from error
 
+    def copy(self, name: str) -> Path:
+        """Copy the file with SQLite's own backup to `backups/<name>.sqlite3`, whole or not at all."""
+        folder = self.path.parent / "backups"
+        target, part = folder / f"{name}.sqlite3", folder / f"{name}.part"
+        try:
+            folder.mkdir(exist_ok=True)
+            part.unlink(missing_ok=True)
+            with self.reading() as db, closing(sqlite3.connect(part)) as copy:
+                db.backup(copy)
+            os.replace(part, target)
+        except (OSError, sqlite3.Error) as error:
+            raise self.explained(error) from error
+        return target
+
+    def _keep_older(self, db: sqlite3.Connection) -> None:
+        """Before the file is brought up to date: a copy as it was."""
+        if _is_ledger(_tables(db)) and version_of(db) < SCHEMA_VERSION:
+            name = f"before_schema_{SCHEMA_VERSION}"
+            if not (self.path.parent / "backups" / f"{name}.sqlite3").exists():
+                self.copy(name)
+
     def _check_schema(self, db: sqlite3.Connection, *, migrate: bool) -> None:
-        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
-        if not {"meta", "events", "rounds", "owner"} <= tables:
+        tables = _tables(db)
+        if not _is_ledger(tables):
             raise LedgerError(
                 f"{self.path} is a database, but no ledger of lightning_al: tables {sorted(tables)}. "
                 "Choose another `state_dir`, or move that file away."
             )
-        row = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
-        version = int(json.loads(row[0])) if row else 0
+        version = version_of(db)
         if version > SCHEMA_VERSION:
             raise LedgerError(
                 f"{self.path} has schema version {version}; this lightning_al knows up to "
@@ -136,3 +158,17 @@ class LedgerFile:
             f"Writing or reading {self.path} failed ({text}). What was written before is safe, the "
             "last call was undone. Free disk space or wait for the other process, then run again."
         )
+
+
+def version_of(db: sqlite3.Connection) -> int:
+    """The schema that the file has: one that is only read stays as it is."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+    return int(json.loads(row[0])) if row else 0
+
+
+def _tables(db: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+
+
+def _is_ledger(tables: set[str]) -> bool:
+    return {"meta", "events", "rounds", "owner"} <= tables

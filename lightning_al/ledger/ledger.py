@@ -12,27 +12,22 @@ import math
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from lightning_al.ledger.connection import LedgerError, LedgerFile
+from lightning_al.ledger.chain import GENESIS, Row, linked, verified
+from lightning_al.ledger.connection import LedgerError, LedgerFile, version_of
 from lightning_al.ledger.owner import may_live, this_process
-from lightning_al.ledger.schema import (
-    COLUMNS,
-    GENESIS,
-    SCHEMA_VERSION,
-    TABLES,
-    Event,
-    digest,
-)
+from lightning_al.ledger.schema import COLUMNS, SCHEMA_VERSION, TABLES, Event
 
 __all__ = ["Ledger", "LedgerError"]
 
 _KEPT_BACKUPS = 3
-_SELECT = f"SELECT {', '.join(COLUMNS)}, digest FROM events"
+_COLUMNS = ", ".join(COLUMNS)
+_CHUNK = 5000
 
 
 class Ledger:
@@ -76,21 +71,65 @@ class Ledger:
         Raises:
             LedgerError: At the first row that does not follow from the one before.
         """
+        return ((row[0], _event(row)) for row in self.rows(after))
+
+    def rows(self, after: int = 0) -> Iterator[Row]:
+        """The same as rows of the table: `COLUMNS`, then `said` and the digest.
+
+        Raises:
+            LedgerError: At the first row that does not follow from the one before.
+        """
         with self._file.reading() as db:
-            previous, expected = GENESIS, after + 1
+            previous = GENESIS
             if after:
                 row = db.execute("SELECT digest FROM events WHERE seq = ?", (after,)).fetchone()
                 if row is None:
                     raise self._broken(after, "is gone")
                 previous = row[0]
-            for *row, link in db.execute(f"{_SELECT} WHERE seq > ? ORDER BY seq", (after,)):
-                if row[0] != expected:
-                    raise self._broken(expected, "is missing")
-                if digest(previous, tuple(row)) != link:
-                    raise self._broken(expected, "was changed after it was written")
-                previous, expected = link, expected + 1
-                seq, kind, sample, name, value, who, _at, *rest = row
-                yield seq, Event(kind, sample, name, value, who, *rest)
+            cursor = db.execute(f"{_select(db)}, digest FROM events WHERE seq > ? ORDER BY seq", (after,))
+            cursor.arraysize = _CHUNK
+            found = chain.from_iterable(iter(cursor.fetchmany, []))
+            yield from verified(found, (after, previous), self._broken)
+
+    def of_samples(self, samples: Sequence[int | str]) -> list[list[tuple[int, str, Event]]]:
+        """What happened to each of some samples: number, time and event, in order.
+
+        Args:
+            samples: Their names where the run has `ids`, else their indices.
+        """
+        with self._file.reading() as db:
+            query = f"{_select(db)} FROM events WHERE coalesce(id, sample) = ? ORDER BY seq"
+            return [[(row[0], row[6], _event(row)) for row in db.execute(query, (s,))] for s in samples]
+
+    def asked(self, numbers: Sequence[int]) -> dict[int, tuple[Event, dict[str, Any] | None]]:
+        """Events of kind "asked" by their number, each with what an annotator is shown, if that is known."""
+        found: dict[int, tuple[Event, dict[str, Any] | None]] = {}
+        with self._file.reading() as db:
+            has_shown = version_of(db) > 1
+            for number in numbers:
+                row = db.execute(f"{_select(db)} FROM events WHERE seq = ?", (number,)).fetchone()
+                what = (
+                    has_shown and db.execute("SELECT what FROM shown WHERE asked = ?", (number,)).fetchone()
+                )
+                found[number] = _event(row), json.loads(what[0]) if what else None
+        return found
+
+    def names(self) -> list[str] | None:
+        """The names of all samples, in the order of the data set; `None` where they have none."""
+        with self._file.reading() as db:
+            if version_of(db) == 1:
+                return None
+            return [name for (name,) in db.execute("SELECT id FROM names ORDER BY sample")] or None
+
+    def has_moved(self) -> bool:
+        """Whether samples were elsewhere when they were written down than their names are now."""
+        with self._file.reading() as db:
+            return version_of(db) > 1 and bool(
+                db.execute(
+                    "SELECT EXISTS (SELECT 1 FROM events AS e LEFT JOIN names AS n ON n.sample = e.sample "
+                    "WHERE e.id IS NOT NULL AND e.id IS NOT n.id)"
+                ).fetchone()[0]
+            )
 
     def last(self) -> tuple[int, str]:
         """Sequence number and digest of the newest event; `(0, GENESIS)` of an empty ledger."""
@@ -113,8 +152,21 @@ class Ledger:
 
     # ------------------------------------------------------------------ writing
 
-    def create(self, meta: dict[str, Any], first: Sequence[Event] = ()) -> bool:
+    def create(
+        self,
+        meta: dict[str, Any],
+        first: Sequence[Event] = (),
+        *,
+        shown: Mapping[int, Mapping[str, Any]] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> bool:
         """Make the ledger with its first events, whole or not at all.
+
+        Args:
+            meta: What the run records about itself.
+            first: The events of round 0.
+            shown: What an annotator is shown, by place in `first`.
+            names: Of all samples, where they have such.
 
         Returns:
             Whether it was made: another process may have been quicker, then nothing happens.
@@ -132,8 +184,9 @@ class Ledger:
             for statement in TABLES:
                 db.execute(statement)
             meta = {"schema_version": SCHEMA_VERSION, "run_id": uuid.uuid4().hex[:12]} | meta
-            db.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in meta.items()])
-            _put_events(db, first, _now())
+            _put_meta(db, meta)
+            _put_events(db, first, _now(), shown)
+            _put_names(db, names)
         return True
 
     def append(
@@ -142,6 +195,7 @@ class Ledger:
         *,
         round_row: dict[str, Any] | None = None,
         after: int | None = None,
+        shown: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> None:
         """Write events, and on request a round's measurements, all of them or none.
 
@@ -151,6 +205,7 @@ class Ledger:
             events: In order.
             round_row: Measurements of a round, with its number as `round`.
             after: Number of the event that the caller saw last; `None`: it does not matter.
+            shown: What an annotator is shown, by place in `events`.
 
         Raises:
             LedgerError: If another process wrote since, or the disk refuses.
@@ -163,31 +218,32 @@ class Ledger:
                     f"{self.path} was at event {after} and is at {last}: another process wrote at the same "
                     "moment. Nothing of this call was written; repeat it."
                 )
-            _put_events(db, events, at)
+            _put_events(db, events, at, shown)
             if round_row is not None:
                 _put_round(db, round_row, at)
 
     def set_meta(self, **values: Any) -> None:
         """Record further facts about the run."""
         with self._file.writing(check=self._check_owner) as db:
-            db.executemany(
-                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                [(key, json.dumps(value)) for key, value in values.items()],
-            )
+            _put_meta(db, values)
+
+    def set_names(self, names: Sequence[str] | None, meta: Mapping[str, Any]) -> None:
+        """Record the names of all samples anew, with facts that go with them."""
+        with self._file.writing(check=self._check_owner) as db:
+            _put_names(db, names)
+            _put_meta(db, meta)
+
+    def show(self, shown: Mapping[int, Mapping[str, Any]]) -> None:
+        """Record what an annotator is shown, by the number of the event `asked`."""
+        if shown:
+            with self._file.writing(check=self._check_owner) as db:
+                _put_shown(db, shown)
 
     def backup(self, name: str) -> Path:
         """Copy the ledger with SQLite's own backup to `backups/<name>.sqlite3`; the newest few stay."""
-        folder = self.path.parent / "backups"
-        target, part = folder / f"{name}.sqlite3", folder / f"{name}.part"
-        try:
-            folder.mkdir(exist_ok=True)
-            part.unlink(missing_ok=True)
-            with self._file.reading() as db, closing(sqlite3.connect(part)) as copy:
-                db.backup(copy)
-            os.replace(part, target)
-        except (OSError, sqlite3.Error) as error:
-            raise self._file.explained(error) from error
-        for old in sorted(folder.glob("*.sqlite3"), key=lambda p: p.stat().st_mtime)[:-_KEPT_BACKUPS]:
+        target = self._file.copy(name)
+        rounds = [path for path in target.parent.glob("*.sqlite3") if not path.name.startswith("before_")]
+        for old in sorted(rounds, key=lambda p: p.stat().st_mtime)[:-_KEPT_BACKUPS]:
             old.unlink(missing_ok=True)
         return target
 
@@ -242,18 +298,48 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def _put_events(db: sqlite3.Connection, events: Sequence[Event], at: str) -> None:
-    seq, previous = _last(db)
-    rows = []
-    for number, event in enumerate(events, start=seq + 1):
-        row = (
-            number, event.kind, event.sample, event.id, event.value, event.who, at,
-            event.round, event.strategy, event.seed, _real(event.score), event.rank,
-        )  # fmt: skip
-        previous = digest(previous, row)
-        rows.append((*row, previous))
-    marks = ", ".join("?" * (len(COLUMNS) + 1))
-    db.executemany(f"INSERT INTO events VALUES ({marks})", rows)
+def _select(db: sqlite3.Connection) -> str:
+    return f"SELECT {_COLUMNS}, {'said' if version_of(db) > 1 else 'NULL'}"
+
+
+def _event(row: Row) -> Event:
+    _seq, kind, sample, name, value, who, _at, number, strategy, seed, score, rank, said, *_ = row
+    return Event(kind, sample, name, value, who, number, strategy, seed, score, rank, said)
+
+
+def _put_events(
+    db: sqlite3.Connection,
+    events: Sequence[Event],
+    at: str,
+    shown: Mapping[int, Mapping[str, Any]] | None = None,
+) -> None:
+    last = _last(db)
+    marks = ", ".join("?" * (len(COLUMNS) + 2))
+    db.executemany(
+        f"INSERT INTO events ({_COLUMNS}, digest, said) VALUES ({marks})", linked(events, last, at)
+    )
+    _put_shown(db, {last[0] + 1 + place: what for place, what in (shown or {}).items()})
+
+
+def _put_shown(db: sqlite3.Connection, shown: Mapping[int, Mapping[str, Any]]) -> None:
+    db.executemany(
+        "INSERT OR REPLACE INTO shown VALUES (?, ?)",
+        [(number, json.dumps(what)) for number, what in shown.items()],
+    )
+
+
+def _put_names(db: sqlite3.Connection, names: Sequence[str] | None) -> None:
+    db.execute("DROP INDEX names_by_id")  # faster made at once than row by row
+    db.execute("DELETE FROM names")
+    db.executemany("INSERT INTO names VALUES (?, ?)", enumerate(names or ()))
+    db.execute("CREATE UNIQUE INDEX names_by_id ON names (id)")
+
+
+def _put_meta(db: sqlite3.Connection, values: Mapping[str, Any]) -> None:
+    db.executemany(
+        "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        [(key, json.dumps(value)) for key, value in values.items()],
+    )
 
 
 def _put_round(db: sqlite3.Connection, row: dict[str, Any], at: str) -> None:
@@ -273,8 +359,3 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
-
-
-def _real(score: float | None) -> float | None:
-    """SQLite stores NaN as NULL; write it so that the digest sees what will be read back."""
-    return None if score is None or math.isnan(score) else float(score)

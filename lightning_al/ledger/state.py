@@ -9,6 +9,7 @@ the query, whenever their answers came in: training sees the same order after a 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,11 +20,12 @@ from lightning_al.ledger.indices import Indices
 from lightning_al.ledger.label_values import decode
 from lightning_al.ledger.schema import Event
 
-__all__ = ["ASKED", "IGNORED", "LABELED", "POOL", "UNRANKED", "PoolState"]
+__all__ = ["ASKED", "IGNORED", "LABELED", "POOL", "STATUSES", "UNRANKED", "PoolState"]
 
 POOL, ASKED, LABELED, IGNORED = range(4)
 UNRANKED = np.iinfo(np.int32).max
-_AFTER = {"asked": ASKED, "labeled": LABELED, "relabeled": LABELED, "ignored": IGNORED}
+#: In the order of the numbers above.
+STATUSES = ("pool", "asked", "labeled", "ignored")
 
 
 class PoolState:
@@ -44,8 +46,13 @@ class PoolState:
         self.round = np.full(size, -1, np.int32)
         self.rank = np.full(size, UNRANKED, np.int32)
         self.first = np.zeros(size, np.int64)  # sequence number of the event that began this status
+        self.query = np.full(size, -1, np.int32)  # round of the query it was last in; -1: in none
         self.supplied = np.zeros(size, bool)  # the data set holds the target
         self.values: dict[int, str] = {}  # targets of labelled samples, as JSON
+        self.who: dict[int, str | None] = {}  # who gave these
+        self.unsure: dict[int, list[str]] = {}  # who could not tell yet, of samples that wait
+        self.answered: set[int] = set()  # with answers that are not, or not yet, the label
+        self.reverted: set[int] = set()  # something was taken back since it was asked for
         self.last_round = 0
         self.seq = 0
         self.run_id = ""
@@ -57,40 +64,82 @@ class PoolState:
         self, events: Iterable[tuple[int, Event]], index_of: Callable[[Event], int] | None = None
     ) -> None:
         """Bring the state up to date; `index_of` finds an event's sample where indices have moved."""
-        for seq, event in events:
-            index = event.sample if index_of is None else index_of(event)
-            if event.kind == "undone":
-                self._clear(index)
-            elif event.kind == "relabeled":
-                self._set_value(index, event)
+        self.apply_rows(
+            (seq, e.kind, e.sample if index_of is None else index_of(e), e.value, e.who, e.round, e.rank)
+            for seq, e in events
+        )
+
+    def apply_rows(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """The same for plain rows: number, kind, index, value, who, round, rank."""
+        seq = self.seq
+        for seq, kind, index, value, who, number, rank in rows:
+            if kind in ("asked", "labeled", "ignored"):
+                self._enter(index, seq, kind, value, who, number, rank)
+            elif kind == "relabeled":
+                self._set_value(index, value, who)
+            elif kind == "answered":
+                self.answered.add(index)
+            elif kind == "unsure":
+                self.unsure.setdefault(index, []).append(str(who))
             else:
-                self._enter(index, seq, event)
-            self.seq = seq
-            self.last_round = max(self.last_round, event.round or 0)
+                self._clear(index)
+                self.reverted.discard(index)
+                if kind == "reverted":
+                    self.reverted.add(index)
+                    self._revert(index, json.loads(value), number, rank)
+            if number is not None and number > self.last_round:
+                self.last_round = number
+        self.seq = seq
 
     def _clear(self, index: int) -> None:
         self.status[index], self.round[index], self.rank[index] = POOL, -1, UNRANKED
-        self.supplied[index] = False
+        self.query[index], self.supplied[index] = -1, False
         self.values.pop(index, None)
+        self.who.pop(index, None)
+        self.unsure.pop(index, None)
+        self.answered.discard(index)
 
-    def _enter(self, index: int, seq: int, event: Event) -> None:
-        if event.kind == "ignored":  # should it be labelled after all, its old rank means nothing
+    def _enter(
+        self, index: int, seq: int, kind: str, value: str | None, who: str | None,
+        number: int | None, rank: int | None,
+    ) -> None:  # fmt: skip
+        if kind == "ignored":  # should it be labelled after all, its old rank means nothing
+            query = self.query[index]
             self._clear(index)
-        self.status[index] = _AFTER[event.kind]
-        if event.round is not None:
-            self.round[index] = event.round
-        if event.rank is not None:
-            self.rank[index] = event.rank
+            self.query[index], self.status[index] = query, IGNORED
+        elif kind == "asked":
+            self.status[index], self.query[index] = ASKED, number or 0
+            self.reverted.discard(index)
+        else:
+            self.status[index] = LABELED
+            self._set_value(index, value, who)
+            if self.unsure:
+                self.unsure.pop(index, None)
+        if number is not None:
+            self.round[index] = number
+        if rank is not None:
+            self.rank[index] = rank
         self.first[index] = seq
-        self.values.pop(index, None)
-        if event.kind == "labeled":
-            self._set_value(index, event)
 
-    def _set_value(self, index: int, event: Event) -> None:
-        self.supplied[index] = event.who == "dataset"
-        self.values.pop(index, None)  # a data set's own target need not be on record
-        if event.value is not None:
-            self.values[index] = event.value
+    def _set_value(self, index: int, value: str | None, who: str | None) -> None:
+        self.supplied[index] = who == "dataset"
+        self.who[index] = who
+        if value is not None:
+            self.values[index] = value
+        else:  # a data set's own target need not be on record
+            self.values.pop(index, None)
+
+    def _revert(self, index: int, before: dict[str, Any], number: int | None, rank: int | None) -> None:
+        self.status[index] = STATUSES.index(before["status"])
+        self.round[index] = -1 if number is None else number
+        self.rank[index] = UNRANKED if rank is None else rank
+        self.first[index], self.query[index] = before["first"], before["query"]
+        if before["status"] == "labeled":
+            self._set_value(index, before["value"], before["who"])
+        if before["unsure"]:
+            self.unsure[index] = before["unsure"]
+        if before["answered"]:
+            self.answered.add(index)
 
     def indices(self, status: int) -> Indices:
         """Samples of one status; labelled and asked ones in the order of their query."""

@@ -36,6 +36,7 @@ class Model:
         self.size = SIZE
         self.status = dict.fromkeys(range(GROWN), "pool")
         self.value, self.place, self.last_round, self.clock = {}, {}, 0, 0
+        self.unsure, self.before = {}, {i: [] for i in range(GROWN)}
         self.enter(asked, "asked", 0)
 
     def of(self, status):
@@ -44,6 +45,7 @@ class Model:
 
     def enter(self, indices, status, number):
         for rank, i in enumerate(indices):
+            self.changes(i)
             self.status[i] = status
             self.place[i] = (number, rank if status == "asked" else 99, self.tick())
 
@@ -51,10 +53,31 @@ class Model:
         self.clock += 1
         return self.clock
 
+    def how(self, i):
+        return self.status[i], self.value.get(i), self.place.get(i), self.unsure.get(i)
+
+    def changes(self, i):
+        self.before[i].append(self.how(i))
+
+    def undo(self, i):
+        before = self.before[i][-1]
+        self.changes(i)
+        self.status[i], *rest = before
+        for kept, value in zip((self.value, self.place, self.unsure), rest, strict=True):
+            kept.pop(i, None)
+            if value is not None:
+                kept[i] = value
+
+    def doubt(self, i, who):
+        if who not in self.unsure.get(i, []):
+            self.changes(i)
+            self.unsure[i] = [*self.unsure.get(i, []), who]
+
     def label(self, i, value):
-        if self.status[i] == "asked":
-            number, rank, _ = self.place[i]
-            self.place[i] = (number, rank, self.tick())
+        self.changes(i)
+        self.unsure.pop(i, None)
+        if self.status[i] == "asked":  # a late answer counts for the round that first sees it
+            self.place[i] = (self.last_round, self.place[i][1], self.tick())
         elif self.status[i] != "labeled":
             self.place[i] = (self.last_round, 99, self.tick())
         self.status[i], self.value[i] = "labeled", value
@@ -69,6 +92,8 @@ class Model:
         return number
 
     def drop(self, i, status):
+        self.changes(i)
+        self.unsure.pop(i, None)
         self.status[i] = status
         self.value.pop(i, None)
         self.place[i] = (-1, 99, self.tick())
@@ -159,6 +184,20 @@ class Labels(RuleBasedStateMachine):
                 self.model.drop(i, "pool")
 
     @rule(indices=SAMPLES)
+    def undo(self, indices):
+        allowed = all(self.model.before[i] for i in indices)
+        if self.change(lambda: self.data.undo(self.now.places(indices), who="Eve"), allowed):
+            for i in indices:
+                self.model.undo(i)
+
+    @rule(indices=SAMPLES, who=st.sampled_from(["Ada", "Ben"]))
+    def doubt(self, indices, who):
+        allowed = not self.those(indices, "labeled", "ignored", "pool")
+        if self.change(lambda: self.data.unsure(self.now.places(indices), who=who), allowed):
+            for i in indices:
+                self.model.doubt(i, who)
+
+    @rule(indices=SAMPLES)
     def ignore(self, indices):
         allowed = not self.those(indices, "labeled", "ignored")
         if self.change(lambda: self.data.ignore(np.array(self.now.places(indices))), allowed):
@@ -214,6 +253,7 @@ class Labels(RuleBasedStateMachine):
         assert sorted(i for rows in names.values() for i in rows) == sorted(self.now.order)
         assert {self.now.order[i]: data.state.target(i) for i in found["labeled"]} == model.value
         assert data.state.last_round == model.last_round
+        assert {self.now.order[i]: who for i, who in data.state.unsure.items()} == model.unsure
         seen = dict(self.training_sees(data))
         assert seen == model.value
         if self.written:

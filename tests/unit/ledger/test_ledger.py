@@ -12,9 +12,10 @@ import pytest
 
 from lightning_al.ledger import connection
 from lightning_al.ledger import ledger as ledger_module
+from lightning_al.ledger.chain import GENESIS
 from lightning_al.ledger.ledger import Ledger, LedgerError
 from lightning_al.ledger.owner import began
-from lightning_al.ledger.schema import GENESIS, SCHEMA_VERSION, Event
+from lightning_al.ledger.schema import SCHEMA_VERSION, Event
 
 
 @pytest.fixture
@@ -193,7 +194,7 @@ TAMPERED = {
         "UPDATE events SET seq = 5 WHERE seq = 99",
     ],
     "an inserted row": ["INSERT INTO events SELECT 6, kind, 8, id, value, who, at, round, strategy, seed, "
-                        "score, rank, digest FROM events WHERE seq = 5"],
+                        "score, rank, digest, said FROM events WHERE seq = 5"],
 }  # fmt: skip
 
 

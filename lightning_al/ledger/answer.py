@@ -1,0 +1,79 @@
+"""ANSWER: what one annotator said of one sample, and which rule makes a label of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+__all__ = ["Answer", "Opinion", "Resolve", "moment", "name_of_rule"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer on record.
+
+    Args:
+        value: The target.
+        who: The annotator.
+        at: When it was said, ISO 8601 in UTC.
+    """
+
+    value: Any
+    who: str | None
+    at: str
+
+
+#: How several answers become one label; a function is given the newest of each annotator, oldest first.
+Resolve = Literal["newest"] | Callable[[list[Answer]], Any]
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What an annotator says now, before it is held against the record.
+
+    Args:
+        index: The sample.
+        kind: `"label"`, `"skip"` or `"unsure"`.
+        text: The target as JSON; `None`: there is none, or the data set holds it.
+        who: The annotator, or where the answer came from.
+        named: `who` is a person's name: another person's answer is no conflict.
+        said: When, by the clock of the annotator's tool; see `moment`.
+        given: The answer as it was given, for messages.
+    """
+
+    index: int
+    kind: Literal["label", "skip", "unsure"]
+    text: str | None
+    who: str
+    named: bool = False
+    said: str | None = None
+    given: str = ""
+
+
+def moment(when: datetime | str) -> str:
+    """A time in UTC as the ledger writes it, so that times are compared as text.
+
+    Raises:
+        ValueError: If it is no time.
+
+    Example:
+        >>> moment("2026-11-28T14:00:00Z"), moment("2026-11-28 16:00:00.5+02:00")
+        ('2026-11-28T14:00:00.000000+00:00', '2026-11-28T14:00:00.500000+00:00')
+    """
+    try:
+        found = datetime.fromisoformat(when) if isinstance(when, str) else when
+    except ValueError as error:
+        raise ValueError(f"{when!r} is no time; needed is ISO 8601, such as 2026-11-28T14:00:00Z") from error
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    return found.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def name_of_rule(resolve: Any) -> str:
+    """What the ledger records of a rule: a function by its qualified name."""
+    if isinstance(resolve, str):
+        return resolve
+    kind = resolve if hasattr(resolve, "__qualname__") else type(resolve)
+    return f"{kind.__module__}.{kind.__qualname__}"

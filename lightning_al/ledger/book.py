@@ -1,0 +1,390 @@
+"""BOOK: the ledger and the state it amounts to, kept in step; all that can be done without the data set.
+
+    label, skip, unsure, ignore, undo, ... -> [Book] -> Ledger first, then PoolState
+
+The run's own book, which also knows the data set and other processes, is `lightning_al.data.book`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightning_al.ledger.answer import Answer, Opinion, Resolve
+from lightning_al.ledger.connection import LedgerError
+from lightning_al.ledger.indices import Indices, as_indices
+from lightning_al.ledger.intake import Intake
+from lightning_al.ledger.kind import LabelKind
+from lightning_al.ledger.label_values import encode
+from lightning_al.ledger.ledger import Ledger
+from lightning_al.ledger.names import Names
+from lightning_al.ledger.schema import Event
+from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL, PoolState
+from lightning_al.ledger.trail import Happened, Said, newest_of_each, reverting, steps
+from lightning_al.ledger.waiting import Waiting
+
+__all__ = ["Book"]
+
+
+class Book:
+    """What is asked and labelled in a run, from its state directory alone.
+
+    Args:
+        path: The state directory, or the ledger's file.
+
+    Raises:
+        LedgerError: If there is no ledger.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_al.ledger import Event, Ledger
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = Ledger(f"{folder}/ledger.sqlite3").create(
+        ...     {"size": 9, "class_names": ["cat", "dog"], "label_kind": "class"},
+        ...     [Event("asked", 4, round=0, rank=0)],
+        ... )
+        >>> book = Book(folder)
+        >>> book.label([4], ["dog"], who="Ada")
+        1
+        >>> book.answers(4)[0].value, book.waiting().count
+        (1, 0)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        place = Path(path).absolute()
+        self._ledger = Ledger(place / "ledger.sqlite3" if place.is_dir() else place)
+        self._state: PoolState | None = None
+        _ = self.meta  # a missing ledger is told of at once
+
+    # ------------------------------------------------------------------ what the run recorded
+
+    @property
+    def ledger(self) -> Ledger:
+        """The file."""
+        return self._ledger
+
+    @property
+    def folder(self) -> Path:
+        """The state directory."""
+        return self.ledger.path.parent
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """What the run recorded about itself."""
+        return self.ledger.meta()
+
+    @cached_property
+    def size(self) -> int:
+        """How many samples there are."""
+        return int(self.meta.get("samples", self.meta["size"]))
+
+    @cached_property
+    def names(self) -> Names | None:
+        """The user's names of the samples, or `None`."""
+        if self._is_older_with_ids:
+            return Names(_names_in(self.ledger, self.size), partial=True)
+        if not str(self.meta.get("names")).startswith("ids:"):
+            return None
+        return Names(lambda: self.ledger.names() or [])
+
+    @property
+    def _is_older_with_ids(self) -> bool:
+        """Version 1 wrote names only beside what happened."""
+        return "names" not in self.meta and str(self.meta.get("fingerprint")).startswith("ids:")
+
+    @cached_property
+    def kind(self) -> LabelKind:
+        """What a label must be like."""
+        return LabelKind.of(self.meta)
+
+    @cached_property
+    def resolve(self) -> Resolve | None:
+        """The rule that makes one label of several answers; `None`: a function that only the run has."""
+        return "newest" if self.meta.get("resolve", "newest") == "newest" else None
+
+    @cached_property
+    def min_answered(self) -> float:
+        """Share of the newest query that must be answered before training goes on."""
+        return float(self.meta.get("min_answered", 1.0))
+
+    # ------------------------------------------------------------------ looking
+
+    @property
+    def state(self) -> PoolState:
+        """The state as of the last look at the ledger."""
+        if self._state is None:
+            self._state = self._read()
+        return self._state
+
+    @state.setter
+    def state(self, state: PoolState) -> None:
+        self._state = state
+
+    def _read(self) -> PoolState:
+        state = PoolState(self.size)
+        state.run_id = self.meta["run_id"]
+        self._bring_up(state)
+        return state
+
+    def _bring_up(self, state: PoolState) -> None:
+        """Apply what the ledger holds beyond the state."""
+        state.apply_rows(self._placed(self.ledger.rows(after=state.seq)))
+
+    def _placed(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        place = self.place
+        for seq, kind, sample, name, value, who, _at, number, _strategy, _seed, _score, rank, *_ in rows:
+            yield seq, kind, place(sample, name), value, who, number, rank
+
+    @cached_property
+    def place(self) -> Callable[[int, str | None], int]:
+        """Where a sample is now, of its index and name when it was written down."""
+        size = self.size
+        names = self.names if self._is_older_with_ids or self.ledger.has_moved() else None
+
+        def place(index: int, name: str | None) -> int:
+            found = index if names is None else names.place(index, name)
+            if found is None or not 0 <= found < size:
+                raise LedgerError(
+                    f"{self.ledger.path} knows sample {index if name is None else name!r}, which is not "
+                    f"among its {size:,} samples. Run its script once, with the whole data set."
+                )
+            return found
+
+        return place
+
+    def current(self) -> PoolState:
+        """The state with all that other processes wrote until now: what a change is checked against."""
+        state = self.state
+        if self.ledger.last()[0] != state.seq:
+            for fact in ("meta", "size", "names", "kind", "resolve", "min_answered", "place"):
+                vars(self).pop(fact, None)
+            self._state = state = self._read()
+        return state
+
+    def waiting(self) -> Waiting:
+        """What waits for labels; where these go, `lightning_al.exchange.place_of_answers` knows."""
+        return Waiting.of(self.state, self.min_answered)
+
+    def trails(self, indices: Iterable[int]) -> dict[int, list[Happened]]:
+        """What happened to each of some samples: number, time and event."""
+        found = list(indices)
+        if not found or not self.ledger.exists():
+            return {index: [] for index in found}
+        names = self.names
+        return dict(
+            zip(found, self.ledger.of_samples([i if names is None else names[i] for i in found]), strict=True)
+        )
+
+    def answers(self, index: int) -> list[Answer]:
+        """The answers of a sample that stand, oldest first: whose they are, and when they were given.
+
+        Args:
+            index: Of the sample.
+        """
+        (place,) = as_indices(index, self.size).tolist()
+        said = steps(self.trails([place])[place])[-1].said
+        return [one.answer() for one in sorted(said, key=lambda s: (s.at, s.seq))]
+
+    def shown(self, indices: Sequence[int]) -> list[tuple[Event, dict[str, Any]]]:
+        """Of samples that wait: how each was asked for, and what an annotator is shown of it."""
+        numbers = [int(self.state.first[index]) for index in indices]
+        asked = self.ledger.asked(numbers)
+        return [(asked[number][0], asked[number][1] or {}) for number in numbers]
+
+    # ------------------------------------------------------------------ writing
+
+    def write(
+        self,
+        events: Sequence[Event],
+        *,
+        round_row: dict[str, Any] | None = None,
+        shown: Mapping[int, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Events to disk, then to memory; nothing of them if the disk refuses.
+
+        They must have been made from `current()`.
+        """
+        state = self.state
+        if events or round_row:
+            self.ledger.append(events, round_row=round_row, after=state.seq, shown=shown)
+        self._apply(events)
+
+    def _apply(self, events: Sequence[Event]) -> None:
+        self.state.apply(enumerate(events, start=self.state.seq + 1))
+
+    def event(self, kind: str, index: int, **values: Any) -> Event:
+        """An event of one sample, with the user's name of it."""
+        return Event(kind, index, None if self.names is None else self.names[index], **values)
+
+    def intake(self, *, overwrite: bool = False, strict: bool = False) -> Intake:
+        """Begin to collect what annotators say, checked against the ledger as it is now."""
+        self.current()
+        return Intake(self, overwrite=overwrite, strict=strict)
+
+    def take(self, intake: Intake) -> int:
+        """Write what was collected, and what the rule makes of it: all or nothing.
+
+        Returns:
+            How many opinions were new.
+        """
+        if intake.events:
+            self.write([*intake.events, *self._decisions(intake.samples, intake.events)])
+        return len(intake)
+
+    def label(
+        self, indices: Any, targets: Sequence[Any], *, who: str, overwrite: bool = False
+    ) -> int:  # fmt: skip
+        """Record one annotator's labels, all or none.
+
+        Args:
+            indices: Of the samples.
+            targets: Class names or numbers, numbers, text, or what the run's targets are.
+            who: The annotator.
+            overwrite: A changed answer of the same annotator wins.
+
+        Returns:
+            How many were new.
+
+        Raises:
+            ValueError: If a target does not fit, or contradicts what the annotator said.
+        """
+        intake = self.intake(overwrite=overwrite)
+        found = as_indices(indices, self.size)
+        checked = self.checked(found, targets)
+        for _, error in intake.add_all(
+            Opinion(index, "label", encode(value), who, named=True) for index, value in checked.items()
+        ):
+            raise ValueError(
+                f"{error}. Pass `overwrite=True` to correct it; the ledger keeps the old one too."
+            )
+        return self.take(intake)
+
+    def checked(self, indices: Indices, targets: Sequence[Any]) -> dict[int, Any]:
+        """Targets as they go into the ledger, by sample.
+
+        Raises:
+            ValueError: If one is missing, or not of the kind of the others.
+        """
+        state, checked = self.state, dict[int, Any]()
+        for value, index in zip(targets, indices.tolist(), strict=True):
+            checked[index] = self.kind.checked(value, index, self.kind.template_for(index, state, checked))
+        return checked
+
+    def unsure(self, indices: Any, who: str) -> None:
+        """Record that an annotator cannot tell yet; the samples go on waiting."""
+        intake = self.intake()
+        for index in self._of_status(indices, {ASKED}, "be put off").tolist():
+            intake.add(Opinion(index, "unsure", None, who, named=True))
+        self.take(intake)
+
+    def unlabel(self, indices: Any, who: str | None = None) -> None:
+        """Put labelled, asked or ignored samples back into the pool."""
+        self.current()
+        found = self._of_status(indices, {LABELED, ASKED, IGNORED}, "go back to the pool")
+        self.write([self.event("undone", index, who=who) for index in found.tolist()])
+
+    def ignore(self, indices: Any, who: str | None = None) -> None:
+        """Never ask for these samples again: unclear, broken, not wanted."""
+        self.current()
+        found = self._of_status(indices, {POOL, ASKED}, "be ignored")
+        self.write([self.event("ignored", index, who=who) for index in found.tolist()])
+
+    def undo(self, indices: Any, who: str | None = None) -> None:
+        """Take back the last change of each sample; the ledger keeps what was.
+
+        Raises:
+            ValueError: If nothing ever happened to one.
+        """
+        self.current()
+        found = as_indices(indices, self.size).tolist()
+        events = []
+        for index, trail in self.trails(found).items():
+            how = reverting(steps(trail))
+            if how is None:
+                raise ValueError(
+                    f"Nothing happened to sample {index} yet, so nothing of it can be taken back. Leave it "
+                    "out; `answers(index)` shows what was said of a sample."
+                )
+            events.append(self.event("reverted", index, who=who, **how[1]))
+        self.write(events)
+
+    def _of_status(self, indices: Any, allowed: Iterable[int], purpose: str) -> Indices:
+        found = as_indices(indices, self.size)
+        wrong = found[~np.isin(self.state.status[found], list(allowed))]
+        if wrong.size:
+            names = ["in the pool", "asked for already", "labelled", "ignored"]
+            index = int(wrong[0])
+            raise ValueError(
+                f"Samples {wrong[:5].tolist()} cannot {purpose}: sample {index} is "
+                f"{names[self.state.status[index]]}. See `pool_indices`, `asked_indices`, "
+                "`labeled_indices` and `ignored_indices`."
+            )
+        return found
+
+    # ------------------------------------------------------------------ the rule
+
+    def decide(self) -> None:
+        """Let the rule make labels of answers that came in where it was not at hand."""
+        state = self.state
+        open_ = sorted(state.answered)
+        if self.resolve == "newest":  # a label that somebody gave is newer, or meant to win
+            open_ = [i for i in open_ if state.status[i] != LABELED or state.who.get(i) == "resolve"]
+        events = self._decisions(open_)
+        if events:
+            self.write(events)
+
+    def _decisions(self, indices: Sequence[int], written: Sequence[Event] = ()) -> list[Event]:
+        """Labels that the rule makes of the answers of samples.
+
+        Args:
+            indices: The samples.
+            written: Events that are written in the same moment.
+        """
+        if self.resolve is None or (self.resolve == "newest" and written):
+            return []
+        at, events = datetime.now(UTC).isoformat(timespec="microseconds"), []
+        trails = self.trails(indices)
+        for number, event in enumerate(written, start=self.state.seq + 1):
+            trails[event.sample].append((number, at, event))
+        for index in indices:
+            last = steps(trails[index])[-1]
+            if not last.answered:
+                continue
+            value = self._decided(newest_of_each(last.said))
+            if value is None:
+                continue
+            template = self.kind.template_for(index, self.state, {})
+            text = encode(self.kind.checked(value, index, template))
+            if last.status != "labeled":
+                events.append(
+                    self.event("labeled", index, value=text, who="resolve", round=self.state.last_round)
+                )
+            elif last.value != text:
+                events.append(self.event("relabeled", index, value=text, who="resolve", round=last.round))
+        return events
+
+    def _decided(self, said: Sequence[Said]) -> Any:
+        answers = [one.answer() for one in said]
+        if callable(self.resolve):
+            return self.resolve(answers)
+        return answers[-1].value if answers else None
+
+
+def _names_in(ledger: Ledger, size: int) -> list[str]:
+    """The names that events have; empty where nothing happened to a sample."""
+    newest = {event.id: event.sample for _, event in ledger.events() if event.id is not None}
+    names = [""] * size
+    for name, index in newest.items():
+        if index >= size or names[index]:
+            raise LedgerError(
+                f"{ledger.path} was written by an older version, and its samples have changed places since, "
+                "so where they are now cannot be told from it alone. Run its script once."
+            )
+        names[index] = name
+    return names

@@ -1,0 +1,191 @@
+"""INTAKE: what annotators say, held against the record: known already, a new event, or refused.
+
+Opinion -> [Intake.add] -> events, all of which are then written together or not at all
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from lightning_al.ledger.answer import Opinion
+from lightning_al.ledger.label_values import decode
+from lightning_al.ledger.schema import Event
+from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL
+from lightning_al.ledger.trail import Happened, Said, steps
+
+if TYPE_CHECKING:
+    from lightning_al.ledger.book import Book
+
+__all__ = ["Conflict", "Intake"]
+
+#: Whose answers are no annotator's: the rule is not asked, and nobody overrules them unasked.
+_NOBODY = ("dataset", "oracle")
+
+
+class Conflict(ValueError):
+    """An answer contradicts one on record, and nobody said that it may win."""
+
+
+class Intake:
+    """Collects opinions that are to be written together.
+
+    Args:
+        book: What is on record.
+        overwrite: A changed answer wins over the same annotator's earlier one, or over a label on record.
+        strict: An answer that says nothing new is refused, not passed over.
+    """
+
+    def __init__(self, book: Book, *, overwrite: bool = False, strict: bool = False) -> None:
+        self.book, self.overwrite, self.strict = book, overwrite, strict
+        self.events: list[Event] = []
+        #: Targets that came in, by sample.
+        self.fresh: dict[int, object] = {}
+        self.taken = 0
+        self._seen: set[tuple[int, str]] = set()
+        self._now: dict[int, tuple[int, str | None, str | None]] = {}
+        self._at = datetime.now(UTC).isoformat(timespec="microseconds")
+        self._trails: dict[int, list[Happened]] = {}
+
+    def __len__(self) -> int:
+        return self.taken
+
+    @property
+    def samples(self) -> list[int]:
+        """Those that something was said of, in order."""
+        return list(dict.fromkeys(event.sample for event in self.events))
+
+    def add_all(self, opinions: Iterable[Opinion]) -> list[tuple[int, ValueError]]:
+        """Take all over; of those that contradict what is on record, their place and the reason."""
+        opinions = list(opinions)
+        state = self.book.state
+        by_rule = self.book.resolve != "newest"
+        self._trails |= self.book.trails(
+            {
+                o.index
+                for o in opinions
+                if o.kind == "label" and (by_rule or (o.named and o.index in state.who))
+            }
+        )
+        refused = []
+        for place, opinion in enumerate(opinions):
+            try:
+                self.add(opinion)
+            except ValueError as error:
+                refused.append((place, error))
+        return refused
+
+    def add(self, opinion: Opinion) -> bool:
+        """Take one over; whether it says anything new.
+
+        Raises:
+            Conflict: If it contradicts what is on record.
+            ValueError: If there was one of the same annotator already.
+        """
+        key = (opinion.index, opinion.who if opinion.named else "")
+        if key in self._seen:
+            raise ValueError(f"sample {opinion.index} is there twice")
+        status, who, text = self._status(opinion.index)
+        if opinion.kind == "label":
+            taken = self._label(opinion, status, who, text)
+        elif opinion.kind == "skip":
+            taken = self._skip(opinion, status)
+        else:
+            taken = self._unsure(opinion, status)
+        if taken:
+            self._seen.add(key)
+            self.taken += 1
+        return taken
+
+    def _status(self, index: int) -> tuple[int, str | None, str | None]:
+        state = self.book.state
+        return self._now.get(index) or (
+            int(state.status[index]),
+            state.who.get(index),
+            state.values.get(index),
+        )
+
+    def _skip(self, opinion: Opinion, status: int) -> bool:
+        if status not in (POOL, ASKED):
+            return False
+        self._put("ignored", opinion, text=None)
+        self._now[opinion.index] = (IGNORED, None, None)
+        return True
+
+    def _unsure(self, opinion: Opinion, status: int) -> bool:
+        if status != ASKED or opinion.who in self.book.state.unsure.get(opinion.index, ()):
+            return False
+        self._put("unsure", opinion, text=None)
+        return True
+
+    def _label(self, opinion: Opinion, status: int, who: str | None, text: str | None) -> bool:
+        by_rule = self.book.resolve != "newest" and opinion.who not in _NOBODY
+        if status != LABELED and not by_rule:
+            return self._enter(opinion, status)
+        if by_rule or (opinion.named and who not in _NOBODY):
+            return self._by_several(opinion, status, text, by_rule=by_rule)
+        if not self.strict and text is not None and text == opinion.text:
+            return False
+        if not self.overwrite:
+            raise self._conflict(opinion, text)
+        return self._correct(opinion)
+
+    def _enter(self, opinion: Opinion, status: int) -> bool:
+        self._put("labeled", opinion, round_=self.book.state.last_round)
+        self._now[opinion.index] = (LABELED, opinion.who, opinion.text)
+        return True
+
+    def _correct(self, opinion: Opinion) -> bool:
+        self._put("relabeled", opinion, round_=int(self.book.state.round[opinion.index]))
+        self._now[opinion.index] = (LABELED, opinion.who, opinion.text)
+        return True
+
+    def _by_several(self, opinion: Opinion, status: int, text: str | None, *, by_rule: bool) -> bool:
+        """An answer beside those of others; the newest counts, or a function decides."""
+        said = self._said(opinion.index)
+        mine = [one for one in said if one.who == opinion.who]
+        if any(_same(one, opinion) for one in mine) and not (self.strict and not opinion.said):
+            return False
+        own = max(mine, key=lambda one: (one.at, one.seq), default=None)
+        outdated = own is not None and opinion.said is not None and opinion.said < own.at
+        if own is not None and not self.overwrite and not outdated:
+            if own.text == opinion.text and not self.strict:
+                return False
+            if opinion.said is None or opinion.said == own.at:
+                raise self._conflict(opinion, own.text)
+        newest = max((one.at for one in said), default="")
+        is_newest = opinion.said is None or opinion.said >= newest
+        if by_rule or not is_newest or (text == opinion.text and not self.overwrite):
+            self._put("answered", opinion)
+            return True
+        return self._correct(opinion)
+
+    def _said(self, index: int) -> list[Said]:
+        """Answers that stand, those of this intake too."""
+        if index not in self._trails:
+            self._trails |= self.book.trails([index])
+        return list(steps(self._trails[index])[-1].said)
+
+    def _put(self, kind: str, opinion: Opinion, *, round_: int | None = None, text: str | None = "") -> None:
+        if text == "":
+            text = opinion.text
+            if text is not None:
+                self.fresh.setdefault(opinion.index, decode(text))
+        event = self.book.event(
+            kind, opinion.index, value=text, who=opinion.who, round=round_, said=opinion.said
+        )
+        self.events.append(event)
+        if opinion.index in self._trails:
+            number = self.book.state.seq + len(self.events)
+            self._trails[opinion.index].append((number, self._at, event))
+
+    def _conflict(self, opinion: Opinion, text: str | None) -> Conflict:
+        now = "the data set's own label" if text is None else decode(text)
+        new = f", not {opinion.given}" if opinion.given else ""
+        return Conflict(f"sample {opinion.index} is labelled {now} already{new}")
+
+
+def _same(one: Said, opinion: Opinion) -> bool:
+    """Whether it is an answer that was read before."""
+    return one.text == opinion.text and (opinion.said is None or one.at == opinion.said)
