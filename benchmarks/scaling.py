@@ -22,7 +22,7 @@ import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -65,12 +65,12 @@ class Counted(Shard):
     exchanges = 0
     sent = 0
 
-    def gather(self, tensor: Tensor) -> Tensor:
-        """As it is, counted."""
+    def gather(self, tensor: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        """As it is, counted; in a round, ranks tell how many rows each has even if all know."""
         if self.world_size > 1:
             Counted.exchanges += 2  # how many rows each has, then these
             Counted.sent += 8 + tensor.nbytes
-        return super().gather(tensor)
+        return super().gather(tensor, counts)
 
     def gather_objects(self, value: Any) -> list[Any]:
         """As it is, counted; torch tells lengths first here, too."""

@@ -9,7 +9,7 @@ that failed brings a number that says so.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -38,7 +38,8 @@ class _OtherError(RuntimeError):
 class _Reachable(Shard):
     """A `Shard` in whose exchanges ranks learn of one that failed."""
 
-    def gather(self, tensor: Tensor) -> Tensor:
+    def gather(self, tensor: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        # Also where all know how many rows each brings: one may have failed.
         local = tensor.to(self._device).contiguous()
         counts = self._meet(len(local))
         padded = local.new_zeros((max(counts), *local.shape[1:]))

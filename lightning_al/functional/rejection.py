@@ -10,6 +10,9 @@ new weights would, these are made.
 Weights are distances rounded up to seven bits, and what rounding errors leave open, in a weight or in an
 acceptance, is decided in float64 (`Vectors.exact`). Sums of such weights are exact in any order. So the same
 random numbers make the same draw, however the rows are cut into chunks, threads or ranks.
+
+Each rank looks at the proposals that it holds. Those that a bound already rejects, nobody else hears more of
+than this; the vectors of the others are told to all.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from torch import Generator, Tensor
 
 from lightning_al.functional.nearest import near
 from lightning_al.functional.nearness import Drawn, Nearness, Settled, bounds, exact_squares
+from lightning_al.functional.runs import Runs
 from lightning_al.functional.shard import Shard
 from lightning_al.functional.vectors import Vectors
 
@@ -34,7 +38,8 @@ Array = NDArray[np.float64]
 First = Literal["largest", "random"]
 
 _ROUGH = 0.03  # bounds farther apart than this part are better made in float64
-_PROPOSALS = 128  # tested together, with one exchange between ranks
+_PROPOSALS = 128  # tested together, with two exchanges between ranks
+_MOST_PROPOSALS = 1024  # if few of them are accepted
 _IN_VAIN = 32  # so many rounds of proposals refused ask for new weights, at any price
 # What decides whether new weights are worth their price, in multiplications of numbers.
 _PASS = 30  # reading a row is worth so many centres
@@ -45,38 +50,38 @@ _AFTERWARDS = 1.6  # proposals a pick with new weights
 
 
 class _Proposed:
-    """Some rows, the same on every rank, and between which squared distances each of them is.
+    """Proposals that may be accepted, the same on every rank, and between which squared distances each is.
 
     Args:
         rows: Few.
-        low: Bound from below, `(n,)`.
-        high: And from above.
-        distance: What is known exactly, as in `Settled`.
-        upto: And of how many that were drawn.
+        numbers: Which of all proposals they are, `(n,)`.
+        table: What was told of each, `(n, 6)` in float64: position, weight, bounds from below and above, what
+            is known exactly, as in `Settled`, and of how many that were drawn.
+        bars: What the squared distance of each must exceed.
     """
 
-    def __init__(self, rows: Vectors, low: Tensor, high: Tensor, distance: Tensor, upto: Tensor) -> None:
-        self.rows, self.low, self.high = rows, low, high
-        self.settled = Settled(distance.clone(), upto.clone())
-
-    def lower(self, low: Tensor, high: Tensor) -> None:
-        """To these bounds where they are lower."""
-        self.low, self.high = torch.minimum(self.low, low), torch.minimum(self.high, high)
+    def __init__(self, rows: Vectors, numbers: Tensor, table: Tensor, bars: Tensor) -> None:
+        self.rows, self.numbers, self.bars = rows, numbers.tolist(), bars.numpy()
+        self.positions = table[:, 0].long().tolist()
+        self.low, self.high = (side.numpy().copy() for side in table[:, 2:4].T)
+        distance, upto = table[:, 4:].to(rows.device).T
+        self.settled = Settled(distance.float(), upto.int())
 
     def exactly(self, which: NDArray[np.int64], drawn: Drawn, tiny: float) -> Array:
         """Squared distances of some of them to the nearest of all drawn."""
-        rows = torch.from_numpy(which).to(self.low.device)
+        rows = torch.from_numpy(which).to(self.rows.device)
         found: Array = self.settled.settle(self.rows, rows, drawn, tiny).cpu().numpy()
         return found
 
-    def among(self, ready: Vectors, squares: Tensor, tiny: float) -> tuple[Array, Array]:
+    def among(self, tiny: float, dtype: torch.dtype = torch.float32) -> tuple[Array, Array]:
         """Bounds of the squared distances to each other, `(n, n)`; by float64 if some leave much open."""
+        ready = self.rows.ready(dtype)
+        squares = ready.squares()
         low, high = bounds(self.rows, squares, ready.distances(slice(None), ready), tiny)
         rough = high - low > _ROUGH * high
         rough.fill_diagonal_(False)
-        if ready.dtype == torch.float32 and bool(rough.any()):
-            fine = self.rows.ready(torch.float64)
-            return self.among(fine, fine.squares(), tiny)
+        if dtype == torch.float32 and bool(rough.any()):
+            return self.among(tiny, torch.float64)
         return low.double().cpu().numpy(), high.double().cpu().numpy()
 
 
@@ -105,9 +110,8 @@ class Draw:
         self.drawn = Drawn(vectors)
         self.begun = 0  # how many of these were not chosen here
         self.nearness = Nearness(vectors, squares, self.drawn, tiny)
-        self.weights = squares.new_empty(0)  # of all rows, by position, in units
-        self.cumulative = squares.new_empty(0, dtype=torch.long)
-        self.order: Tensor | None = None  # of the rows of all ranks, their positions
+        self.weights = squares.new_empty(0, dtype=torch.long)  # of the rows here, in units
+        self.runs: Runs | None = None
         self.unit = 1.0
         self.lately = 0.0, 0.0  # proposals and picks with these weights, the last ones most
         self.in_vain = 0  # rounds of proposals in a row of which none was accepted
@@ -133,7 +137,8 @@ class Draw:
         else:
             position, self.start = self._longest()
         self.chosen.append(position)
-        self.drawn.add(self._collect(torch.tensor([position])).rows)
+        _, here = self._held(torch.tensor([position]))
+        self.drawn.add(self.vectors.take(here).gathered(self.shard))
 
     def _longest(self) -> tuple[int, float]:
         """The position of the longest vector, and its squared length."""
@@ -156,7 +161,7 @@ class Draw:
     def until(self, count: int) -> None:
         """Draw until that many are chosen."""
         while len(self.chosen) < count and not self.exhausted:
-            if len(self.weights) == 0 or self._worthwhile():
+            if self.runs is None or self._worthwhile():
                 self._renew()
             else:
                 self._propose(count)
@@ -177,58 +182,73 @@ class Draw:
         return self.fresh > 0 and (cheaper or self.in_vain >= _IN_VAIN)
 
     def _propose(self, count: int) -> None:
-        """Draw a fixed number of proposals, and accept some, in order."""
-        numbers = self._uniform(2 * _PROPOSALS)
-        total = int(self.cumulative[-1])
-        targets = (numbers[:_PROPOSALS] * total).long().clamp_(max=total - 1)
-        positions = torch.searchsorted(self.cumulative, targets.to(self.cumulative.device), right=True)
-        bars = numbers[_PROPOSALS:] * (self.weights[positions].double().cpu() * self.unit)
-        positions = positions.cpu()
-        some = self._collect(positions)
-        ready = some.rows.ready()
-        squares = ready.squares()
-        if self.fresh:
-            seen = self.nearness.seen
-            found = near(ready, self.drawn.since(seen), squares, self.drawn.halves(seen))
-            some.lower(*bounds(some.rows, squares, found, self.tiny))
+        """Draw proposals, the more the fewer are accepted, and accept some, in order."""
+        rate = self.lately[0] / max(self.lately[1], 0.5)
+        size = min(_MOST_PROPOSALS, _PROPOSALS * max(1, int(rate / 2)))
+        some = self._that_may_be_accepted(self._uniform(2 * size).view(2, size))
         before = len(self.chosen)
-        among = some.among(ready, squares, self.tiny)
-        accepted, tried = self._accept(some, positions.tolist(), bars, among, count)
+        accepted, last = self._accept(some, count)
+        tried = size if last is None else last + 1
         self.lately = 0.3 * self.lately[0] + tried, 0.3 * self.lately[1] + len(self.chosen) - before
         self.in_vain = 0 if accepted else self.in_vain + 1
         if accepted:
             self.drawn.add(some.rows.take(torch.tensor(accepted)))
 
-    def _accept(
-        self,
-        some: _Proposed,
-        positions: list[int],
-        numbers: Tensor,
-        among: tuple[Array, Array],
-        count: int,
-    ) -> tuple[list[int], int]:
-        """Which proposals are accepted, until enough are, and how many were looked at."""
+    def _that_may_be_accepted(self, numbers: Tensor) -> _Proposed:
+        """Proposals that no bound rejects, of two random numbers each, `(2, k)`."""
+        assert self.runs is not None
+        total, counts = self.runs.total, self.shard.world_size
+        owner, mine, rows = self.runs.rows_at((numbers[0] * total).long().clamp_(max=total - 1))
+        order = owner.argsort(stable=True)
+        told = self.shard.gather(self._known_of(rows), torch.bincount(owner, minlength=counts).tolist())
+        table = torch.empty_like(told).index_copy_(0, order, told)
+        bars = numbers[1] * (table[:, 1] * self.unit)
+        left = bars <= table[:, 3]
+        some = left.nonzero().squeeze(1)
+        rows = rows[left[mine].to(rows.device)]
+        per_rank = torch.bincount(owner[some], minlength=counts).tolist()
+        vectors = self.vectors.take(rows).gathered(self.shard, per_rank)
+        if counts > 1:
+            vectors = vectors.take(owner[some].argsort(stable=True).argsort())
+        return _Proposed(vectors, some, table[some], bars[some])
+
+    def _known_of(self, rows: Tensor) -> Tensor:
+        """The table of `_Proposed` for some rows held here, with all that was drawn."""
+        known = self.nearness
+        low, high = known.low[rows], known.high[rows]
+        if self.fresh and len(rows):
+            ready, seen = self.vectors.take(rows).ready(), known.seen
+            squares = ready.squares()
+            found = near(ready, self.drawn.since(seen), squares, self.drawn.halves(seen))
+            nearer, farther = bounds(ready, squares, found, self.tiny)
+            low, high = torch.minimum(low, nearer), torch.minimum(high, farther)
+        positions = self.shard.positions.to(rows.device)[rows]
+        settled = known.settled
+        columns = [positions, self.weights[rows], low, high, settled.distance[rows], settled.upto[rows]]
+        return torch.stack([column.double() for column in columns], 1).cpu()
+
+    def _accept(self, some: _Proposed, count: int) -> tuple[list[int], int | None]:
+        """Which proposals are accepted, in order; and the number of the last, if then enough are."""
         accepted: list[int] = []
         already = set(self.chosen)
-        bars = numbers.numpy()
-        low, high = (side.double().cpu().numpy() for side in (some.low, some.high))
-        unsure = np.flatnonzero((bars >= low) & (bars <= high))
+        low, high, bars = some.low, some.high, some.bars
+        unsure = np.flatnonzero(bars >= low)
         low[unsure] = high[unsure] = some.exactly(unsure, self.drawn, self.tiny)
-        nearer, farther = among
-        for number, position in enumerate(positions):
-            bar = bars[number]
-            if bar > high[number] or position in already:
+        nearer, farther = some.among(self.tiny)
+        for place, position in enumerate(some.positions):
+            bar = bars[place]
+            if bar > high[place] or position in already:
                 continue
-            if bar >= low[number] and bar >= self._exactly(some, number, accepted):
+            if bar >= low[place] and bar >= self._exactly(some, place, accepted):
                 continue
-            accepted.append(number)
+            accepted.append(place)
             already.add(position)
             self.chosen.append(position)
             if len(self.chosen) == count:
-                return accepted, number + 1
-            np.minimum(low, nearer[number], out=low)
-            np.minimum(high, farther[number], out=high)
-        return accepted, len(positions)
+                return accepted, some.numbers[place]
+            np.minimum(low, nearer[place], out=low)
+            np.minimum(high, farther[place], out=high)
+        return accepted, None
 
     def _exactly(self, some: _Proposed, number: int, accepted: list[int]) -> float:
         """The squared distance of a proposal to the nearest one chosen."""
@@ -249,23 +269,6 @@ class Draw:
         places = torch.searchsorted(mine, positions).clamp_(max=len(mine) - 1)
         which = (mine[places] == positions).nonzero().squeeze(1)
         return which, places[which].to(self.squares.device)
-
-    def _collect(self, positions: Tensor) -> _Proposed:
-        """Rows of these positions, from whichever ranks, and what is known of them."""
-        numbers, local = self._held(positions)
-        rows, known = self.vectors.take(local), self.nearness
-        columns = [known.low, known.high, known.settled.distance, known.settled.upto]
-        columns = [column[local] for column in columns]
-        if self.shard.world_size == 1:
-            return _Proposed(rows, *columns)
-        factors = rows.given()
-        kind = torch.float64 if any(part.dtype == torch.float64 for part in factors) else torch.float32
-        parts = [numbers.to(local.device), *columns]
-        packed = self.shard.gather(torch.cat([*(part.to(kind)[:, None] for part in parts), *factors], 1))
-        packed = packed[packed[:, 0].argsort()]
-        low, high, distance, upto = packed[:, 1:5].T
-        factors = torch.split(packed[:, 5:], [part.shape[1] for part in factors], 1)
-        return _Proposed(rows.like(*factors), low.float(), high.float(), distance.float(), upto.int())
 
     # -------------------------------------------------------------- weights
 
@@ -295,18 +298,12 @@ class Draw:
         weights[taken] = 0
         # Whole numbers of up to seven bits and some zeros: int64 sums of them are exact.
         self.unit = floor / 64
-        self._spread((weights / self.unit).float())
+        self.weights = (weights / self.unit).long()
+        if self.runs is None:
+            self.runs = Runs(self.shard, self.weights.device)
+        self.runs.spread(self.weights)
         self.in_vain = 0
         self.lately = 0.0, 0.0
-
-    def _spread(self, weights: Tensor) -> None:
-        """Let every rank know all weights, in order of position."""
-        self.weights = self.shard.gather(weights)
-        if self.shard.world_size > 1:
-            if self.order is None:
-                self.order = self.shard.gather(self.shard.positions).to(weights.device)
-            self.weights = torch.empty_like(self.weights).index_copy_(0, self.order, self.weights)
-        self.cumulative = self.weights.long().cumsum_(0)
 
     def _most(self, values: Tensor) -> float:
         """The largest over all ranks; zero of none."""

@@ -8,7 +8,7 @@ A batch therefore has the same rows on any number of ranks, and so have its floa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -61,6 +61,11 @@ class Shard:
     def world_size(self) -> int:
         """Number of ranks that share the pool."""
         return 1 if self.group is None else dist.get_world_size(self.group)
+
+    @property
+    def rank(self) -> int:
+        """Of this process in the group."""
+        return 0 if self.group is None else dist.get_rank(self.group)
 
     def of_rows(self, rows: Tensor) -> Shard:
         """The same pool, of which some of the rows held here are looked at."""
@@ -117,22 +122,32 @@ class Shard:
             if message is not None:
                 raise RuntimeError(f"Rank {rank} cannot select: {message}")
 
-    def gather(self, tensor: Tensor) -> Tensor:
-        """Rows of all ranks, those of rank 0 first; ranks may hold different numbers of rows."""
+    def gather(self, tensor: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        """Rows of all ranks, those of rank 0 first.
+
+        Args:
+            tensor: Those of this rank; ranks may hold different numbers of them.
+            counts: How many each rank holds, if all know; else they tell each other, by one exchange more.
+        """
         if self.world_size == 1:
             return tensor
-        device = torch.device("cuda") if dist.get_backend(self.group) == "nccl" else "cpu"
+        device = torch.device("cuda") if dist.get_backend(self.group) == "nccl" else torch.device("cpu")
         local = tensor.to(device).contiguous()
-        counts = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(self.world_size)]
-        count = torch.tensor([len(local)], device=device)
-        dist.all_gather(counts, count, group=self.group)
-        longest = int(max(int(c) for c in counts))
+        counts = self._counts(len(local), device) if counts is None else counts
+        longest = max(counts)
+        if longest == 0:
+            return tensor
         padded = local.new_zeros((longest, *local.shape[1:]))
         padded[: len(local)] = local
         parts = [torch.empty_like(padded) for _ in range(self.world_size)]
         dist.all_gather(parts, padded, group=self.group)
-        rows = [part[: int(c)] for part, c in zip(parts, counts, strict=True)]
+        rows = [part[:count] for part, count in zip(parts, counts, strict=True)]
         return torch.cat(rows).to(tensor.device)
+
+    def _counts(self, count: int, device: torch.device) -> list[int]:
+        counts = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(self.world_size)]
+        dist.all_gather(counts, torch.tensor([count], device=device), group=self.group)
+        return [int(one) for one in counts]
 
     def gather_objects(self, value: Any) -> list[Any]:
         """One small Python object from every rank, in rank order."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -184,11 +184,16 @@ class Vectors:
         pairs = zip(self.given(), other.given(), strict=True)
         return self.like(*(torch.cat([mine, its.to(mine)]) for mine, its in pairs))
 
-    def gathered(self, shard: Shard) -> Vectors:
-        """The rows of all ranks, those of rank 0 first."""
+    def gathered(self, shard: Shard, counts: Sequence[int] | None = None) -> Vectors:
+        """The rows of all ranks, those of rank 0 first; `counts` as in `Shard.gather`."""
         if shard.world_size == 1:
             return self
-        return self.like(*(shard.gather(factor) for factor in self.given()))
+        factors = self.given()
+        widest = torch.float64 if any(f.dtype == torch.float64 for f in factors) else torch.float32
+        kind = factors[0].dtype if len(factors) == 1 else widest  # which holds those of the others
+        every = shard.gather(torch.cat([factor.to(kind) for factor in factors], 1), counts)
+        parts = torch.split(every, [factor.shape[1] for factor in factors], 1)
+        return self.like(*(part.to(factor.dtype) for part, factor in zip(parts, factors, strict=True)))
 
     def chunks(self, beside: int = 0) -> Iterator[slice]:
         """Slices of rows that stay in the cache, with so many further numbers for each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -40,8 +40,10 @@ class RankShard(Shard):
     def world_size(self) -> int:
         return len(self.meeting.brought)
 
-    def gather(self, tensor: Tensor) -> Tensor:
-        return torch.cat(self.meeting.exchange(self.rank, tensor))
+    def gather(self, tensor: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        brought = self.meeting.exchange(self.rank, tensor)
+        assert counts is None or [len(part) for part in brought] == list(counts)
+        return torch.cat(brought)
 
     def gather_objects(self, value: Any) -> list[Any]:
         return self.meeting.exchange(self.rank, value)

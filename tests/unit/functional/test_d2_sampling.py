@@ -94,6 +94,7 @@ def test_gradients_are_drawn_in_proportion_to_squared_distances(monkeypatch, ren
         for name in ("low", "high"):
             setattr(draw.nearness, name, getattr(begun.nearness, name).clone())
         draw.nearness.settled = copy.deepcopy(begun.nearness.settled)
+        draw.runs = copy.copy(begun.runs)
         draw.until(4)
         return torch.tensor(draw.chosen)
 
