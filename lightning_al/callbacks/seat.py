@@ -44,7 +44,6 @@ class Seat:
     def keep(self, module: nn.Module, row: dict[str, Any]) -> None:
         """Write down the trained member, whole or not at all."""
         if is_writer():
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             known = {name: row[name] for name in ("trained", "train_s")}
             save_whole({"state_dict": module.state_dict(), **known}, self.file)
 

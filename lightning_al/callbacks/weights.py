@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from lightning_al.data.agreement import agree
 from lightning_al.data.book import is_writer
 from lightning_al.inference.sharded import is_wrapped
 from lightning_al.randomness import preserved_rng
+from lightning_al.whole_file import replacing
 
 __all__ = ["Restart", "StoredWeights", "best_weights", "redraw", "save_whole"]
 
@@ -104,7 +104,7 @@ class StoredWeights:
     def _keep(self, module: nn.Module, path: Path) -> None:
         state = state_of(module)
         if is_writer():
-            _save(state, path)
+            save_whole(state, path)
 
     @property
     def _initial(self) -> Path:
@@ -221,19 +221,20 @@ def _read(path: Path) -> dict[str, Any]:
     return state
 
 
-def _save(state: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_whole(state, path)
-
-
 def save_whole(state: dict[str, Any], path: Path) -> None:
-    """Write tensors, on the CPU, and whatever else; whole or not at all."""
-    part = path.with_suffix(".part")
+    """Write tensors, on the CPU, and whatever else; whole or not at all.
+
+    Raises:
+        OSError: If the disk is full, or the folder cannot be written.
+    """
     whole = tree_map(
         lambda value: value.detach().cpu().clone() if isinstance(value, Tensor) else value, state
     )
-    torch.save(whole, part)
-    os.replace(part, path)
+    with replacing(path, "Weights") as part, part.open("wb") as file:
+        try:
+            torch.save(whole, file)
+        except RuntimeError as error:  # so torch says that a disk is full
+            raise OSError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 
 def _put(module: nn.Module, state: dict[str, Any], path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from lightning_al.exchange.answers import Given
 from lightning_al.exchange.queries import Query, waiting_queries
 from lightning_al.ledger.book import Book
+from lightning_al.whole_file import replacing
 
 __all__ = ["read_csv", "write_csv"]
 
@@ -26,21 +27,21 @@ _UNSURE = ("?", "unsure")
 
 
 def write_csv(book: Book, path: Path) -> Path:
-    """Write the waiting samples, whole or not at all; a file that was there is kept beside it."""
+    """Write the waiting samples, whole or not at all; a file that was there is kept beside it.
+
+    Raises:
+        OSError: If the disk is full, or the folder cannot be written.
+    """
     rows = [_row(query) for query in waiting_queries(book)]
     fixed = ["index", *([] if book.names is None else ["id"]), "round", "rank", "score"]
     columns = [*dict.fromkeys([*fixed, *(key for row in rows for key in row)]), "label", "skip"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-        file.flush()
-        os.fsync(file.fileno())
-    if path.exists():
-        os.replace(path, _unused(path))
-    os.replace(part, path)
+    with replacing(path, "The query") as part:
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        if path.exists():
+            os.replace(path, _unused(path))
     return path
 
 
