@@ -20,4 +20,4 @@ def take_rank_of(trainer: L.Trainer) -> None:
     """
     met = dist.is_available() and dist.is_initialized()
     if trainer.world_size == 1 and not met:
-        rank_zero_only.rank = trainer.global_rank
+        rank_zero_only.rank = trainer.global_rank  # type: ignore[attr-defined]

@@ -101,6 +101,8 @@ class LabelBook(Book):
         self.state_dir = None if state_dir is None else Path(state_dir).absolute()
         self.token = uuid.uuid4().hex
         self.attached = False
+        #: Not written down, since this process seems not to be rank 0; it may turn out to run alone.
+        self.later: list[Event] = []
         self._state: PoolState | None = None
 
     # ------------------------------------------------------------------ the two halves
@@ -200,6 +202,9 @@ class LabelBook(Book):
                 f"{self.ledger.path} is gone since this run began; its labels would be lost if a new one "
                 f"were made. Put it back, or the newest copy from {self.ledger.path.parent / 'backups'}."
             )
+        later, self.later = self.later, []
+        if later:  # on disk they have numbers of their own
+            self._state = None
         if self._on_disk() and not self.attached:
             if self.on_existing == "error":
                 raise LedgerError(
@@ -219,6 +224,8 @@ class LabelBook(Book):
         self.attached = True
         if self.ledger.last()[0] != self.state.seq:  # another process wrote since
             self._bring_up(self.state)
+        if later:
+            super().write(later)
 
     def refresh(self) -> None:
         """Tell the ledger what has changed of the run since, and what waiting samples look like."""
@@ -319,6 +326,7 @@ class LabelBook(Book):
         """
         if not is_writer():
             self._apply(events)
+            self.later += events if _is_told_again() else []
             return
         if not self.attached:
             self.attach()

@@ -279,6 +279,7 @@ class Labelling(Overview):
         if self.book.state_dir is None:  # else this rank's own, perhaps on a disk of its own
             self.book.state_dir = found
         self._told = set()
+        self.book.later = []  # rank 0 has its own, and this one may be another
         check_labels_given(told, self.book.state)
 
     def _backup(self) -> None:

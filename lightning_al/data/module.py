@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler, default_collate
 
+from lightning_al.data.alone import take_rank_of
 from lightning_al.data.batches import Blocks, TrainBatches
 from lightning_al.data.book import LabelBook
 from lightning_al.data.checks import (
@@ -245,6 +246,8 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
             self._source.setup(self, stage)
         if stage != "fit":
             return
+        if self.trainer is not None:
+            take_rank_of(self.trainer)
         check_ranks(self, asking_in(self.trainer))
         self.open_for_fit()
         if len(self.asked_indices) and not self.repeats_round:

@@ -13,6 +13,8 @@ import torch.distributed as dist
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from lightning_al.data.alone import take_rank_of
+
 __all__ = ["connect", "connected", "may_be_one_of_several"]
 
 #: What torchrun, SLURM, MPI and Lightning itself tell the processes that they start.
@@ -41,6 +43,7 @@ def connect(trainer: L.Trainer) -> bool:
     Raises:
         MisconfigurationException: If they would end with each fit on machines that go on without them.
     """
+    take_rank_of(trainer)
     launcher = trainer.strategy.launcher
     if isinstance(launcher, _MultiProcessingLauncher) and trainer.num_nodes > 1:
         raise MisconfigurationException(
