@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lightning_al.data import ActiveDataModule
+from lightning_al.ledger.waiting import Waiting
+from lightning_al.whole_file import replacing
 
 __all__ = ["COLUMNS", "History"]
 
@@ -24,8 +25,8 @@ class History:
 
     Args:
         rows: Mappings with the keys `COLUMNS`, then the test metrics.
-        waiting: Samples that were asked for and wait for their labels: the run goes on when it is called
-            again and they are there.
+        waiting: What was asked for and waits for labels: the run goes on when it is called again and they
+            are there. False if nothing waits.
 
     Example:
         >>> history = History([{"round": 0, "labeled": 20, "test_acc": 0.5}])
@@ -33,14 +34,14 @@ class History:
         (1, [0.5])
     """
 
-    def __init__(self, rows: list[dict[str, Any]], *, waiting: int = 0) -> None:
-        self.waiting = waiting
+    def __init__(self, rows: list[dict[str, Any]], *, waiting: Waiting | None = None) -> None:
+        self.waiting = Waiting(0) if waiting is None else waiting
         self.rows = [{key: value for key, value in row.items() if key not in _INNER} for row in rows]
 
     @classmethod
     def of(cls, data: ActiveDataModule) -> History:
         """What the ledger knows of the rounds so far, however they were looped."""
-        return cls(data.ledger.rounds(), waiting=len(data.asked_indices))
+        return cls(data.ledger.rounds(), waiting=data.waiting)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,14 +74,19 @@ class History:
         return pd.DataFrame(self.rows, columns=self.columns)
 
     def write_csv(self, path: Path) -> None:
-        """Write the rows, whole or not at all."""
-        part = path.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as file:
+        """Write the rows, whole or not at all.
+
+        Raises:
+            OSError: If the disk is full, or the folder cannot be written.
+        """
+        with (
+            replacing(path, "The history of the rounds") as part,
+            part.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(self.rows)
-        os.replace(part, path)
 
     def __repr__(self) -> str:
-        waiting = f", {self.waiting} samples wait for labels" if self.waiting else ""
+        waiting = f", {self.waiting.count} samples wait for labels" if self.waiting else ""
         return f"History({len(self)} rounds, columns {self.columns}{waiting})"

@@ -66,7 +66,7 @@ def fit_rounds(
             to go on from: no label is lost, but the queries may differ.
 
     Returns:
-        The history, of all rounds in the ledger; `history.waiting` says how many samples wait for labels.
+        The history, of all rounds in the ledger; `history.waiting` says what waits for labels.
 
     Raises:
         MisconfigurationException: If `make_trainer` does not give fresh plain Trainers.
@@ -141,6 +141,8 @@ class _Driver:
         data = self.data
         committee = self.active.committee
         number = self._begin()
+        if number is None and self.rows:  # what ended after its last row was recorded has not written it
+            agree(self._write_history)
         if committee is not None and isinstance(self.fits.models.model, torch.nn.Module):
             rank_zero_info(
                 f"{committee!r}: the weights of the given module are drawn anew for each member; pass a "
@@ -154,9 +156,10 @@ class _Driver:
                 rank_zero_info("fast_dev_run: one round was tried; no query of it was recorded")
                 break
             number = self._next_round()
-        if len(data.asked_indices):
-            rank_zero_info(data.waiting_message())
-        return History([self.rows[n] for n in sorted(self.rows)], waiting=len(data.asked_indices))
+        waiting = data.waiting
+        if waiting:
+            rank_zero_info(str(waiting))
+        return History([self.rows[n] for n in sorted(self.rows)], waiting=waiting)
 
     def _begin(self) -> int | None:
         """Which round is first; all processes are there then, and have heard it of rank 0."""
@@ -180,15 +183,22 @@ class _Driver:
         data = self.data
         check_ranks(data, {**asking_by(self.active), "`rounds`": self.rounds, "`resume`": self.resume})
         data.open()
-        rows = agree(lambda: data.ledger.rounds() if is_writer() else [])
+        rows = agree(self._recorded)
         self.rows = {int(row["round"]): row for row in rows}
+
+    def _recorded(self) -> list[dict[str, Any]]:
+        if not is_writer():
+            return []
+        if self.data.ledger.meta().get("rounds") != self.rounds:
+            self.data.ledger.set_meta(rounds=self.rounds)
+        return self.data.ledger.rounds()
 
     def _next_round(self) -> int | None:
         """The first round that is not finished; the newest one also if it could still ask.
 
         `None` if there is no such, or labels must come first.
         """
-        if len(self.data.asked_indices):
+        if self.data.book.waiting().blocks:
             return None
         last = self.data.state.last_round
         for number in range(last + 1):
@@ -230,12 +240,15 @@ class _Driver:
         self.rows[number] = self.active.row = row
         self.done.add(number)
         data.record_round(row)
-        if is_writer():
-            assert data.state_dir is not None
-            History([self.rows[n] for n in sorted(self.rows)]).write_csv(data.state_dir / "history.csv")
+        agree(self._write_history)
         self.fits.trainers.keep_steps(fit.trainer)
         self.fits.trainers.log(fit.trainer, row)
         return fit
+
+    def _write_history(self) -> None:
+        if is_writer():
+            assert self.data.state_dir is not None
+            History([self.rows[n] for n in sorted(self.rows)]).write_csv(self.data.state_dir / "history.csv")
 
     def _row(self, number: int, callback: ActiveLearning) -> dict[str, Any]:
         """Of this process if the fit ran in it; else, under spawn and fork, what it wrote."""

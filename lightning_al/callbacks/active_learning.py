@@ -219,6 +219,12 @@ class ActiveLearning(L.Callback):
             name = () if self._seat is None else self._seat.name
             L.seed_everything(derive_seed(data.seed, "fit", data.round, *name), workers=True, verbose=False)
 
+    def on_load_checkpoint(  # noqa: D102
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if trainer.state.fn == "fit":
+            data_of(trainer).compare_with(checkpoint)
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         data = data_of(trainer)
         late = trainer.ckpt_path is not None and trainer.strategy.restore_checkpoint_after_setup
@@ -354,12 +360,13 @@ class ActiveLearning(L.Callback):
 
     def _check_record(self, data: ActiveDataModule) -> None:
         now = f"{self.acquisition!r}, candidates={self.candidates}"
-        then = data.ledger.meta().get("strategy")
-        if then == now:
-            return
-        if then is not None and not self.accept_changes:
+        meta = data.ledger.meta()
+        then = meta.get("strategy", now)
+        if then != now and not self.accept_changes:
             raise MisconfigurationException(
                 f"The ledger in {data.state_dir} was made with the strategy {then}, this run has {now}. "
                 "Set it as it was, use another `state_dir`, or pass `accept_changes=True` to go on with both."
             )
-        data.ledger.set_meta(strategy=now)
+        facts = {"strategy": now, "query_size": self.query_size, "budget": self.budget}
+        if any(key not in meta or meta[key] != value for key, value in facts.items()):
+            data.ledger.set_meta(**facts)

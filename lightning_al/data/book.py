@@ -35,7 +35,7 @@ from lightning_al.ledger.schema import Event
 from lightning_al.ledger.state import ASKED, LABELED, POOL, PoolState
 from lightning_al.ledger.trail import Happened
 
-__all__ = ["LabelBook", "is_writer"]
+__all__ = ["LabelBook", "is_snapshot", "is_writer"]
 
 _DEFAULT_HOME = "lightning_al_runs"
 
@@ -418,6 +418,11 @@ class LabelBook(Book):
         if _is_told_again():
             return found[np.isin(self.state.status[found], list(allowed))]
         return super()._of_status(indices, allowed, purpose)
+
+
+def is_snapshot(value: Any) -> bool:
+    """Whether a checkpoint's entry is a copy that `LabelBook.snapshot` made."""
+    return isinstance(value, dict) and set(value) == {"run_id", "round", "events", "labeled"}
 
 
 def _recorded(target: Any) -> str | None:

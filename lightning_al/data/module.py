@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, SequentialSampler, default_collate
 
 from lightning_al.data.alone import take_rank_of
 from lightning_al.data.batches import Blocks, TrainBatches
-from lightning_al.data.book import LabelBook
+from lightning_al.data.book import LabelBook, is_snapshot
 from lightning_al.data.checks import (
     check_answers,
     check_flag,
@@ -252,8 +252,8 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         self.open_for_fit()
         if len(self.asked_indices) and not self.repeats_round:
             waiting = self.waiting
-            rank_zero_info(str(waiting))
             if waiting.blocks:
+                rank_zero_info(str(waiting))
                 raise AwaitingLabels(waiting)
         world = self.trainer.world_size if self.trainer else 1
         check_trainable(len(self.training_set().indices), world)
@@ -372,6 +372,12 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
         self.book.compare(state_dict)
+
+    def compare_with(self, checkpoint: Mapping[str, Any]) -> None:
+        """The same for a checkpoint of a data module of another name, which Lightning would pass over."""
+        found = [value for value in checkpoint.values() if is_snapshot(value)]
+        if found and type(self).__qualname__ not in checkpoint:
+            self.load_state_dict(found[0])
 
     # ------------------------------------------------------------------ helpers
 
