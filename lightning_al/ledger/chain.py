@@ -63,41 +63,45 @@ def _real(score: float | None) -> float | None:
 
 
 def verified(
-    rows: Iterable[Row], last: tuple[int, str], broken: Callable[[int, str], Exception]
-) -> Iterator[Row]:
-    """The rows as they were read, one by one: `COLUMNS`, `said`, the digest; each is checked first.
+    parts: Iterable[list[Row]], last: tuple[int, str], broken: Callable[[int, str], Exception]
+) -> Iterator[list[Row]]:
+    """The rows as they were read: `COLUMNS`, `said`, the digest; each part is checked before it is passed on.
 
     Args:
-        rows: In order.
+        parts: Rows in order, some at a time.
         last: Number and digest of the row before the first.
         broken: Makes the error for a number and what is wrong with it.
     """
     seq, previous = last
-    sha256, quoted = hashlib.sha256, _quoted
     tails: dict[Any, str] = {}
-    for row in rows:
-        (number, kind, sample, name, value, who, at, of_round, strategy, seed, score, rank, said, link) = row
-        seq += 1
-        if number != seq:
-            raise broken(seq, "is missing")
-        if said is None and type(kind) is str and type(at) is str:
-            # What the rows of one call have in common is written out once.
-            key = (who, at, of_round, strategy, seed)
-            tail = tails.get(key)
-            if tail is None:
-                tail = tails[key] = (
-                    f"{_or_null(who)},{quoted(at)},{'null' if of_round is None else of_round},"
-                    f"{_or_null(strategy)},{'null' if seed is None else seed}"
-                )
-            text = (
-                f"{previous}[{number},{quoted(kind)},{sample},{'null' if name is None else quoted(name)},"
-                f"{'null' if value is None else quoted(value)},{tail},"
-                f"{'null' if score is None else repr(score)},{'null' if rank is None else rank}]"
-            )
-            found = sha256(text.encode()).hexdigest()
-        else:
-            found = digest(previous, row[:13])
-        if found != link:
-            raise broken(seq, "was changed after it was written")
-        previous = link
-        yield row
+    for part in parts:
+        for row in part:
+            seq += 1
+            if row[0] != seq:
+                raise broken(seq, "is missing")
+            if _link(previous, row, tails) != row[13]:
+                raise broken(seq, "was changed after it was written")
+            previous = row[13]
+        yield part
+
+
+def _link(
+    previous: str, row: Row, tails: dict[Any, str], sha256: Any = hashlib.sha256, quoted: Any = _quoted
+) -> str:
+    """As `digest`; what the rows of one call have in common is written out once, in `tails`."""
+    number, kind, sample, name, value, who, at, of_round, strategy, seed, score, rank, said, _ = row
+    if said is not None:
+        return digest(previous, row[:13])
+    key = (who, at, of_round, strategy, seed)
+    tail = tails.get(key)
+    if tail is None:
+        tail = tails[key] = (
+            f"{_or_null(who)},{quoted(at)},{'null' if of_round is None else of_round},"
+            f"{_or_null(strategy)},{'null' if seed is None else seed}"
+        )
+    text = (
+        f"{previous}[{number},{quoted(kind)},{sample},{'null' if name is None else quoted(name)},"
+        f"{'null' if value is None else quoted(value)},{tail},"
+        f"{'null' if score is None else repr(score)},{'null' if rank is None else rank}]"
+    )
+    return str(sha256(text.encode()).hexdigest())

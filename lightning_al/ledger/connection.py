@@ -9,13 +9,18 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from lightning_al.ledger.backups import advice
 from lightning_al.ledger.schema import MIGRATIONS, SCHEMA_VERSION
 
-__all__ = ["LedgerError", "LedgerFile", "version_of"]
+__all__ = ["LedgerError", "LedgerFile", "from_json", "version_of"]
+
+#: What SQLite says of files whose content is wrong; the disk and other processes have other codes.
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH}
 
 
 class LedgerError(RuntimeError):
@@ -33,7 +38,10 @@ class LedgerFile:
         self.path = path
 
     def exists(self) -> bool:
-        """Whether the file is there and not empty (a run killed while creating it leaves it empty)."""
+        """Whether there is a ledger; a run killed while making it leaves an empty file, or half of one."""
+        if self.path.is_file() and Path(f"{self.path.resolve()}-journal").exists():
+            with suppress(sqlite3.Error), closing(self._opened("rw")) as db:
+                db.execute("SELECT count(*) FROM sqlite_master").fetchone()  # undoes what was half done
         return self.path.is_file() and self.path.stat().st_size > 0
 
     @contextmanager
@@ -44,18 +52,18 @@ class LedgerFile:
             LedgerError: If there is no ledger, or it cannot be read.
         """
         if not self.exists():
+            self.check_not_lost()
             raise LedgerError(
                 f"There is no ledger at {self.path}. It is made when training starts or the first "
                 "label is given; check `state_dir`."
             )
         try:
-            # A journal may be what a killed process left: only who may write can undo its half commit.
-            mode = "rw" if Path(f"{self.path}-journal").exists() else "ro"
-            with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode={mode}", uri=True)) as db:
+            # Able to write where that is allowed: a killed process may have left half a commit to be undone.
+            with closing(self._opened("rw")) as db:
                 self._check_schema(db, migrate=False)
                 yield db
         except sqlite3.Error as error:
-            raise self.explained(error) from error
+            raise self.explained(error, wrong={*_DAMAGED, sqlite3.SQLITE_ERROR}) from error
 
     @contextmanager
     def writing(
@@ -71,14 +79,7 @@ class LedgerFile:
             LedgerError: If it cannot be written, or is no ledger.
         """
         try:
-            with closing(
-                sqlite3.connect(
-                    f"{self.path.absolute().as_uri()}?mode={'rwc' if new else 'rw'}",
-                    timeout=30,
-                    isolation_level=None,
-                    uri=True,
-                )
-            ) as db:
+            with closing(self._opened("rwc" if new else "rw")) as db:
                 db.execute("PRAGMA journal_mode = DELETE")
                 db.execute("PRAGMA synchronous = EXTRA")
                 self._keep_older(db)
@@ -97,6 +98,26 @@ class LedgerFile:
                     raise
         except sqlite3.Error as error:
             raise self.explained(error) from error
+
+    def _opened(self, mode: str) -> sqlite3.Connection:
+        place = f"{self.path.resolve().as_uri()}?mode={mode}"
+        return sqlite3.connect(place, timeout=30, isolation_level=None, uri=True)
+
+    def check_not_lost(self) -> None:
+        """Refuse to take a ledger for one that was never made, if there are copies of it.
+
+        Raises:
+            LedgerError: If it is empty or gone, and there are.
+        """
+        if not self.exists() and self._has_backups():
+            raise LedgerError(
+                f"{self.path} is {'empty' if self.path.exists() else 'gone'}, but there are backups of it: its "
+                f"labels would be lost if a new one were made. {advice(self.path)} To begin anew, choose "
+                "another `state_dir`."
+            )
+
+    def _has_backups(self) -> bool:
+        return any((self.path.parent / "backups").glob("*.sqlite3"))
 
     def copy(self, name: str) -> Path:
         """Copy the file with SQLite's own backup to `backups/<name>.sqlite3`, whole or not at all."""
@@ -125,6 +146,7 @@ class LedgerFile:
             raise LedgerError(
                 f"{self.path} is a database, but no ledger of lightning_al: tables {sorted(tables)}. "
                 "Choose another `state_dir`, or move that file away."
+                + (f" {advice(self.path)}" if self._has_backups() else "")
             )
         version = version_of(db)
         if version > SCHEMA_VERSION:
@@ -140,14 +162,20 @@ class LedgerFile:
                     (json.dumps(step + 1),),
                 )
 
-    def explained(self, error: Exception) -> LedgerError:
-        """What an error of SQLite or the disk means here."""
+    def explained(self, error: Exception, wrong: Collection[int] = frozenset(_DAMAGED)) -> LedgerError:
+        """What an error of SQLite or the disk means here.
+
+        Args:
+            error: What was raised.
+            wrong: SQLite's codes that mean damage; errors without a code are of content that cannot be read.
+        """
         text = str(error)
-        if "not a database" in text or "malformed" in text:
-            backups = self.path.parent / "backups"
+        code = getattr(error, "sqlite_errorcode", None)
+        of_content = code is None and type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError)
+        if of_content or (code is not None and code & 0xFF in wrong):
             return LedgerError(
-                f"{self.path} is not a readable ledger ({text}). Nothing was changed. Choose another "
-                f"`state_dir`, or put a copy from {backups} in its place."
+                f"{self.path} is not a readable ledger ({text}). Nothing was changed. {advice(self.path)} Or "
+                "choose another `state_dir`."
             )
         if "readonly" in text or "unable to open" in text or isinstance(error, PermissionError):
             return LedgerError(
@@ -160,10 +188,29 @@ class LedgerFile:
         )
 
 
+def from_json(text: Any) -> Any:
+    """A value that was written as JSON.
+
+    Raises:
+        sqlite3.DatabaseError: If it is none any more.
+    """
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError(f"malformed value {text!r:.100}") from error
+
+
 def version_of(db: sqlite3.Connection) -> int:
-    """The schema that the file has: one that is only read stays as it is."""
+    """The schema that the file has: one that is only read stays as it is.
+
+    Raises:
+        sqlite3.DatabaseError: If it is no version.
+    """
     row = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
-    return int(json.loads(row[0])) if row else 0
+    version = from_json(row[0]) if row else None
+    if type(version) is not int or version < 1:
+        raise sqlite3.DatabaseError(f"malformed schema version {version!r}")
+    return version
 
 
 def _tables(db: sqlite3.Connection) -> set[str]:

@@ -18,8 +18,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lightning_al.ledger.backups import advice
 from lightning_al.ledger.chain import GENESIS, Row, linked, verified
-from lightning_al.ledger.connection import LedgerError, LedgerFile, version_of
+from lightning_al.ledger.connection import LedgerError, LedgerFile, from_json, version_of
 from lightning_al.ledger.owner import may_live, this_process
 from lightning_al.ledger.schema import COLUMNS, SCHEMA_VERSION, TABLES, Event
 
@@ -27,7 +28,7 @@ __all__ = ["Ledger", "LedgerError"]
 
 _KEPT_BACKUPS = 3
 _COLUMNS = ", ".join(COLUMNS)
-_CHUNK = 5000
+_CHUNK = 1000
 
 
 class Ledger:
@@ -63,7 +64,7 @@ class Ledger:
     def meta(self) -> dict[str, Any]:
         """What the run recorded about itself when it began: seed, size, fingerprint, strategy, ..."""
         with self._file.reading() as db:
-            return {key: json.loads(value) for key, value in db.execute("SELECT * FROM meta")}
+            return {key: from_json(value) for key, value in db.execute("SELECT * FROM meta")}
 
     def events(self, after: int = 0) -> Iterator[tuple[int, Event]]:
         """Sequence numbers and events in order, those after `after`; checks the chain on the way.
@@ -88,8 +89,10 @@ class Ledger:
                 previous = row[0]
             cursor = db.execute(f"{_select(db)}, digest FROM events WHERE seq > ? ORDER BY seq", (after,))
             cursor.arraysize = _CHUNK
-            found = chain.from_iterable(iter(cursor.fetchmany, []))
-            yield from verified(found, (after, previous), self._broken)
+            parts = verified(iter(cursor.fetchmany, []), (after, previous), self._broken)
+            yield from chain.from_iterable(parts)
+            if not after:
+                self._check_end(db)
 
     def of_samples(self, samples: Sequence[int | str]) -> list[list[tuple[int, str, Event]]]:
         """What happened to each of some samples: number, time and event, in order.
@@ -111,7 +114,7 @@ class Ledger:
                 what = (
                     has_shown and db.execute("SELECT what FROM shown WHERE asked = ?", (number,)).fetchone()
                 )
-                found[number] = _event(row), json.loads(what[0]) if what else None
+                found[number] = _event(row), from_json(what[0]) if what else None
         return found
 
     def names(self) -> list[str] | None:
@@ -147,8 +150,8 @@ class Ledger:
     def rounds(self) -> list[dict[str, Any]]:
         """The measurements of every round, in order."""
         with self._file.reading() as db:
-            rows = db.execute("SELECT row FROM rounds ORDER BY round").fetchall()
-        return [_finite(json.loads(row)) for (row,) in rows]
+            rows = db.execute("SELECT row FROM rounds ORDER BY round")
+            return [_finite(from_json(row)) for (row,) in rows]
 
     # ------------------------------------------------------------------ writing
 
@@ -170,6 +173,9 @@ class Ledger:
 
         Returns:
             Whether it was made: another process may have been quicker, then nothing happens.
+
+        Raises:
+            LedgerError: If it cannot be written, or was there before and is lost.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,6 +184,7 @@ class Ledger:
                 f"The state directory {self.path.parent} cannot be made ({error}); labels must be on "
                 "disk before training goes on. Pass a `state_dir` that can be written."
             ) from error
+        self._file.check_not_lost()
         with self._file.writing(new=True, check=self._check_owner) as db:
             if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone():
                 return False
@@ -270,6 +277,8 @@ class Ledger:
 
     def _check_owner(self, db: sqlite3.Connection) -> None:
         owner = db.execute("SELECT token, host, pid, started, job, since FROM owner").fetchone()
+        if owner and not (type(owner[1]) is str and type(owner[2]) is int and 0 < owner[2] < 2**31):
+            raise sqlite3.DatabaseError(f"malformed owner {owner!r:.100}")
         if owner is None or owner[0] == self.token or not may_live(*owner[1:5]):
             return
         _, host, pid, _, _, since = owner
@@ -280,12 +289,18 @@ class Ledger:
             "or choose another `state_dir`."
         )
 
+    def _check_end(self, db: sqlite3.Connection) -> None:
+        """The digests cannot tell that the last rows are gone; the index, which is elsewhere, can."""
+        last, indexed = db.execute(
+            "SELECT (SELECT max(seq) FROM events), (SELECT max(seq) FROM events INDEXED BY events_by_name)"
+        ).fetchone()
+        if last != indexed:
+            raise self._broken(min(last or 0, indexed or 0) + 1, "is missing")
+
     def _broken(self, seq: int, what: str) -> LedgerError:
-        backups = sorted((self.path.parent / "backups").glob("*.sqlite3"), key=lambda p: p.stat().st_mtime)
-        newest = f"The newest backup is {backups[-1]}; " if backups else "There is no backup; "
         return LedgerError(
             f"Event {seq} of {self.path} {what}: the digests do not follow on. Nothing was changed. "
-            f"{newest}copy the damaged file somewhere safe before you put another in its place."
+            f"{advice(self.path)}"
         )
 
 
@@ -345,7 +360,7 @@ def _put_meta(db: sqlite3.Connection, values: Mapping[str, Any]) -> None:
 def _put_round(db: sqlite3.Connection, row: dict[str, Any], at: str) -> None:
     """A round trained again replaces its measurements and keeps what only the earlier run knew."""
     old = db.execute("SELECT row FROM rounds WHERE round = ?", (row["round"],)).fetchone()
-    merged = (json.loads(old[0]) if old else {}) | row
+    merged = (from_json(old[0]) if old else {}) | row
     db.execute("INSERT OR REPLACE INTO rounds VALUES (?, ?, ?)", (row["round"], at, _dumps(merged)))
 
 

@@ -1,0 +1,53 @@
+"""BACKUPS: which copy of a damaged ledger is whole, and what to do with it.
+
+backups/*.sqlite3 -> [newest_whole] -> advice for whoever finds the ledger damaged or gone
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from lightning_al.ledger.chain import GENESIS, verified
+from lightning_al.ledger.schema import COLUMNS
+
+__all__ = ["advice", "is_whole", "newest_whole"]
+
+
+def newest_whole(ledger: Path) -> Path | None:
+    """The newest backup of a ledger of which nothing is damaged.
+
+    Args:
+        ledger: The ledger's file.
+    """
+    copies = (ledger.parent / "backups").glob("*.sqlite3")
+    for copy in sorted(copies, key=lambda path: path.stat().st_mtime, reverse=True):
+        if is_whole(copy):
+            return copy
+    return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether SQLite and the digests find nothing wrong in a file."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            if db.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
+                return False
+            there = {row[1] for row in db.execute("PRAGMA table_info(events)")}
+            columns = ", ".join([*COLUMNS, "said" if "said" in there else "NULL", "digest"])
+            rows = db.execute(f"SELECT {columns} FROM events ORDER BY seq")
+            return all(True for _ in verified(rows, (0, GENESIS), lambda seq, what: ValueError(what)))
+    except (sqlite3.Error, ValueError):
+        return False
+
+
+def advice(ledger: Path) -> str:
+    """What to do about a ledger that is damaged, or gone; reads the backups."""
+    copy = newest_whole(ledger)
+    if copy is None:
+        return f"There is no backup in {ledger.parent / 'backups'} that is whole; look for another copy."
+    return (
+        f"The newest backup that is whole is {copy}; copy the damaged file, and {ledger.name}-journal if it is "
+        f"there, somewhere safe and take both away before you put the backup in the place of {ledger.name}."
+    )
