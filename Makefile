@@ -9,7 +9,7 @@ INSTALL = -q -c constraints.txt -e ".[dev]"
 # A Label Studio server to test against, in an environment of its own: 1 GB, a minute.
 LABEL_STUDIO_VENV ?= .venv-label-studio
 
-.PHONY: help demo test test-min label-studio lint types docs check bench reproduce clean
+.PHONY: help demo test test-min label-studio lint types docs check bench bench-gpu reproduce clean
 
 help:
 	@echo "make demo      active learning on handwritten digits; curves and pictures in runs/demo"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-min  all tests on the oldest versions that pyproject.toml declares"
 	@echo "make label-studio  tests against a real Label Studio server, which is installed apart and started on loopback"
 	@echo "make bench     benchmarks of speed and memory; what they gave is in benchmarks/README.md"
+	@echo "make bench-gpu what scoring and choosing cost on one NVIDIA GPU, some five minutes"
 	@echo "make reproduce figures of papers (LIGHTNING_AL_DATA names the folder that holds mnist/ and fashion_mnist/); hours"
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -59,6 +60,9 @@ bench: $(VENV)/installed
 	for what in k_center loader scores mc_dropout batch_bald learning_loss kmeans badge; do \
 		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$what.py || failed=1; \
 	done; exit $${failed:-0}
+
+bench-gpu: $(VENV)/installed
+	$(BIN)/python benchmarks/gpu.py
 
 # Resumable: what was done is in runs/reproduce.
 reproduce: $(VENV)/installed
