@@ -14,6 +14,8 @@ from lightning_al.ledger.schema import COLUMNS
 
 __all__ = ["advice", "is_whole", "newest_whole"]
 
+_CHUNK = 5000
+
 
 def newest_whole(ledger: Path) -> Path | None:
     """The newest backup of a ledger of which nothing is damaged.
@@ -37,7 +39,9 @@ def is_whole(path: Path) -> bool:
             there = {row[1] for row in db.execute("PRAGMA table_info(events)")}
             columns = ", ".join([*COLUMNS, "said" if "said" in there else "NULL", "digest"])
             rows = db.execute(f"SELECT {columns} FROM events ORDER BY seq")
-            return all(True for _ in verified(rows, (0, GENESIS), lambda seq, what: ValueError(what)))
+            rows.arraysize = _CHUNK
+            parts = verified(iter(rows.fetchmany, []), (0, GENESIS), lambda seq, what: ValueError(what))
+            return all(parts)
     except (sqlite3.Error, ValueError):
         return False
 
@@ -48,6 +52,6 @@ def advice(ledger: Path) -> str:
     if copy is None:
         return f"There is no backup in {ledger.parent / 'backups'} that is whole; look for another copy."
     return (
-        f"The newest backup that is whole is {copy}; copy the damaged file, and {ledger.name}-journal if it is "
-        f"there, somewhere safe and take both away before you put the backup in the place of {ledger.name}."
+        f"The newest backup that is whole is {copy}; copy the damaged file, and {ledger.name}-journal if it "
+        f"is there, somewhere safe, and take both away before you put the backup in the place of {ledger.name}."
     )

@@ -30,8 +30,8 @@ def _text(row: Row) -> str:
     """What `json.dumps(row, separators=(",", ":"))` gives, in a third of the time."""
     seq, kind, sample, name, value, who, at, number, strategy, seed, score, rank, *rest = row
     text = (
-        f"[{seq},{_quoted(kind)},{sample},{_or_null(name)},{_or_null(value)},{_or_null(who)},{_quoted(at)},"
-        f"{'null' if number is None else number},{_or_null(strategy)},{'null' if seed is None else seed},"
+        f"[{seq},{_quoted(kind)},{sample},{_or_null(name)},{_or_null(value)},"
+        f"{_tail(who, at, number, strategy, seed)},"
         f"{'null' if score is None else repr(score)},{'null' if rank is None else rank}"
     )
     said = rest[0] if rest else None
@@ -73,35 +73,37 @@ def verified(
         broken: Makes the error for a number and what is wrong with it.
     """
     seq, previous = last
+    sha256, quoted = hashlib.sha256, _quoted
     tails: dict[Any, str] = {}
     for part in parts:
         for row in part:
+            number, kind, sample, name, value, who, at, of_round, strategy, seed, score, rank, said, link = (
+                row
+            )
             seq += 1
-            if row[0] != seq:
+            if number != seq:
                 raise broken(seq, "is missing")
-            if _link(previous, row, tails) != row[13]:
+            if said is None:  # as in `_text`; what the rows of one call have in common is made once
+                key = (who, at, of_round, strategy, seed)
+                tail = tails.get(key)
+                if tail is None:
+                    tail = tails[key] = _tail(*key)
+                text = (
+                    f"{previous}[{number},{quoted(kind)},{sample},{'null' if name is None else quoted(name)},"
+                    f"{'null' if value is None else quoted(value)},{tail},"
+                    f"{'null' if score is None else repr(score)},{'null' if rank is None else rank}]"
+                )
+                found = sha256(text.encode()).hexdigest()
+            else:
+                found = digest(previous, row[:13])
+            if found != link:
                 raise broken(seq, "was changed after it was written")
-            previous = row[13]
+            previous = link
         yield part
 
 
-def _link(
-    previous: str, row: Row, tails: dict[Any, str], sha256: Any = hashlib.sha256, quoted: Any = _quoted
-) -> str:
-    """As `digest`; what the rows of one call have in common is written out once, in `tails`."""
-    number, kind, sample, name, value, who, at, of_round, strategy, seed, score, rank, said, _ = row
-    if said is not None:
-        return digest(previous, row[:13])
-    key = (who, at, of_round, strategy, seed)
-    tail = tails.get(key)
-    if tail is None:
-        tail = tails[key] = (
-            f"{_or_null(who)},{quoted(at)},{'null' if of_round is None else of_round},"
-            f"{_or_null(strategy)},{'null' if seed is None else seed}"
-        )
-    text = (
-        f"{previous}[{number},{quoted(kind)},{sample},{'null' if name is None else quoted(name)},"
-        f"{'null' if value is None else quoted(value)},{tail},"
-        f"{'null' if score is None else repr(score)},{'null' if rank is None else rank}]"
+def _tail(who: str | None, at: str, number: int | None, strategy: str | None, seed: int | None) -> str:
+    return (
+        f"{_or_null(who)},{_quoted(at)},{'null' if number is None else number},{_or_null(strategy)},"
+        f"{'null' if seed is None else seed}"
     )
-    return str(sha256(text.encode()).hexdigest())

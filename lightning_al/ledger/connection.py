@@ -111,8 +111,8 @@ class LedgerFile:
         """
         if not self.exists() and self._has_backups():
             raise LedgerError(
-                f"{self.path} is {'empty' if self.path.exists() else 'gone'}, but there are backups of it: its "
-                f"labels would be lost if a new one were made. {advice(self.path)} To begin anew, choose "
+                f"{self.path} is {'empty' if self.path.exists() else 'gone'}, but there are backups of it: "
+                f"its labels would be lost if a new one were made. {advice(self.path)} To begin anew, choose "
                 "another `state_dir`."
             )
 
