@@ -53,5 +53,5 @@ def advice(ledger: Path) -> str:
         return f"There is no backup in {ledger.parent / 'backups'} that is whole; look for another copy."
     return (
         f"The newest backup that is whole is {copy}; copy the damaged file, and {ledger.name}-journal if it "
-        f"is there, somewhere safe, and take both away before you put the backup in the place of {ledger.name}."
+        f"is there, somewhere safe and take both away before you put the backup in its place."
     )
