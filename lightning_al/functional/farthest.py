@@ -33,6 +33,8 @@ _AROUND = 2**16  # rows that do so together
 _CHUNK = 2048  # rows that meet the anchors at once
 _SOME = 512  # rows that meet those around at once
 _FRONT = 2048  # rows looked at in a round, at most
+_LARGE_FRONT = 8192  # of a large pool, of which more fall before any is picked
+_PER_FRONT = 128  # rows of the pool for each of a front, beyond the smaller one
 _MET = 1024  # of these, brought up to date at once
 _BLOCK = 128  # centres that they meet at once
 _KEPT = 0.75  # when fewer are left, those that fell are left out of the product
@@ -146,7 +148,8 @@ class FarthestFirst:
 
     def _front(self, count: int) -> tuple[Tensor, Bar]:
         """Rows held here of those with the largest bounds on all ranks, and what bounds the others."""
-        size = min(_FRONT, max(_FRONT // 4, 8 * count))
+        most = max(_FRONT, min(_LARGE_FRONT, self.shard.total // _PER_FRONT))
+        size = min(most, max(most // 4, 8 * count))
         rows = largest_rows(self.upper, size + 1)
         rows = rows[self.upper[rows] >= 0]
         upper, positions = self.upper[rows].double(), self.positions[rows]
@@ -197,8 +200,9 @@ class FarthestFirst:
 
     def _pick_among(self, rows: Tensor, bar: Bar, count: int) -> None:
         self._settle(rows, count - len(self.picked))
-        positions = self.shard.gather(self.positions[rows])
-        bounds = self.shard.gather(torch.stack([self.lower[rows], self.upper[rows]], 1))
+        columns = (self.positions[rows], self.lower[rows], self.upper[rows])
+        told = self.shard.gather(torch.stack([column.double() for column in columns], 1))
+        positions, bounds = told[:, 0].long(), told[:, 1:].float()
         vectors = self.pool.take(rows).gathered(self.shard)
         front = Front(vectors, positions, bounds, self.centers, bar, self.precise)
         picks, distances = front.picks(count - len(self.picked))
