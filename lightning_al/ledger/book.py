@@ -11,6 +11,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ from lightning_al.ledger.trail import Happened, Said, newest_of_each, reverting,
 from lightning_al.ledger.waiting import Waiting
 
 __all__ = ["Book"]
+
+#: So many events of one kind that follow each other are taken over as arrays.
+_MANY = 64
 
 
 class Book:
@@ -134,7 +139,18 @@ class Book:
 
     def _bring_up(self, state: PoolState) -> None:
         """Apply what the ledger holds beyond the state."""
-        state.apply_rows(self._placed(self.ledger.rows(after=state.seq)))
+        place = self.place
+        for kind, rows in groupby(self.ledger.rows(after=state.seq), itemgetter(1)):
+            run = list(rows)
+            if kind not in ("asked", "labeled") or len(run) < _MANY:
+                state.apply_rows(self._placed(run))
+                continue
+            seq, _, samples, names, values, who, _, rounds, _, _, _, ranks, *_ = zip(*run, strict=True)
+            indices = np.fromiter(map(place, samples, names), np.int64, len(run))
+            if len(np.unique(indices)) == len(run):
+                state.apply_run(kind, seq[0], indices, values, who, rounds, ranks)
+            else:
+                state.apply_rows(self._placed(run))
 
     def _placed(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         place = self.place
@@ -145,7 +161,9 @@ class Book:
     def place(self) -> Callable[[int, str | None], int]:
         """Where a sample is now, of its index and name when it was written down."""
         size = self.size
-        names = self.names if self._is_older_with_ids or self.ledger.has_moved() else None
+        names = self.names
+        if names is not None and not self._is_older_with_ids and not self.ledger.has_moved():
+            names = None
 
         def place(index: int, name: str | None) -> int:
             found = index if names is None else names.place(index, name)

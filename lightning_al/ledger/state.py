@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,46 @@ class PoolState:
             if number is not None and number > self.last_round:
                 self.last_round = number
         self.seq = seq
+
+    def apply_run(
+        self, kind: str, first: int, indices: Indices, values: Sequence[str | None],
+        who: Sequence[str | None], rounds: Sequence[int | None], ranks: Sequence[int | None],
+    ) -> None:  # fmt: skip
+        """The same for many events "asked" or "labeled" that follow each other: arrays, no loop.
+
+        Args:
+            kind: Of all of them.
+            first: Number of the first.
+            indices: Their samples, then column by column what `apply_rows` takes row by row.
+            values: Targets as JSON.
+            who: Who gave them.
+            rounds: Of the queries or labels.
+            ranks: In the query.
+        """
+        listed = indices.tolist()
+        self.first[indices] = np.arange(first, first + len(listed))
+        for array, column in ((self.round, rounds), (self.rank, ranks)):
+            if None not in column:
+                array[indices] = np.array(column, np.int32)
+            elif column.count(None) < len(column):
+                known = [value is not None for value in column]
+                array[indices[known]] = [value for value in column if value is not None]
+        if kind == "asked":
+            self.status[indices] = ASKED
+            self.query[indices] = self.round[indices]
+            self.reverted.difference_update(listed)
+        else:
+            self.status[indices] = LABELED
+            self.supplied[indices] = [name == "dataset" for name in who]
+            self.who.update(zip(listed, who, strict=True))
+            if None in values:
+                for index in listed:
+                    self.values.pop(index, None)
+            self.values.update((i, v) for i, v in zip(listed, values, strict=True) if v is not None)
+            for index in self.unsure.keys() & set(listed):
+                del self.unsure[index]
+        self.last_round = max(self.last_round, int(self.round[indices].max()))
+        self.seq = first + len(listed) - 1
 
     def _clear(self, index: int) -> None:
         self.status[index], self.round[index], self.rank[index] = POOL, -1, UNRANKED
