@@ -11,7 +11,7 @@ One round, and where it happens:
 
 `callbacks/` (the query at the end of fit), `rounds.py` (a fresh Trainer a round; `fitting/`: one fit of it)
 and `querying.py` (no fit at all) join them. `learning_loss/` teaches a module to predict its loss,
-`plotting/` draws what came of it, `metrics.py` judges it.
+`plotting/` draws what came of it, `metrics/` judges it.
 
 Names are looked up when they are first used: `ledger/` and `exchange/` work without torch and Lightning.
 """

@@ -1,11 +1,8 @@
 import copy
 import pickle
-import socket
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from lightning_al.functional import ranking_accuracy
 from lightning_al.metrics import LossRankingAccuracy
@@ -64,28 +61,3 @@ def test_what_is_no_number_is_refused_at_once():
     metric = LossRankingAccuracy()
     with pytest.raises(ValueError, match="is NaN, which has no place"):
         metric.update(torch.tensor([float("nan")]), torch.ones(1))
-
-
-def on_a_rank(rank, port, found):
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    metric = LossRankingAccuracy()
-    mine = slice(0, 13) if rank == 0 else slice(13, 40)
-    metric.update(PREDICTED[mine], TARGET[mine])
-    found[rank] = float(metric.compute())
-    alone = LossRankingAccuracy()
-    if rank == 0:  # the other one's share of the data was empty
-        alone.update(PREDICTED, TARGET)
-    found[2 + rank] = float(alone.compute())
-    dist.destroy_process_group()
-
-
-@pytest.mark.distributed
-def test_samples_of_two_processes_are_compared_with_each_other():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with mp.get_context("spawn").Manager() as manager:
-        found = manager.dict()
-        mp.spawn(on_a_rank, (port, found), nprocs=2)
-        expected = float(ranking_accuracy(PREDICTED, TARGET))
-        assert dict(found) == {rank: pytest.approx(expected) for rank in range(4)}

@@ -1,4 +1,4 @@
-"""METRICS: what active learning is judged by, as torchmetrics; correct on several processes."""
+"""Whether predicted losses are in the order of the true ones."""
 
 from __future__ import annotations
 
