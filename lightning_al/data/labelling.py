@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from lightning_al.data.overview import Overview
 from lightning_al.data.ranks import check_labels_given
 from lightning_al.data.samples import Samples
 from lightning_al.exchange import collect, place_of_answers, query_files, query_path, read_csv, write_csv
+from lightning_al.ledger.connection import LedgerError
 from lightning_al.ledger.indices import Indices, as_indices
 from lightning_al.ledger.state import PoolState
 from lightning_al.ledger.waiting import Waiting
@@ -306,8 +307,16 @@ class Labelling(Overview):
         self._held = True
         try:
             yield
-        finally:
+        except BaseException:
             self._held = False
+            self.let_go()
+            raise
+        self._held = False
+        self.release()
+
+    def let_go(self) -> None:
+        """Release after an error, which another one must not hide: who is gone is known to hold nothing."""
+        with suppress(LedgerError):
             self.release()
 
     def release(self) -> None:

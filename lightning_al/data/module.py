@@ -264,7 +264,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
             self.release()
 
     def on_exception(self, exception: BaseException) -> None:  # noqa: D102
-        self.release()
+        self.let_go()
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Labelled samples; whole batches come from the sampler, see `TrainBatches`."""
