@@ -20,6 +20,7 @@ from lightning_al.exchange.label_studio import (
     read_export,
 )
 from lightning_al.exchange.label_studio import project as project_module
+from lightning_al.exchange.label_studio.token import Token
 from tests.label_studio.pictures import png
 from tests.label_studio.server import EMAIL, SECOND_EMAIL, TOKEN
 
@@ -427,7 +428,7 @@ class Scenarios:
     def test_a_personal_token_works_and_is_renewed(self, peer, studio):
         mine = LabelStudio(peer.url, self.personal(peer), project=studio.project)
         assert len(mine.push(tasks(2), NAMES).sent) == 2
-        mine.connection._access = type(mine.connection._access)("an.old.one")
+        mine.connection._access = Token("an.old.one")
         assert len(mine.push(tasks(3), NAMES).sent) == 1
         assert mine.pull(keys(tasks(3))).missing == []
 

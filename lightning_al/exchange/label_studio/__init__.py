@@ -5,12 +5,23 @@
 tasks.py       one sample of a query, its key, and what is looked at
 form.py        what a project asks: a class, a number, text
 annotations.py what annotators said, from a server or an exported file; no network here
-server.py      `LabelStudio`: push and pull; images.py local pictures; connection.py HTTP
+joining.py     what waits in a ledger goes out, what was said comes into it
+server.py      `LabelStudio`: push and pull; images.py local pictures
+connection.py  HTTP, with a token.py that is never shown
 """
 
 from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read, read_export
 from lightning_al.exchange.label_studio.connection import LabelStudioError
 from lightning_al.exchange.label_studio.form import Form
+from lightning_al.exchange.label_studio.joining import (
+    Report,
+    export_tasks,
+    form_for,
+    import_export,
+    pull_answers,
+    push_query,
+    waiting_tasks,
+)
 from lightning_al.exchange.label_studio.sending import Pushed
 from lightning_al.exchange.label_studio.server import LabelStudio, Pulled
 from lightning_al.exchange.label_studio.tasks import Key, Task
@@ -23,8 +34,15 @@ __all__ = [
     "LabelStudioError",
     "Pulled",
     "Pushed",
+    "Report",
     "Task",
+    "export_tasks",
+    "form_for",
+    "import_export",
     "newest_of_each",
+    "pull_answers",
+    "push_query",
     "read",
     "read_export",
+    "waiting_tasks",
 ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import socket
 import time
@@ -19,7 +18,9 @@ from typing import Any, NoReturn
 from urllib.error import URLError
 from urllib.parse import urlencode, urlsplit
 
-__all__ = ["Connection", "LabelStudioError", "Token", "token_from_environment"]
+from lightning_al.exchange.label_studio.token import Token
+
+__all__ = ["Connection", "LabelStudioError"]
 
 _PAUSES = (0.5, 2.0)  # seconds before another try
 _LARGEST = 1 << 30
@@ -45,51 +46,6 @@ class LabelStudioError(RuntimeError):
         self.status, self.unsure, self.late = status, unsure, late
 
 
-class Token:
-    """A key to a server, which shows itself to nobody: no text, copy or pickle of it holds it.
-
-    Args:
-        text: A personal access token, or a legacy token.
-
-    Example:
-        >>> Token("0123456789abcdef0123456789abcdef01234567")
-        Token(***)
-    """
-
-    def __init__(self, text: str) -> None:
-        text = text.strip()
-        if not re.fullmatch(r"[\x21-\x7e]+", text):  # a stray line end would be shown by http.client
-            raise ValueError(
-                "The Label Studio token is empty or holds blanks or letters that no token has (it is not "
-                "shown here). Copy it again from Account & Settings, for example into LABEL_STUDIO_API_KEY."
-            )
-        self._text = text
-
-    @property
-    def is_personal(self) -> bool:
-        """Whether it has to be changed for an access token: personal ones are JSON Web Tokens."""
-        return self._text.count(".") == 2
-
-    def reveal(self) -> str:
-        """The token itself, for a request."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Token(***)"
-
-    def __copy__(self) -> Token:
-        return self
-
-    def __deepcopy__(self, memo: Any) -> Token:
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "A Label Studio token is not to be written anywhere, so it cannot be pickled. Make the "
-            "`LabelStudio` object in the process that uses it."
-        )
-
-
 class Connection:
     """A server, and the right to speak to it.
 
@@ -101,18 +57,27 @@ class Connection:
 
     def __init__(self, url: str, token: Token, *, timeout: float = 60.0) -> None:
         self.url, self.timeout = _checked_url(url), timeout
-        self._token, self._access = token, Token("none")
+        self._token = token
+        self._access: Token | None = None
         self._opener = urllib.request.OpenerDirector()  # without what follows redirects or opens files
         proxies: dict[str, str] | None = {} if urlsplit(self.url).hostname in _LOOPBACK else None
         for handler in (
             urllib.request.ProxyHandler(proxies),
-            urllib.request.HTTPHandler(),
-            urllib.request.HTTPSHandler(),
+            urllib.request.HTTPHandler(debuglevel=0),  # whatever is set elsewhere: it prints headers
+            urllib.request.HTTPSHandler(debuglevel=0),
         ):
             self._opener.add_handler(handler)
 
     def get(self, path: str, **query: Any) -> Any:
-        """What is there; tried three times, since it changes nothing."""
+        """What is there; tried three times, since it changes nothing.
+
+        Args:
+            path: From the server's address on.
+            query: What follows it.
+
+        Raises:
+            LabelStudioError: If there was no answer, or a refusal.
+        """
         target = f"{path}?{urlencode(query)}" if query else path
         for pause in _PAUSES:
             try:
@@ -123,7 +88,25 @@ class Connection:
             time.sleep(pause)
         return self.call("GET", target)
 
-    def call(self, method: str, path: str, content: Any = None, *, kind: str = "application/json") -> Any:
+    def get_with(self, name: str, path: str, **query: Any) -> dict[str, Any]:
+        """See `get`; what is there is known by having `name`."""
+        answer = self.get(path, **query)
+        if not isinstance(answer, dict) or name not in answer:
+            raise LabelStudioError(
+                f"GET {self.url}{path} answers with {self._masked(repr(answer))[:200]}, without {name!r}; "
+                "needed is the address of a Label Studio server. Check `url`."
+            )
+        return answer
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        content: Any = None,
+        *,
+        kind: str = "application/json",
+        patience: float | None = None,
+    ) -> Any:
         """One request, and what was answered.
 
         Args:
@@ -131,49 +114,59 @@ class Connection:
             path: From the server's address on, with the query.
             content: What is sent: bytes as they are, anything else as JSON.
             kind: Of bytes.
+            patience: Seconds without a sign of life, where they are to be more than `timeout`.
 
         Raises:
             LabelStudioError: If there was no answer, or a refusal.
         """
         body = None if content is None else content if isinstance(content, bytes) else _encoded(content)
-        status, answer = self._ask(method, path, body, kind, self._authorization())
+        wait = max(self.timeout, patience or 0)
+        status, answer = self._ask(method, path, body, kind, self._authorization(), wait)
         if status == 401 and self._token.is_personal:  # an access token lives for five minutes
-            self._access = Token("none")
-            status, answer = self._ask(method, path, body, kind, self._authorization())
+            self._access = None
+            status, answer = self._ask(method, path, body, kind, self._authorization(), wait)
         if not 200 <= status < 300:
             self._refused(method, path, status, answer)
         return self._decoded(method, path, status, answer)
 
-    def _authorization(self) -> str:
+    def _authorization(self) -> Token:
         if not self._token.is_personal:
-            return f"Token {self._token.reveal()}"
-        if self._access.reveal() == "none":
-            body = _encoded({"refresh": self._token.reveal()})
-            status, answer = self._ask("POST", "/api/token/refresh/", body, "application/json", None)
+            return self._token
+        if self._access is None:
+            path, kind = "/api/token/refresh/", "application/json"
+            body = Token(json.dumps({"refresh": self._token.reveal()}, separators=(",", ":")))
+            status, answer = self._ask("POST", path, body, kind, None, self.timeout)
             if status != 200:
-                self._refused("POST", "/api/token/refresh/", status, answer)
-            given = self._decoded("POST", "/api/token/refresh/", status, answer)
+                self._refused("POST", path, status, answer)
+            given = self._decoded("POST", path, status, answer)
             self._access = Token(str(given.get("access", "") if isinstance(given, dict) else ""))
-        return f"Bearer {self._access.reveal()}"
+        return self._access
 
     def _ask(
-        self, method: str, path: str, body: bytes | None, kind: str, authorization: str | None
+        self, method: str, path: str, body: bytes | Token | None, kind: str, token: Token | None, wait: float
     ) -> tuple[int, bytes]:
-        headers = {"Accept": "application/json", "User-Agent": "lightning-al"}
+        """Status and content; no frame that an error comes through holds a token as text."""
+        request = urllib.request.Request(
+            self.url + path,
+            data=body.reveal().encode() if isinstance(body, Token) else body,
+            headers={"Accept": "application/json", "User-Agent": "lightning-al"},
+            method=method,
+        )
         if body is not None:
-            headers["Content-Type"] = kind
-        if authorization is not None:
-            headers["Authorization"] = authorization
-        request = urllib.request.Request(self.url + path, data=body, headers=headers, method=method)
+            request.add_header("Content-Type", kind)
+        if token is not None:
+            scheme = "Bearer" if self._token.is_personal else "Token"
+            request.add_header("Authorization", f"{scheme} {token.reveal()}")
         try:
-            with self._opener.open(request, timeout=self.timeout) as answer:
+            with self._opener.open(request, timeout=wait) as answer:
                 self._follow_nothing(answer)
-                return answer.status, self._content(answer)
+                return answer.status, self._content(answer, wait)
         except (OSError, http.client.HTTPException) as error:
-            raise self._interrupted(method, path, error) from None
+            failed = self._interrupted(method, path, error, wait)
+        raise failed  # out here, it does not carry the frames of the request
 
-    def _content(self, answer: Any) -> bytes:
-        parts, size, end = [], 0, time.monotonic() + 10 * self.timeout
+    def _content(self, answer: Any, wait: float) -> bytes:
+        parts, size, end = [], 0, time.monotonic() + 10 * wait
         while part := answer.read1(_CHUNK):
             parts.append(part)
             size += len(part)
@@ -197,14 +190,15 @@ class Connection:
                 status=answer.status,
             )
 
-    def _interrupted(self, method: str, path: str, error: Exception) -> LabelStudioError:
+    def _interrupted(self, method: str, path: str, error: Exception, wait: float) -> LabelStudioError:
         reason = error.reason if isinstance(error, URLError) else error
         late = isinstance(reason, TimeoutError)
         never_began = isinstance(reason, ConnectionRefusedError | socket.gaierror)
-        what = f"no answer for {self.timeout:g} s" if late else f"{type(reason).__name__}: {reason}"
+        what = f"no answer for {wait:g} s" if late else f"{type(reason).__name__}: {reason}"
+        then = "after some minutes, since it may be done yet" if late and method != "GET" else "then"
         return LabelStudioError(
             f"{method} {self.url}{_bare(path)}: {self._masked(what)}. Needed is a Label Studio server that "
-            "answers there. See whether it runs, and run this again: what is done already is not done twice.",
+            f"answers there. See whether it runs, and run this again {then}: what is done is not done twice.",
             unsure=not never_began,
             late=late,
         )
@@ -229,7 +223,7 @@ class Connection:
         )
 
     def _decoded(self, method: str, path: str, status: int, answer: bytes) -> Any:
-        if not answer:
+        if not answer and method != "GET":
             return None
         try:
             return json.loads(answer)
@@ -243,8 +237,8 @@ class Connection:
             ) from None
 
     def _masked(self, text: str) -> str:
-        for token in (self._token, self._access):
-            text = text.replace(token.reveal(), "***") if len(token.reveal()) > 5 else text
+        for token in filter(None, (self._token, self._access)):
+            text = text.replace(token.reveal(), "***")
         return text
 
 
@@ -278,8 +272,3 @@ def _detail(answer: bytes) -> str:
         return repr(said)[:500]
     more = said.get("validation_errors")
     return str(said.get("detail", said))[:500] + (f" {json.dumps(more)[:1500]}" if more else "")
-
-
-def token_from_environment(text: str | None) -> Token:
-    """The token given, else that of `LABEL_STUDIO_API_KEY`."""
-    return Token(text if text is not None else os.environ.get("LABEL_STUDIO_API_KEY", ""))

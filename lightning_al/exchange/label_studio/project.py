@@ -38,8 +38,7 @@ class Project:
 
     def described(self) -> dict[str, Any]:
         """The server's description of it."""
-        described: dict[str, Any] = self.connection.get(f"{self.path}/")
-        return described
+        return self.connection.get_with("parsed_label_config", f"{self.path}/")
 
     def check_order(self, described: dict[str, Any]) -> None:
         """Whether annotators get what is wanted most first.
@@ -78,11 +77,10 @@ class Project:
         if number is not None:
             items.append(_filter("data.lal_round", "equal", "Number", number))
         query = {"ordering": ["tasks:id"], "filters": {"conjunction": "and", "items": items}}
-        page: dict[str, Any] = self.connection.get(
-            "/api/tasks", project=self.number, fields="all", include=include, resolve_uri="false",
+        return self.connection.get_with(
+            "tasks", "/api/tasks", project=self.number, fields="all", include=include, resolve_uri="false",
             page=1, page_size=_PAGE, query=json.dumps(query),
         )  # fmt: skip
-        return page
 
     def users(self) -> dict[int, str]:
         """E-mails of those who annotate, as far as the token may see them."""

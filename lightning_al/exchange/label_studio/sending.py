@@ -24,10 +24,11 @@ from lightning_al.exchange.label_studio.tasks import Key, Task, is_address, key_
 
 __all__ = ["Pushed", "Sending"]
 
-_BATCH = 500  # tasks of one import: about half a second
+_BATCH = 100  # tasks of one import: 0.1 s, so that annotators' answers seldom come in between
 _BATCH_BYTES = 20 << 20
 _TRIES = 3
 _PAUSE = 2.0  # seconds until what a broken connection left undone is looked at
+_PATIENCE = 900.0  # seconds: a server whose database is locked tries an import again, ever more seldom
 
 _There = dict[Key, list[dict[str, Any]]]
 
@@ -172,7 +173,7 @@ class Sending:
                 time.sleep(_PAUSE)  # what is still missing is seen by whoever looks again
 
     def _send(self, path: str, content: Any) -> None:
-        self.project.connection.call("POST", self.project.path + path, content)
+        self.project.connection.call("POST", self.project.path + path, content, patience=_PATIENCE)
 
     def _show_scores(self) -> None:
         """Have the newest round's scores listed: the first import sets whose are, later ones do not."""

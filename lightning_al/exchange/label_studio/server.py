@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read
-from lightning_al.exchange.label_studio.connection import Connection, token_from_environment
+from lightning_al.exchange.label_studio.connection import Connection
 from lightning_al.exchange.label_studio.form import Form
 from lightning_al.exchange.label_studio.project import IN_ORDER, Progress, Project
 from lightning_al.exchange.label_studio.sending import Pushed, Sending
 from lightning_al.exchange.label_studio.tasks import Key, Task, key_of
+from lightning_al.exchange.label_studio.token import token_from_environment
 
 __all__ = ["LabelStudio", "Pulled"]
 

@@ -1,0 +1,258 @@
+"""JOINING: a ledger and a project: what waits goes out, what people said comes in.
+
+    Book -> [push_query] -> LabelStudio -> [pull_answers] -> Book
+
+A server is no file: it is read while people work. So good answers are taken over, and each that is none is
+named and left where it is, for one slip must not hold up a day's work of others. What is on record is known
+again by annotator and time, so a pull can be repeated as often as one likes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read, read_export
+from lightning_al.exchange.label_studio.form import Form
+from lightning_al.exchange.label_studio.sending import Pushed
+from lightning_al.exchange.label_studio.server import LabelStudio
+from lightning_al.exchange.label_studio.tasks import Key, Task, is_address, medium_of
+from lightning_al.exchange.queries import waiting_queries
+from lightning_al.ledger.answer import Opinion, moment
+from lightning_al.ledger.book import Book
+from lightning_al.ledger.label_values import encode
+from lightning_al.ledger.state import ASKED, LABELED
+from lightning_al.whole_file import replacing
+
+__all__ = [
+    "Report",
+    "export_tasks",
+    "form_for",
+    "import_export",
+    "pull_answers",
+    "push_query",
+    "waiting_tasks",
+]
+
+_KINDS = {"labeled": "label", "relabeled": "label", "answered": "label", "ignored": "skip"}
+
+
+@dataclass
+class Report:
+    """What came of a pull.
+
+    Args:
+        taken: Answers that were new and are on record now.
+        problems: What was not taken over, and why; each names task, annotation and annotator.
+        missing: Samples that wait and are not in the project: push them.
+        waiting: How many wait for an answer after it.
+    """
+
+    taken: int = 0
+    problems: list[str] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    waiting: int = 0
+
+    def __str__(self) -> str:
+        said = f"{self.taken} answers taken over, {self.waiting} samples wait."
+        if self.missing:
+            said += f" {len(self.missing)} of them are not in the project: push them."
+        if self.problems:
+            said += f" {len(self.problems)} were not taken over:\n  " + "\n  ".join(self.problems)
+        return said
+
+
+def waiting_tasks(book: Book) -> list[Task]:
+    """The samples that wait, as tasks."""
+    run = book.state.run_id
+    return [
+        Task(
+            Key(run, query.round, str(query.index) if query.id is None else query.id),
+            query.shown, query.rank, query.score, query.strategy,
+        )
+        for query in waiting_queries(book)
+    ]  # fmt: skip
+
+
+def form_for(book: Book) -> Form:
+    """What a new project for this run is to ask.
+
+    Raises:
+        ValueError: If the ledger does not say what a label is.
+    """
+    seen = (medium_of(task.shown) for task in waiting_tasks(book))
+    medium = next((found[0] for found in seen if found is not None), "text")
+    names, kind = book.kind.class_names, book.kind.name
+    if names is not None and kind in ("class", "text"):
+        return Form("choices", medium, tuple(str(name) for name in names))
+    if kind not in ("number", "text"):
+        raise ValueError(
+            f"A label of this run is {'not known yet' if kind is None else f'of kind {kind!r}'} and has no "
+            "class names; needed are classes, numbers or text to ask for. Pass `class_names` to "
+            "`ActiveDataModule`, or make the project in Label Studio and give its number."
+        )
+    return Form(kind, medium)
+
+
+def push_query(book: Book, studio: LabelStudio) -> Pushed:
+    """Send the samples that wait and are not there yet, those wanted most first.
+
+    Args:
+        book: The ledger.
+        studio: The project; its classes must be the ledger's.
+
+    Raises:
+        ValueError: If the project asks for something else, or a sample cannot be shown; nothing was sent.
+        LabelStudioError: If the server cannot be reached. Run it again: it goes on.
+    """
+    book.current()
+    return studio.push(waiting_tasks(book), book.kind.class_names)
+
+
+def pull_answers(book: Book, studio: LabelStudio, *, overwrite: bool = False) -> Report:
+    """Take over what annotators said since the last time.
+
+    Args:
+        book: The ledger.
+        studio: The project.
+        overwrite: Let an answer win over a label that the data set or a file gave.
+
+    Raises:
+        LabelStudioError: If the server cannot be reached; nothing was taken over.
+        LedgerError: If a run holds the ledger; nothing was taken over.
+    """
+    book.current()
+    keys = _keys(book)
+    pulled = studio.pull(keys)
+    said = {keys[key]: annotations for key, annotations in pulled.said.items()}
+    report = _take(book, said, studio.form(), overwrite=overwrite)
+    report.missing = [i for i in map(keys.__getitem__, pulled.missing) if book.state.status[i] == ASKED]
+    return report
+
+
+def export_tasks(book: Book, path: Path, form: Form) -> Path:
+    """Write the samples that wait to a file that Label Studio imports.
+
+    Raises:
+        ValueError: If a sample shows a picture that lies here: a file does not take it along.
+    """
+    tasks = waiting_tasks(book)
+    for task in tasks:
+        look = task.look(form)
+        if look is None or (form.medium == "image" and not is_address(look)):
+            raise ValueError(
+                f"Sample {task.key.sample} shows {look or dict(task.shown)}; needed in a file is an address "
+                "that annotators' browsers find. Let `describe` return one, or push to a server, which takes "
+                "pictures along."
+            )
+    text = json.dumps([task.as_json(form) for task in tasks], indent=1, ensure_ascii=False, allow_nan=False)
+    with replacing(path, "The tasks for Label Studio") as part:
+        part.write_text(text, encoding="utf-8")
+    return path
+
+
+def import_export(
+    book: Book, path: Path, form: Form, *, users: Mapping[int, str] | None = None, overwrite: bool = False
+) -> Report:
+    """Take over what is in a file that was exported as JSON, as `pull_answers` does from a server.
+
+    Args:
+        book: The ledger.
+        path: The file.
+        form: What the project asks.
+        users: E-mails by the server's numbers, which is all that such a file has.
+        overwrite: Let an answer win over a label that the data set or a file gave.
+    """
+    book.current()
+    keys = _keys(book)
+    said = read(read_export(path), form, users)
+    newest = {keys[key]: newest_of_each(each) for key, each in said.items() if key in keys}
+    return _take(book, newest, form, overwrite=overwrite)
+
+
+def _keys(book: Book) -> dict[Key, int]:
+    """All samples that were asked for and not put back since, and their indices."""
+    state, names = book.state, book.names
+    asked = [index for index in range(book.size) if state.query[index] >= 0]
+    return {
+        Key(state.run_id, int(state.query[index]), str(index) if names is None else names[index]): index
+        for index in asked
+    }
+
+
+def _take(book: Book, said: Mapping[int, list[Annotation]], form: Form, *, overwrite: bool) -> Report:
+    """Hold what was said against the record; the good ones are written in one transaction."""
+    report = Report()
+    opinions, fresh = list[tuple[Annotation, Opinion]](), dict[int, Any]()
+    for index, each in said.items():
+        for annotation in each:
+            try:
+                opinions.append((annotation, _opinion(book, index, annotation, form, fresh)))
+            except ValueError as wrong:
+                report.problems.append(_named(book, index, annotation, wrong))
+    known = _taken_back(book, {index for index in said if index in book.state.reverted})
+    opinions = [(a, o) for a, o in opinions if (o.index, o.kind, o.text, o.who, o.said) not in known]
+    report.problems += _contradictions(book, said)
+    intake = book.intake(overwrite=overwrite)
+    for place, error in intake.add_all([opinion for _, opinion in opinions]):
+        annotation, opinion = opinions[place]
+        report.problems.append(_named(book, opinion.index, annotation, error))
+    report.taken = book.take(intake)
+    report.waiting = len(book.state.indices(ASKED))
+    return report
+
+
+def _opinion(book: Book, index: int, annotation: Annotation, form: Form, fresh: dict[int, Any]) -> Opinion:
+    who = annotation.who or f"annotation {annotation.id}"
+    at = moment(annotation.at)
+    if annotation.problem is not None:
+        raise ValueError(annotation.problem)
+    if annotation.skipped:
+        return Opinion(index, "skip", None, who, named=True, said=at)
+    kind, given = book.kind, annotation.value
+    template = kind.template_for(index, book.state, fresh)
+    if form.kind == "choices":
+        value = kind.parse(str(given), template)
+    else:
+        value = kind.checked(given, index, template)
+    fresh.setdefault(index, value)
+    return Opinion(index, "label", encode(value), who, named=True, said=at, given=str(given))
+
+
+def _named(book: Book, index: int, annotation: Annotation, why: ValueError) -> str:
+    return f"{annotation.place}, {_sample(book, index)}: {why}"
+
+
+def _sample(book: Book, index: int) -> str:
+    return f"sample {index}" if book.names is None else f"sample {index} ({book.names[index]!r})"
+
+
+def _taken_back(book: Book, indices: Iterable[int]) -> set[tuple[Any, ...]]:
+    """What was on record of samples of which a change was taken back: it must not come again."""
+    return {
+        (index, _KINDS[event.kind], event.value, event.who, event.said)
+        for index, trail in book.trails(sorted(indices)).items()
+        for _, _, event in trail
+        if event.kind in _KINDS and event.said is not None
+    }
+
+
+def _contradictions(book: Book, said: Mapping[int, list[Annotation]]) -> list[str]:
+    """Labels on record whose annotation was deleted or skipped since: they stay, and somebody should know."""
+    state, doubtful = book.state, dict[int, str]()
+    for index, each in said.items():
+        who = state.who.get(index)
+        if state.status[index] == LABELED and who and not any(a.who == who and not a.skipped for a in each):
+            doubtful[index] = who
+    gone = []
+    for index, trail in book.trails(sorted(doubtful)).items():
+        last = [event for _, _, event in trail if event.kind in ("labeled", "relabeled")][-1:]
+        if last and last[0].said is not None:
+            gone.append(
+                f"{_sample(book, index)}: the annotation by {doubtful[index]} that its label is from is "
+                "deleted or skipped now; the label stays. `unlabel` puts the sample back, if it is to go."
+            )
+    return gone
