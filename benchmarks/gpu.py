@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -167,9 +168,19 @@ class Images(Dataset[Any]):
         return [(image, 0) for image in self.images[indices]]
 
 
+def workers_for(sizes: Sizes) -> int:
+    """Processes that load: as many as have cores and room for the batches that they hand over."""
+    shared = Path("/dev/shm")
+    room = shutil.disk_usage(shared).free if shared.is_dir() else 0
+    return (
+        0 if sizes is QUICK else min(8, os.cpu_count() or 1, room // (4 * 3 * sizes.batch * sizes.pixels**2))
+    )
+
+
 def scoring(device: torch.device, sizes: Sizes, workers: int) -> None:
     """A line for each precision."""
-    print("\nscoring        images  query, images/s  predict, images/s  ratio (at least 0.95)", flush=True)
+    print(f"\n{workers} processes load")
+    print("scoring        images  query, images/s  predict, images/s  ratio (at least 0.95)", flush=True)
     pins = device.type == "cuda"
     torch.manual_seed(0)
     module = ResNet50()
@@ -341,16 +352,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny, which only shows that it runs")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--parts", nargs="+", choices=every, default=every)
-    parser.add_argument("--workers", type=int, help="of the loaders; as many as there are cores, 16 at most")
+    parser.add_argument(
+        "--workers", type=int, help="processes that load; 8, if there are cores and shared memory for them"
+    )
     options = parser.parse_args()
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         print("This benchmark needs an NVIDIA GPU, which torch does not find here; it has not run.")
         return
     sizes = QUICK if options.quick else Sizes()
-    workers = options.workers
-    if workers is None:
-        workers = 0 if options.quick else min(16, os.cpu_count() or 1)
+    workers = workers_for(sizes) if options.workers is None else options.workers
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     print(described(device), flush=True)
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():

@@ -1,15 +1,17 @@
 """Every function gives on a device what it gives on the CPU: scores up to rounding, choices exactly."""
 
 import math
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from unit.ranks import on_ranks
 
-from gpu.devices import DEVICE, NEEDS_A_DEVICE, back, present, there
+from gpu.devices import DEVICE, IS_GPU, NEEDS_A_DEVICE, back, present, there
 from lightning_al import functional as F
+from lightning_al.functional.nearest import near
 from lightning_al.functional.vectors import Vectors, as_tensor
 
 pytestmark = NEEDS_A_DEVICE
@@ -153,15 +155,15 @@ def deterministic():
         torch.use_deterministic_algorithms(False)
 
 
-@pytest.fixture(params=["plain", "rough", "deterministic", "autocast"])
+@pytest.fixture(params=["plain", "rough and deterministic", "autocast"])
 def setting(request):
     """What a user may have set for training, and what chooses is not to be changed by."""
-    with {
-        "plain": lambda: matmul_precision("highest"),
-        "rough": lambda: matmul_precision("medium"),
-        "deterministic": deterministic,
-        "autocast": lambda: torch.autocast("cuda" if DEVICE == "cuda" else "cpu", torch.bfloat16),
-    }[request.param]():
+    with ExitStack() as stack:
+        if request.param == "autocast":
+            stack.enter_context(torch.autocast("cuda" if IS_GPU else "cpu", torch.bfloat16))
+        elif request.param != "plain":
+            stack.enter_context(matmul_precision("medium"))
+            stack.enter_context(deterministic())
         yield request.param
 
 
@@ -332,6 +334,25 @@ def test_ranks_whose_rows_are_on_devices_and_one_that_has_none(device, ranks):
         assert {name: value.tolist() for name, value in found.items()} == {
             name: value.tolist() for name, value in expected.items()
         }
+
+
+class Products(TorchDispatchMode):
+    """Counts matrix products."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm_)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_device_meets_many_centres_in_few_products(device):
+    rows, centers = Vectors((there(normal(70_000, 4)),)), Vectors((there(normal(512, 4, seed=1)),))
+    with Products() as products:
+        found = near(rows, centers, rows.squares())
+    expected = torch.cdist(normal(70_000, 4), normal(512, 4, seed=1)).amin(1).square()
+    assert torch.allclose(found.cpu(), expected, atol=1e-3)
+    assert products.count <= (138 if torch.device(DEVICE).type == "cpu" else 4)
 
 
 def test_errors_name_rows_on_a_device(device):
