@@ -1,7 +1,6 @@
-"""Ctrl-C and kill -9, sent to a run in a process of its own."""
+"""Ctrl-C, sent to a run in a process of its own; kill -9 is in test_kills.py."""
 
 import os
-import random
 import signal
 import time
 
@@ -10,7 +9,7 @@ from distributed.launch import in_session, still_there
 from integration.small import queries
 from warm import server
 
-from faults.runs import known, main, run
+from faults.runs import known, main
 from lightning_al import Ledger
 
 LIMIT = 60
@@ -39,11 +38,10 @@ def processes():
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, processes):
-    """What the run ends with, and how long it takes."""
+    """What the run ends with."""
     folder = tmp_path_factory.mktemp("undisturbed") / "state"
-    begun = time.monotonic()
     ended(processes(folder, ""))
-    return known(folder), time.monotonic() - begun
+    return known(folder)
 
 
 def ended(process):
@@ -79,19 +77,7 @@ def test_ctrl_c_leaves_no_half_query_and_no_child_and_the_same_command_goes_on(
     assert kinds.count("asked") == initial + asked
     (tmp_path / "state.told").touch()
     assert ended(processes(state, place)) == 0
-    (asked_for, rows), _ = undisturbed
+    asked_for, rows = undisturbed
     got, got_rows = known(state)
     assert {r: q for r, q in got.items() if r} == asked_for
     assert got_rows == rows
-
-
-@pytest.mark.parametrize("number", range(6))
-def test_after_kill_9_at_any_instant_the_run_ends_as_if_undisturbed(tmp_path, processes, undisturbed, number):
-    whole, duration = undisturbed
-    instant = random.Random(number).uniform(0.1, 1.0) * duration
-    process = processes(tmp_path / "state", "")
-    time.sleep(instant)
-    process.kill()
-    process.join()
-    run(tmp_path / "state")
-    assert known(tmp_path / "state") == whole
