@@ -10,6 +10,7 @@ import signal
 
 import lightning as L
 import torch.distributed as dist
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -44,16 +45,23 @@ def connect(trainer: L.Trainer) -> bool:
         MisconfigurationException: If they would end with each fit on machines that go on without them.
     """
     take_rank_of(trainer)
-    launcher = trainer.strategy.launcher
+    strategy, launcher = trainer.strategy, trainer.strategy.launcher
     if isinstance(launcher, _MultiProcessingLauncher) and trainer.num_nodes > 1:
         raise MisconfigurationException(
             f"The Trainer has {trainer.num_nodes} nodes and a strategy whose processes end with each fit, so "
             'that nodes could not tell each other what was asked for. Use `strategy="ddp"` in `make_trainer`.'
         )
-    if trainer.world_size == 1 or not isinstance(launcher, _SubprocessScriptLauncher):
+    # These have no launcher in processes that are there already.
+    is_there = launcher is None and isinstance(strategy, FSDPStrategy | ModelParallelStrategy)
+    if trainer.world_size == 1 or not (is_there or isinstance(launcher, _SubprocessScriptLauncher)):
         return False
+    if isinstance(strategy, ModelParallelStrategy):  # it shows its mesh to a module, which a fit brings
+        strategy.connect(L.LightningModule())
+    if launcher is None:
+        strategy.setup_environment()
+        return True
     try:
-        launcher.launch(trainer.strategy.setup_environment, trainer=trainer)
+        launcher.launch(strategy.setup_environment, trainer=trainer)
     except BaseException:
         launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
         raise

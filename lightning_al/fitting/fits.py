@@ -12,7 +12,7 @@ from lightning_al.data import ActiveDataModule
 from lightning_al.data.agreement import agree, on_every_rank
 from lightning_al.fitting.connecting import connected
 from lightning_al.fitting.models import Models
-from lightning_al.fitting.trainers import Trainers
+from lightning_al.fitting.trainers import Trainers, check_whole
 from lightning_al.inference.committee import Committee
 from lightning_al.randomness import derive_seed
 
@@ -87,6 +87,7 @@ class Fits:
         if type(trainer.strategy.launcher).__name__ == "_MultiProcessingLauncher":
             self.models.make_layers(module, trainer)
         path = agree(lambda: self.trainers.checkpoint(trainer))
+        check_whole(path)
         bootstrap = committee is not None and committee.bootstrap
         with data.drawn_for(*name, bootstrap=bootstrap), on_every_rank(path) as file:
             trainer.fit(module, datamodule=data, ckpt_path=file)

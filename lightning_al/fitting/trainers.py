@@ -17,11 +17,12 @@ from lightning_al.callbacks import ActiveLearning
 from lightning_al.callbacks.rearm import KEEPS_STATE
 from lightning_al.callbacks.seat import Seat
 from lightning_al.data import ActiveDataModule
+from lightning_al.data.agreement import agree, gathered, shared
 from lightning_al.data.book import is_writer
 from lightning_al.fitting.connecting import connect
 from lightning_al.history import COLUMNS
 
-__all__ = ["Trainers"]
+__all__ = ["Trainers", "check_whole"]
 
 
 class Trainers:
@@ -146,6 +147,37 @@ def _refuse_shared(trainer: L.Trainer, last: L.Trainer | None) -> None:
                 f"`make_trainer` put the same `{type(callback).__name__}` into two Trainers; it still knows "
                 "the last round's values. Make fresh callbacks in every call."
             )
+
+
+def check_whole(checkpoint: str | None) -> None:
+    """Refuse to go on from a checkpoint in parts that some process does not see whole; all come here.
+
+    A file is sent to those whose disk has none like it; the parts of a sharded module are too large for that.
+
+    Args:
+        checkpoint: What rank 0 would go on from.
+
+    Raises:
+        RuntimeError: On all ranks, if one of them sees other files than rank 0.
+    """
+    if checkpoint is None or not shared() or not agree(Path(checkpoint).is_dir):
+        return
+    seen = gathered(lambda: _files_in(Path(checkpoint)))
+    for rank, files in enumerate(seen):
+        if files != seen[0]:
+            raise RuntimeError(
+                f'`resume="checkpoint"` would go on from {checkpoint}, which is in parts, but rank {rank} '
+                f"sees {len(files)} of its files and rank 0 {len(seen[0])}; every process needs them all. "
+                'Put them on a disk that all processes have, or use `resume="restart"`.'
+            )
+
+
+def _files_in(folder: Path) -> list[tuple[str, int]]:
+    """Names and sizes, as far as this process sees them."""
+    try:
+        return sorted((file.name, file.stat().st_size) for file in folder.iterdir())
+    except OSError:
+        return []
 
 
 def _can_go_on(file: Path, trainer: L.Trainer) -> bool:

@@ -60,9 +60,12 @@ def test_processes_started_anew_ask_as_one_process_does(one, tmp_path, how):
 
 
 @pytest.mark.skipif(OLD, reason="`fully_shard` is not public, and for GPUs, before torch 2.6")
-@pytest.mark.parametrize("devices", [2, 3])
-def test_sharded_modules_ask_as_one_process_does_and_members_of_one_are_refused(one, tmp_path, devices):
-    found, ended = asked(tmp_path, "sharded", devices, ranks=devices)
+@pytest.mark.parametrize(("devices", "ranks"), [(2, 0), (3, 3)])
+def test_sharded_modules_ask_as_one_process_does_and_members_of_one_are_refused(
+    one, tmp_path, devices, ranks
+):
+    """Started by Lightning, and from outside."""
+    found, ended = asked(tmp_path, "sharded", devices, ranks)
     assert {key: query for key, query in found.items() if query} == {
         (blocks, name): query for (blocks, name), query in one.items() if name != "committee"
     }
