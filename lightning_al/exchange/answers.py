@@ -15,16 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from lightning_al.exchange.progress import with_progress
-from lightning_al.ledger.answer import Opinion
+from lightning_al.exchange.reading import check_answer
+from lightning_al.ledger.answer import RESERVED, Opinion, check_annotator
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.intake import Intake
-from lightning_al.ledger.label_values import encode, whole
+from lightning_al.ledger.label_values import encode, is_class, whole
 from lightning_al.ledger.state import LABELED
 from lightning_al.ledger.trail import Happened
 
 __all__ = ["Given", "collect", "index_of", "of_its_query", "refusal"]
 
 _SHOWN_PROBLEMS = 20
+_SHOWN_LETTERS = 500
+_LONGEST_INDEX = 40
+_ROWS_A_SAMPLE, _MOST_ROWS = 100, 5_000_000
 _OPINIONS = {
     "labeled": "label", "relabeled": "label", "answered": "label", "ignored": "skip", "unsure": "unsure"
 }  # fmt: skip
@@ -91,25 +95,25 @@ def collect(
         ValueError: If a row is wrong; the message names every one.
     """
     intake = book.intake(overwrite=overwrite)
-    default = who or Path(source).name
+    name = _name_of(source, who)
     read: list[tuple[int, Opinion]] = []
     problems: list[tuple[int, str]] = []
-    fresh: dict[int, Any] = {}
-    rows = list(rows)
-    for number, row in enumerate(with_progress(rows, Path(source).name)):
+    rows, texts = list(rows), _Texts(book)
+    _check_number(book, rows, source)
+    for number, row in enumerate(with_progress(rows, name)):
         if not row.is_filled:
             continue
         try:
             index = index_of(row, book)
             if automatic and not of_its_query(book, row, index):
                 continue
-            opinion = _opinion(book, row, index, fresh, who=row.who or default, named=bool(row.who or who))
-        except ValueError as error:
-            problems.append((number, f"{row.where}: {error}"))
+            opinion = _opinion(row, index, texts, who=row.who or who or name, named=bool(row.who or who))
+        except (ValueError, TypeError, RecursionError) as error:
+            said = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            problems.append((number, f"{row.where}: {said}"))
         else:
-            if who and not row.who and _is_of_file(book, opinion, Path(source).name):
-                continue
-            read.append((number, opinion))
+            if not (who and not row.who and _is_of_file(book, opinion, name)):
+                read.append((number, opinion))
     if automatic:
         read = _not_read_before(book, read)
     refused = intake.add_all([opinion for _, opinion in read])
@@ -119,17 +123,59 @@ def collect(
     return intake
 
 
-def _opinion(
-    book: Book, row: Given, index: int, fresh: dict[int, Any], *, who: str, named: bool
-) -> Opinion:  # fmt: skip
+def _name_of(source: str | os.PathLike[str], who: str | None) -> str:
+    """The file's name, which stands for an annotator where nobody says who gave its answers."""
+    if who is not None:
+        try:
+            check_annotator(who)
+        except ValueError as error:
+            raise ValueError(f"`who` cannot be used: {error}. Give the annotator's own name.") from None
+    name = Path(source).name.encode(errors="replace").decode()
+    return f"file {name}" if name in RESERVED else name
+
+
+def _check_number(book: Book, rows: list[Given], source: str | os.PathLike[str]) -> None:
+    most = min(_ROWS_A_SAMPLE * (book.size + 1), _MOST_ROWS)
+    if len(rows) > most:
+        raise ValueError(
+            f"{source} has {len(rows):,} rows for {book.size:,} samples; needed are at most {most:,}. Nothing "
+            "was read. Take the file apart, or check that it is of this run."
+        )
+
+
+class _Texts:
+    """From what a row says to a target as JSON; where every label is of one kind, each text is read once."""
+
+    def __init__(self, book: Book) -> None:
+        self.book, self.kind = book, book.kind
+        self.is_known = self.kind.template is not None or self.kind.class_names is not None
+        self._read: dict[str, str] = {}
+        self._fresh: dict[int, Any] = {}
+
+    def of(self, row: Given, index: int) -> str:
+        if not row.is_value and row.label in self._read:
+            return self._read[row.label]
+        template = self.kind.template_for(index, self.book.state, self._fresh)
+        numbers = is_class(template) or isinstance(template, int | float)
+        if row.is_value and isinstance(row.label, bool) and (numbers or self.kind.class_names is not None):
+            raise ValueError(f"{row.label} is no class or number, as the other targets are; 0 and 1 are")
+        if row.is_value and not (isinstance(row.label, str) and numbers):
+            value = self.kind.checked(row.label, index, template)
+        else:
+            value = self.kind.parse(row.label, template)
+        check_answer(value)
+        text = encode(value)
+        if not self.is_known and not self._fresh:
+            self._fresh[index] = value
+        elif self.is_known and not row.is_value:
+            self._read[row.label] = text
+        return text
+
+
+def _opinion(row: Given, index: int, texts: _Texts, *, who: str, named: bool) -> Opinion:
     if row.label is None:
         return Opinion(index, "skip" if row.skip else "unsure", None, who, named, row.said)
-    kind = book.kind
-    template = kind.template_for(index, book.state, fresh)
-    value = kind.checked(row.label, index, template) if row.is_value else kind.parse(row.label, template)
-    if not fresh:
-        fresh[index] = value
-    return Opinion(index, "label", encode(value), who, named, row.said, str(row.label))
+    return Opinion(index, "label", texts.of(row, index), who, named, row.said, str(row.label))
 
 
 def _is_of_file(book: Book, opinion: Opinion, name: str) -> bool:
@@ -178,11 +224,11 @@ def index_of(row: Given, book: Book) -> int:
     if book.names is not None and row.id.strip():
         index = book.names.find(row.id)
         if index is None:
-            raise ValueError(f"there is no sample with id {row.id!r}")
+            raise ValueError(f"there is no sample with id {row.id[:200]!r}")
         return index
     text = whole(row.index)
-    if not text.isdecimal() or int(text) >= book.size:
-        raise ValueError(f"there is no sample {text!r}")
+    if not text.isdecimal() or len(text) > _LONGEST_INDEX or int(text) >= book.size:
+        raise ValueError(f"there is no sample {text[:40]!r}")
     return int(text)
 
 
@@ -197,7 +243,9 @@ def of_its_query(book: Book, row: Given, index: int) -> bool:
 
 def refusal(source: str | os.PathLike[str], problems: list[str]) -> ValueError:
     """The error that names every row which is wrong."""
-    shown = "\n  ".join(problems[:_SHOWN_PROBLEMS])
+    shown = "\n  ".join(problem[:_SHOWN_LETTERS] for problem in problems[:_SHOWN_PROBLEMS])
+    more = len(problems) - _SHOWN_PROBLEMS
+    shown += f"\n  and {more:,} more" if more > 0 else ""
     return ValueError(
         f"{source} was not read, no label was taken over:\n  {shown}\nMend these lines and run "
         "again; `import_labels(overwrite=True)` lets a new answer win over a label on record. (Spreadsheets "

@@ -139,18 +139,23 @@ class Book:
 
     def _bring_up(self, state: PoolState) -> None:
         """Apply what the ledger holds beyond the state."""
-        place = self.place
         for kind, rows in groupby(self.ledger.rows(after=state.seq), itemgetter(1)):
             run = list(rows)
             if kind not in ("asked", "labeled") or len(run) < _MANY:
                 state.apply_rows(self._placed(run))
                 continue
             seq, _, samples, names, values, who, _, rounds, _, _, _, ranks, *_ = zip(*run, strict=True)
-            indices = np.fromiter(map(place, samples, names), np.int64, len(run))
-            if len(np.unique(indices)) == len(run):
+            indices = self._places(samples, names)
+            if len(set(indices.tolist())) == len(run):
                 state.apply_run(kind, seq[0], indices, values, who, rounds, ranks)
             else:
                 state.apply_rows(self._placed(run))
+
+    def _places(self, samples: Sequence[int], names: Sequence[str | None]) -> Indices:
+        """As `place`, of many."""
+        if names.count(None) == len(names) and min(samples) >= 0 and max(samples) < self.size:
+            return np.array(samples, np.int64)
+        return np.fromiter(map(self.place, samples, names), np.int64, len(samples))
 
     def _placed(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         place = self.place

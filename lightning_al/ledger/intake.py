@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lightning_al.ledger.answer import Opinion
+from lightning_al.ledger.answer import Opinion, check_opinion
 from lightning_al.ledger.label_values import decode
 from lightning_al.ledger.schema import Event
 from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL
@@ -40,13 +40,12 @@ class Intake:
     def __init__(self, book: Book, *, overwrite: bool = False, strict: bool = False) -> None:
         self.book, self.overwrite, self.strict = book, overwrite, strict
         self.events: list[Event] = []
-        #: Targets that came in, by sample.
-        self.fresh: dict[int, object] = {}
         self.taken = 0
         self._seen: set[tuple[int, str]] = set()
         self._now: dict[int, tuple[int, str | None, str | None]] = {}
         self._at = datetime.now(UTC).isoformat(timespec="microseconds")
         self._trails: dict[int, list[Happened]] = {}
+        self._pending: dict[int, list[Happened]] = {}
 
     def __len__(self) -> int:
         return self.taken
@@ -62,11 +61,7 @@ class Intake:
         state = self.book.state
         by_rule = self.book.resolve != "newest"
         self._trails |= self.book.trails(
-            {
-                o.index
-                for o in opinions
-                if o.kind == "label" and (by_rule or (o.named and o.index in state.who))
-            }
+            {o.index for o in opinions if by_rule or (o.named and o.index in state.who and not self._says(o))}
         )
         refused = []
         for place, opinion in enumerate(opinions):
@@ -81,8 +76,9 @@ class Intake:
 
         Raises:
             Conflict: If it contradicts what is on record.
-            ValueError: If there was one of the same annotator already.
+            ValueError: If there was one of the same annotator already, or it cannot be an annotator's.
         """
+        check_opinion(opinion)
         key = (opinion.index, opinion.who if opinion.named else "")
         if key in self._seen:
             raise ValueError(f"sample {opinion.index} is there twice")
@@ -123,6 +119,8 @@ class Intake:
         by_rule = self.book.resolve != "newest" and opinion.who not in _NOBODY
         if status != LABELED and not by_rule:
             return self._enter(opinion, status)
+        if not by_rule and not self.strict and self._says(opinion):
+            return False
         if by_rule or (opinion.named and who not in _NOBODY):
             return self._by_several(opinion, status, text, by_rule=by_rule)
         if not self.strict and text is not None and text == opinion.text:
@@ -130,6 +128,11 @@ class Intake:
         if not self.overwrite:
             raise self._conflict(opinion, text)
         return self._correct(opinion)
+
+    def _says(self, opinion: Opinion) -> bool:
+        """Whether the label on record is this very answer of this annotator."""
+        state, index = self.book.state, opinion.index
+        return state.who.get(index) == opinion.who and state.values.get(index) == opinion.text
 
     def _enter(self, opinion: Opinion, status: int) -> bool:
         self._put("labeled", opinion, round_=self.book.state.last_round)
@@ -145,15 +148,13 @@ class Intake:
         """An answer beside those of others; the newest counts, or a function decides."""
         said = self._said(opinion.index)
         mine = [one for one in said if one.who == opinion.who]
-        if any(_same(one, opinion) for one in mine) and not (self.strict and not opinion.said):
-            return False
         own = max(mine, key=lambda one: (one.at, one.seq), default=None)
-        outdated = own is not None and opinion.said is not None and opinion.said < own.at
-        if own is not None and not self.overwrite and not outdated:
-            if own.text == opinion.text and not self.strict:
-                return False
-            if opinion.said is None or opinion.said == own.at:
-                raise self._conflict(opinion, own.text)
+        known = own is not None and own.text == opinion.text
+        if (known or any(_same(one, opinion) for one in mine)) and not self.strict:
+            return False
+        timed = opinion.said is not None and own is not None and opinion.said != own.at
+        if own is not None and not self.overwrite and not timed:
+            raise self._conflict(opinion, own.text)
         newest = max((one.at for one in said), default="")
         is_newest = opinion.said is None or opinion.said >= newest
         if by_rule or not is_newest or (text == opinion.text and not self.overwrite):
@@ -165,20 +166,17 @@ class Intake:
         """Answers that stand, those of this intake too."""
         if index not in self._trails:
             self._trails |= self.book.trails([index])
-        return list(steps(self._trails[index])[-1].said)
+        return list(steps([*self._trails[index], *self._pending.get(index, ())])[-1].said)
 
     def _put(self, kind: str, opinion: Opinion, *, round_: int | None = None, text: str | None = "") -> None:
         if text == "":
             text = opinion.text
-            if text is not None:
-                self.fresh.setdefault(opinion.index, decode(text))
         event = self.book.event(
             kind, opinion.index, value=text, who=opinion.who, round=round_, said=opinion.said
         )
         self.events.append(event)
-        if opinion.index in self._trails:
-            number = self.book.state.seq + len(self.events)
-            self._trails[opinion.index].append((number, self._at, event))
+        number = self.book.state.seq + len(self.events)
+        self._pending.setdefault(opinion.index, []).append((number, self._at, event))
 
     def _conflict(self, opinion: Opinion, text: str | None) -> Conflict:
         now = "the data set's own label" if text is None else decode(text)
@@ -188,4 +186,4 @@ class Intake:
 
 def _same(one: Said, opinion: Opinion) -> bool:
     """Whether it is an answer that was read before."""
-    return one.text == opinion.text and (opinion.said is None or one.at == opinion.said)
+    return one.text == opinion.text and one.at == opinion.said
