@@ -3,11 +3,14 @@
 import pytest
 
 from lightning_al.exchange.label_studio import (
+    Form,
     LabelStudioError,
+    export_tasks,
+    form_for,
     pull_answers,
     read_export,
 )
-from lightning_al.ledger import LedgerError
+from lightning_al.ledger import Book, Event, Ledger, LedgerError
 from tests.label_studio.joined import Joined, events
 from tests.label_studio.server import TOKEN
 from tests.unit.exchange.fake_label_studio import FakeLabelStudio
@@ -65,6 +68,37 @@ class TestAgainstRecordedAnswers(Joined):
         assert report.taken == 0
         assert "sample 5 is labelled 0 already, not pos" in report.problems[0]
         assert pull_answers(data.book, studio, overwrite=True).taken == 1
+
+
+def test_a_picture_that_lies_here_goes_into_no_file(tmp_path):
+    asked = [Event("asked", 4, round=0, rank=0)]
+    meta = {"size": 9, "class_names": ["a", "b"], "label_kind": "class"}
+    Ledger(tmp_path / "ledger.sqlite3").create(meta, asked, shown={0: {"image": "a.png"}})
+    book = Book(tmp_path)
+    with pytest.raises(ValueError, match=r"Sample 4 shows a\.png; needed in a file is an address"):
+        export_tasks(book, tmp_path / "tasks.json", form_for(book))
+    assert not (tmp_path / "tasks.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("meta", "form"),
+    [
+        ({"label_kind": "class", "class_names": ["a", "b"]}, Form("choices", labels=("a", "b"))),
+        ({"label_kind": "text", "class_names": ["a", "b"]}, Form("choices", labels=("a", "b"))),
+        ({"label_kind": "number"}, Form("number")),
+        ({"label_kind": "text"}, Form("text")),
+    ],
+)
+def test_a_new_project_asks_for_what_a_label_is(tmp_path, meta, form):
+    Ledger(tmp_path / "ledger.sqlite3").create({"size": 9} | meta, [])
+    assert form_for(Book(tmp_path)) == form
+
+
+@pytest.mark.parametrize("kind", ["class", "array", "json", None])
+def test_what_cannot_be_asked_for_is_said(tmp_path, kind):
+    Ledger(tmp_path / "ledger.sqlite3").create({"size": 9, "label_kind": kind}, [])
+    with pytest.raises(ValueError, match="needed are classes, numbers or text to ask for"):
+        form_for(Book(tmp_path))
 
 
 @pytest.mark.parametrize(
