@@ -12,7 +12,7 @@ from integration.small import Net, blobs, margin, pool, quiet
 
 import lightning_al.data.book as book
 from distributed.launch import note, rank
-from lightning_al import ActiveDataModule, ActiveLearning, Committee, LedgerError, fit_rounds
+from lightning_al import ActiveDataModule, ActiveLearning, Committee, LedgerError, MCDropout, fit_rounds
 from lightning_al import acquisition as acq
 
 OPTIONS = {"devices": 2, "strategy": "ddp", "max_epochs": 1}
@@ -183,6 +183,35 @@ def member_nan_early(on):
     member(on, "nan early")
 
 
+class FailingPasses(Net):
+    """It can be tried, and makes some passes of the scoring; then it cannot go on, on one rank."""
+
+    def __init__(self, on: int) -> None:
+        super().__init__(dropout=0.3)
+        self.on, self.passes = on, []
+
+    def active_step(self, batch, batch_idx):
+        if self.trainer.global_step and rank() == self.on:
+            self.passes.append(batch_idx)
+            if len(self.passes) > 5:
+                raise ArithmeticError("the model cannot count")
+        return self(batch[0])
+
+
+def passes(on, strategy=acq.BALD, **options):
+    """In the middle of the passes of MC dropout, where the others make theirs."""
+    active = ActiveLearning(strategy(MCDropout(4, **options)), query_size=8)
+    data = pool(Path(f"passes {strategy.__name__}"))
+    fit_rounds(FailingPasses(on), lambda r: quiet(**OPTIONS), data, active, rounds=1)
+
+
+def trained_member(on):
+    """The second of three that `fit_rounds` trains; it fails when it is to be scored."""
+    makers = [lambda seed: Net(), lambda seed: Failing("exception", on), lambda seed: Net()]
+    active = ActiveLearning(acq.BALD(Committee(models=makers)), query_size=8)
+    fit_rounds(None, lambda r: quiet(**OPTIONS), pool(Path("trained member")), active, rounds=1)
+
+
 def maker(on):
     """It fails when the member is to be scored, on one rank."""
 
@@ -245,6 +274,9 @@ CAUGHT = {
     "member_nan_on_1": (member_nan, 1),
     "member_nan_early": (member_nan_early, 1),
     "maker_on_1": (maker, 1),
+    "trained_member_on_0": (trained_member, 0),
+    "passes_on_1": (passes, 1),
+    "passes_on_0": (partial(passes, strategy=acq.VoteEntropy, consistent=False), 0),
     "no_dropout": (no_dropout, None),
 }
 UNCAUGHT = {

@@ -106,6 +106,9 @@ def test_what_rank_0_finds_wrong_every_rank_is_told(caught, name):
         ("member_on_0", 0, "ArithmeticError: the model cannot count"),
         ("member_nan_on_1", 1, r"ValueError: The logits of samples \[\d+, .*\] are NaN or infinite"),
         ("maker_on_1", 1, "ArithmeticError: the function cannot count"),
+        ("trained_member_on_0", 0, "ArithmeticError: the model cannot count"),
+        ("passes_on_1", 1, "ArithmeticError: the model cannot count"),
+        ("passes_on_0", 0, "ArithmeticError: the model cannot count"),
     ],
 )
 def test_what_goes_wrong_on_one_rank_while_scoring_ends_both_with_the_message(caught, name, failed, message):
@@ -139,6 +142,9 @@ def test_what_goes_wrong_in_the_rehearsal_ends_both_before_the_first_step(caught
         "maker",
         "no",
         "member nan",
+        "trained member",
+        "passes BALD",
+        "passes VoteEntropy",
         "select before 0",
         "select before 1",
         "select after 1",
