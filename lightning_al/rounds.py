@@ -57,7 +57,9 @@ def fit_rounds(
             function makes have in common must be frozen.
         make_trainer: From the number of the round to a fresh `Trainer` with fresh callbacks; without an
             `ActiveLearning`, which is added. The first call comes before any look at the ledger where
-            processes were started from outside (torchrun, SLURM), and they meet by what it returns.
+            processes were started from outside (torchrun, SLURM), and they meet by what it returns. It is
+            called once even if no round is left to do: only a Trainer knows whether there are other
+            processes, and those that Lightning starts later in the script begin it anew and meet here.
         data: The samples; with a test set, every round is tested.
         active: The strategy and what goes with it.
         rounds: How many queries; the last one's labels are trained on too, so there are `rounds + 1` fits.
