@@ -20,7 +20,9 @@ from lightning_al.ledger.schema import MIGRATIONS, SCHEMA_VERSION
 __all__ = ["LedgerError", "LedgerFile", "from_json", "version_of"]
 
 #: What SQLite says of files whose content is wrong; the disk and other processes have other codes.
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH}
+_DAMAGED = frozenset(
+    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH}
+)
 
 
 class LedgerError(RuntimeError):
@@ -63,7 +65,7 @@ class LedgerFile:
                 self._check_schema(db, migrate=False)
                 yield db
         except sqlite3.Error as error:
-            raise self.explained(error, wrong={*_DAMAGED, sqlite3.SQLITE_ERROR}) from error
+            raise self.explained(error, _DAMAGED | {sqlite3.SQLITE_ERROR}) from error
 
     @contextmanager
     def writing(
@@ -126,11 +128,16 @@ class LedgerFile:
         try:
             folder.mkdir(exist_ok=True)
             part.unlink(missing_ok=True)
-            with self.reading() as db, closing(sqlite3.connect(part)) as copy:
-                db.backup(copy)
+            with self.reading() as db:
+                _copy(db, part)
             os.replace(part, target)
-        except (OSError, sqlite3.Error) as error:
-            raise self.explained(error) from error
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise LedgerError(
+                f"The backup {target} cannot be written ({error}); one is needed before every training. "
+                "Labels are safe in the ledger: free disk space or make that folder writable, then run again."
+            ) from error
         return target
 
     def _keep_older(self, db: sqlite3.Connection) -> None:
@@ -162,17 +169,15 @@ class LedgerFile:
                     (json.dumps(step + 1),),
                 )
 
-    def explained(self, error: Exception, wrong: Collection[int] = frozenset(_DAMAGED)) -> LedgerError:
+    def explained(self, error: Exception, wrong: Collection[int] = _DAMAGED) -> LedgerError:
         """What an error of SQLite or the disk means here.
 
         Args:
             error: What was raised.
-            wrong: SQLite's codes that mean damage; errors without a code are of content that cannot be read.
+            wrong: SQLite's codes that mean damage.
         """
         text = str(error)
-        code = getattr(error, "sqlite_errorcode", None)
-        of_content = code is None and type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError)
-        if of_content or (code is not None and code & 0xFF in wrong):
+        if _is_damage(error, wrong):
             return LedgerError(
                 f"{self.path} is not a readable ledger ({text}). Nothing was changed. {advice(self.path)} Or "
                 "choose another `state_dir`."
@@ -186,6 +191,23 @@ class LedgerFile:
             f"Writing or reading {self.path} failed ({text}). What was written before is safe, the "
             "last call was undone. Free disk space or wait for the other process, then run again."
         )
+
+
+def _copy(db: sqlite3.Connection, path: Path) -> None:
+    try:
+        with closing(sqlite3.connect(path)) as copy:
+            db.backup(copy)
+    except sqlite3.Error as error:
+        if _is_damage(error):
+            raise
+        raise OSError(str(error)) from error  # what is wrong is not the ledger
+
+
+def _is_damage(error: Exception, wrong: Collection[int] = _DAMAGED) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # what cannot be read as text or JSON
+        return type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError)
+    return code & 0xFF in wrong
 
 
 def from_json(text: Any) -> Any:
