@@ -99,9 +99,10 @@ class FarthestFirst:
         anchors, others = self.centers.part(group, 0, first), self.centers.part(group, first, count)
         cells = _sorted_by(nearest(others, anchors)[1], first)
         anchors = anchors.ready()
-        for start in range(0, len(self.pool), _AROUND):
-            stop = min(start + _AROUND, len(self.pool))
-            place = torch.cat([self._meet_first(rows, anchors) for rows in _slices(start, stop, _CHUNK)])
+        around, chunk = self.pool.at_once(_AROUND), self.pool.at_once(_CHUNK)
+        for start in range(0, len(self.pool), around):
+            stop = min(start + around, len(self.pool))
+            place = torch.cat([self._meet_first(rows, anchors) for rows in _slices(start, stop, chunk)])
             if len(others):
                 for mine, its in zip(_sorted_by(place, first), cells, strict=True):
                     if len(its):
@@ -118,7 +119,7 @@ class FarthestFirst:
 
     def _meet_around(self, every: Tensor, centers: Vectors) -> None:
         """Narrow bounds from above by some of the centres to be met later."""
-        for rows in torch.split(every, _SOME):
+        for rows in torch.split(every, self.pool.at_once(_SOME)):
             ready, squares = self._ready(rows), self.squares[rows]
             _, high = self.pool.interval(squares, near(ready, centers, squares))
             self.upper[rows] = torch.minimum(self.upper[rows], high)
@@ -137,7 +138,7 @@ class FarthestFirst:
         low, high = self.pool.interval(squares, near(ready, centers.ready(), squares))
         upper = torch.minimum(self.upper[rows], high)
         rough = (low < upper) & (upper >= bar.distance) & (high - low > _ROUGH * high)
-        for these in _pieces(rough.nonzero().squeeze(1), _SOME):
+        for these in _pieces(rough.nonzero().squeeze(1), self.pool.at_once(_SOME)):
             fine = self._ready(rows[these], torch.float64)
             squares = fine.squares()
             found = near(fine, centers.ready(torch.float64), squares)
@@ -163,16 +164,16 @@ class FarthestFirst:
     def _brought_up_to_date(self, rows: Tensor, group: int, bar: Bar) -> Tensor:
         """Those of the rows that do not fall below the bar when they have met all centres of a group."""
         rows = rows[self.seen[group, rows].argsort()]
-        left = [self._updated(some, group, bar) for some in _pieces(rows, _MET)]
+        left = [self._updated(some, group, bar) for some in _pieces(rows, self.pool.at_once(_MET))]
         return torch.cat(left) if left else rows
 
     def _updated(self, rows: Tensor, group: int, bar: Bar) -> Tensor:
         """The same for rows in the order of how many centres they have met."""
-        total = self.centers.counts[group]
+        total, block = self.centers.counts[group], self.pool.at_once(_BLOCK)
         ready, seen = self._ready(rows), self.seen[group, rows].cpu()
         while len(rows) and int(seen[0]) < total:
             start = int(seen[0])
-            stop = min(start - start % _BLOCK + _BLOCK, total)
+            stop = min(start - start % block + block, total)
             count = int((seen < stop).sum())
             centers = self.centers.part(group, start, stop)
             self._meet(rows[:count], _first(ready, count), centers, bar)

@@ -159,7 +159,7 @@ class Front:
             self.upto[new] = 0
         for start in np.unique(self.upto[open_rows]):
             rows, picks = open_rows[self.upto[open_rows] == start], self.chosen[start:]
-            size = max(1, _CELLS // max(1, len(picks)))
+            size = max(1, self.vectors.at_once(_CELLS) // max(1, len(picks)))
             for some in np.split(rows, range(size, len(rows), size)) if picks else []:
                 self.known[some] = np.minimum(self.known[some], self._to_picks(some, picks))
         self.upto[open_rows] = len(self.chosen)
@@ -170,7 +170,7 @@ class Front:
         low, high = (np.stack([self.made[pick][side][rows] for pick in picks]) for side in (0, 1))
         near = np.minimum(high.min(0), self.upper[rows])
         pick, row = np.nonzero((low < high) & (low <= near))
-        size = max(1, _PAIR_NUMBERS // self.vectors.width)
+        size = max(1, self.vectors.at_once(_PAIR_NUMBERS) // self.vectors.width)
         for start in range(0, len(row), size):
             some = slice(start, start + size)
             mine = self.vectors.take(torch.from_numpy(rows[row[some]]))

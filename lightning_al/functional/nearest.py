@@ -132,9 +132,8 @@ def near(rows: Vectors, centers: Vectors, squares: Tensor, halves: Tensor | None
         return nearest(rows, centers)[0]
     others = centers.block(slice(None))
     halves = rows.squares_of(others) / 2 if halves is None else halves
-    times = 1 if rows.device.type == "cpu" else 64  # a device has no small cache, and calls that cost
-    size = times * _ROWS
-    width = times * _ROWS * _CENTERS // max(1, min(size, len(rows)))
+    size = rows.at_once(_ROWS)
+    width = rows.at_once(_ROWS * _CENTERS) // max(1, min(size, len(rows)))
     tiles = [slice(start, start + width) for start in range(0, len(halves), width)]
     found = torch.empty_like(squares)
     for start in range(0, len(rows), size):
@@ -175,7 +174,7 @@ def exactly_nearest(
     for first in range(0, len(centers), _READY):
         part = centers.like(*centers.given(slice(first, first + _READY)))
         ready = part.ready()
-        size = max(1, _CELLS // len(part))
+        size = max(1, rows.at_once(_CELLS) // len(part))
         for start in range(0, len(rows), size):
             some = slice(start, min(start + size, len(rows)))
             left_out = None if counted is None else ~counted(some)[:, first : first + _READY]
@@ -266,7 +265,7 @@ class _Meeting:
     def _ask(self, pairs: Tensor) -> None:
         """The exact distances of these pairs of a row and a centre."""
         row, center = pairs.nonzero().unbind(1)
-        size = max(1, _PAIR_NUMBERS // self.rows.width)
+        size = max(1, self.rows.at_once(_PAIR_NUMBERS) // self.rows.width)
         for mine, its in zip(torch.split(row, size), torch.split(center, size), strict=True):
             self._lower(mine, its, self.rows.take(mine).exact(self.centers.take(its)))
 

@@ -80,7 +80,7 @@ class Settled:
         """Exact squared distances of these of the vectors to the nearest of all drawn, in float64."""
         for start in torch.unique(self.upto[which]).tolist():
             rows, centers = which[self.upto[which] == start], drawn.given(start)
-            for some in torch.split(rows, max(1, 2**16 // vectors.width)):
+            for some in torch.split(rows, max(1, vectors.at_once(2**16) // vectors.width)):
                 found, _ = exactly_nearest(vectors.take(some), centers, tiny=tiny)
                 self.distance[some] = torch.minimum(self.distance[some], found)
         self.upto[which] = len(drawn)

@@ -145,7 +145,7 @@ class Draw:
         low, high = bounds(self.vectors, self.squares, self.squares, self.tiny)
         rows = (high >= self._most(low)).nonzero().squeeze(1)
         best, position = -1.0, self.shard.total
-        for some in torch.split(rows, max(1, 2**16 // self.vectors.width)):
+        for some in torch.split(rows, max(1, self.vectors.at_once(2**16) // self.vectors.width)):
             taken = self.vectors.take(some)
             lengths = taken.exact(taken.like(*(torch.zeros_like(factor) for factor in taken.factors)))
             most = max(lengths.tolist(), default=-1.0)

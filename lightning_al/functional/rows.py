@@ -129,7 +129,8 @@ def dot_(left: Tensor, right: Tensor) -> Tensor:
     # NumPy's reads once, but has a price per row, rounds more the longer a row is, and needs NumPy 2.
     dense = 64 <= left.shape[-1] <= 2**14 and left.stride(-1) == right.stride(-1) == 1
     if dense and by_numpy(left) and hasattr(np, "vecdot"):
-        return torch.from_numpy(np.vecdot(left.numpy(), right.detach().numpy()))
+        with np.errstate(invalid="ignore"):  # zero times infinity: the caller looks for it
+            return torch.from_numpy(np.vecdot(left.numpy(), right.detach().numpy()))
     return left.mul_(right).sum(-1)
 
 

@@ -38,6 +38,7 @@ Backend = Literal["auto", "faiss", "torch"]
 Metric = Literal["euclidean", "cosine"]
 
 _CHUNK_BYTES = 2**22  # in float32: what stays in the cache beside its distances
+_DEVICE_TIMES = 64
 _SUMMED = 512  # squares added up one after the other: of more, equal ones round to one side
 
 
@@ -195,11 +196,13 @@ class Vectors:
         parts = torch.split(every, [factor.shape[1] for factor in factors], 1)
         return self.like(*(part.to(factor.dtype) for part, factor in zip(parts, factors, strict=True)))
 
+    def at_once(self, size: int) -> int:
+        """As many as fit into the cache of a processor; a device is kept busy by more."""
+        return size if self.device.type == "cpu" else _DEVICE_TIMES * size
+
     def chunks(self, beside: int = 0) -> Iterator[slice]:
         """Slices of rows that stay in the cache, with so many further numbers for each."""
-        size = max(1, _CHUNK_BYTES // (4 * (self.width + beside)))
-        if self.device.type != "cpu":
-            size *= 64
+        size = self.at_once(max(1, _CHUNK_BYTES // (4 * (self.width + beside))))
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 

@@ -290,3 +290,12 @@ def test_arrays_are_refused_in_words(score):
 def test_arrays_in_place_of_embeddings_are_refused():
     with pytest.raises(TypeError, match=r"`weight` is a `ndarray`; needed is a tensor"):
         F.hyperplane_distance(torch.zeros(3, 2), np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("row", [0, 7])
+def test_a_sure_row_among_many_brings_no_warning(row):
+    probs = torch.full((100, 100), 0.01)
+    probs[row] = torch.eye(100)[3]
+    found = F.entropy(probs)
+    assert found[row] == 0
+    assert found[row + 1] == pytest.approx(math.log(100), rel=1e-5)
