@@ -113,10 +113,15 @@ class LedgerFile:
         """
         if not self.exists() and self._has_backups():
             raise LedgerError(
-                f"{self.path} is {'empty' if self.path.exists() else 'gone'}, but there are backups of it: "
+                f"{self.path} is {self._instead()}, but there are backups of it: "
                 f"its labels would be lost if a new one were made. {advice(self.path)} To begin anew, choose "
                 "another `state_dir`."
             )
+
+    def _instead(self) -> str:
+        if not self.path.exists():
+            return "gone"
+        return "empty" if self.path.is_file() else "no file"
 
     def _has_backups(self) -> bool:
         return any((self.path.parent / "backups").glob("*.sqlite3"))

@@ -8,9 +8,11 @@ some of its starts. What must hold after that is in `verdict`.
 from __future__ import annotations
 
 import csv
+import ctypes
 import json
 import os
 import random
+import resource
 import signal
 import sqlite3
 import sys
@@ -34,7 +36,9 @@ from warm import server
 
 import lightning_al.callbacks.active_learning as callback_file
 from faults.runs import Slowed, known, seeded
-from lightning_al import Ledger, fit_rounds
+from lightning_al import History, Ledger, fit_rounds
+from lightning_al.callbacks.weights import StoredWeights
+from lightning_al.data.labelling import Labelling
 
 ROUNDS, LIMIT, GRACE = 2, 120, 1.0
 INSTANT = "any instant"
@@ -53,6 +57,7 @@ class Kill:
         call: Which call of the step, 1 first.
         victim: Which rank; -1 is all of them.
         seconds: After the beginning of the start, or of the call for "within".
+        room: Instead of being killed, none of its files grows beyond so many bytes, as on a full disk.
     """
 
     start: int
@@ -61,6 +66,7 @@ class Kill:
     call: int = 1
     victim: int = -1
     seconds: float = 0.0
+    room: int | None = None
 
 
 # ---------------------------------------------------------------- in the process that is killed
@@ -115,13 +121,21 @@ STEPS = {
 }
 
 
+#: Where a file is written whose disk may be full.
+WRITERS = {
+    "weights file": Step(StoredWeights, "begin"),
+    "query file": Step(Labelling, "export_query"),
+    "history file": Step(History, "write_csv"),
+}
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def watch(name: str, act: Callable[[int, Callable[[], Any]], Any]) -> None:
     """From now on the step's calls go through `act`, with their number."""
-    step, number = STEPS[name], 0
+    step, number = (STEPS | WRITERS)[name], 0
     function = getattr(step.owner, step.name)
 
     @wraps(function)
@@ -135,8 +149,14 @@ def watch(name: str, act: Callable[[int, Callable[[], Any]], Any]) -> None:
     setattr(step.owner, step.name, watched)
 
 
+def fill(room: int) -> None:
+    """From now on the disk is as good as full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+
+
 def aim(kill: Kill) -> None:
-    """This process will not survive the call."""
+    """This process will not survive the call; or its disk is full from then on."""
+    strike = die if kill.room is None else partial(fill, kill.room)
     if kill.step == "half a commit":
         spill()
 
@@ -144,15 +164,22 @@ def aim(kill: Kill) -> None:
         if number != kill.call:
             return call()
         if kill.moment == "before":
-            die()
+            strike()
         if kill.moment == "within":
-            threading.Timer(kill.seconds, die).start()
+            threading.Timer(kill.seconds, strike).start()
         found = call()
         if kill.moment == "after":
-            die()
+            strike()
         return found
 
     watch(kill.step, act)
+
+
+def be_bound() -> None:
+    """Permissions bind this process from now on, also where root runs the tests."""
+    if sys.platform == "linux":
+        version, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None).capset(version, none) == 0
 
 
 def spill() -> None:
@@ -200,6 +227,7 @@ def main(
 ) -> None:  # fmt: skip
     """One start of the command, on one rank."""
     os.setsid()
+    be_bound()
     os.environ.update(told)
     log = os.open(folder / f"said_{rank}.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     for number in (1, 2):
@@ -215,7 +243,10 @@ def main(
     people = {"oracle": "people"} if scene == "people" else {}
     active = margin(restart="warm" if people else "initial")
     data = pool(folder / "state", test_set=blobs(21, 1), **people)
-    fit_rounds(seeded, partial(trainer, processes=processes), data, active, rounds=ROUNDS)
+    try:
+        fit_rounds(seeded, partial(trainer, processes=processes), data, active, rounds=ROUNDS)
+    finally:
+        fill(resource.RLIM_INFINITY)  # to say what was wrong
     (folder / f"times_{start}_{rank}.json").write_text(json.dumps(times))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -301,15 +332,28 @@ class Command:
             return False
         if kill is not None:  # a rank that misses the victim may have ended before it
             wait([ranks[max(kill.victim, 0)].sentinel], GRACE)
-        if kill is None or all(process.exitcode != -signal.SIGKILL for process in ranks):
+        full = kill is not None and kill.room is not None
+        if not full and (kill is None or all(process.exitcode != -signal.SIGKILL for process in ranks)):
             raise self._failed(f"ended with status {[process.exitcode for process in ranks]}")
-        if kill.victim >= 0:  # a job's scheduler gives the others some time
+        if kill is not None and kill.victim >= 0:  # a job's scheduler gives the others some time
             wait([p.sentinel for p in ranks if p.exitcode is None], GRACE)
         return True
 
     def _failed(self, what: str) -> RunFailedError:
         said = "".join(path.read_text()[-3000:] for path in sorted(self.folder.glob("said_*.txt")))
         return RunFailedError(f"{self.folder}, start {self.starts}: {what}; it said\n{said}")
+
+    def said(self) -> str:
+        """The last that the last start said: what the user is told."""
+        return (self.folder / "said_0.txt").read_text().strip().rpartition("\n")[2]
+
+    def refused(self) -> str:
+        """Start; it is to end with an error, and this is what it tells the user."""
+        try:
+            self.start()
+        except RunFailedError:
+            return self.said()
+        raise AssertionError("it was not refused")
 
     def annotate(self, rows: int = 8) -> bool:
         """Fill in some rows of the files that ask; whether there were any."""
