@@ -138,8 +138,8 @@ def _check_number(book: Book, rows: list[Given], source: str | os.PathLike[str])
     most = min(_ROWS_A_SAMPLE * (book.size + 1), _MOST_ROWS)
     if len(rows) > most:
         raise ValueError(
-            f"{source} has {len(rows):,} rows for {book.size:,} samples; needed are at most {most:,}. Nothing "
-            "was read. Take the file apart, or check that it is of this run."
+            f"{source} has {len(rows):,} rows for {book.size:,} samples; needed are at most {most:,}. "
+            "Nothing was read. Take the file apart, or check that it is of this run."
         )
 
 

@@ -3,13 +3,16 @@
 One row a sample; the annotator fills the column `label`, or writes into `skip`: "?" or "unsure" where it
 cannot be told yet, anything else where the sample is never to be asked for again. A column `who` may name the
 annotator of each row.
+
+A spreadsheet takes text that begins with = + - @ for a formula, and computes it. Such names and descriptions
+get an apostrophe before them, and lose it again when the file is read.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import os
+import re
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -17,13 +20,17 @@ from typing import Any
 
 from lightning_al.exchange.answers import Given
 from lightning_al.exchange.queries import Query, waiting_queries
+from lightning_al.exchange.reading import read_text
+from lightning_al.exchange.writing import new_file
 from lightning_al.ledger.book import Book
-from lightning_al.whole_file import replacing
 
 __all__ = ["read_csv", "write_csv"]
 
 _OURS = ("index", "id", "round", "rank", "score", "label", "skip", "who")
 _UNSURE = ("?", "unsure")
+#: What OWASP names ("CSV Injection"), wide forms and blanks before it included, and apostrophes of our own.
+_FORMULA = re.compile(r"'*\s*[=+\-@\uff0b\uff0d\uff1d\uff20]|'*[\t\r\n]")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 def write_csv(book: Book, path: Path) -> Path:
@@ -35,13 +42,10 @@ def write_csv(book: Book, path: Path) -> Path:
     rows = [_row(query) for query in waiting_queries(book)]
     fixed = ["index", *([] if book.names is None else ["id"]), "round", "rank", "score"]
     columns = [*dict.fromkeys([*fixed, *(key for row in rows for key in row)]), "label", "skip"]
-    with replacing(path, "The query") as part:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        if path.exists():
-            os.replace(path, _unused(path))
+    with new_file(book, path) as file:
+        writer = csv.writer(file)
+        writer.writerow([_harmless(column) for column in columns])
+        writer.writerows([_harmless(row.get(column, "")) for column in columns] for row in rows)
     return path
 
 
@@ -67,11 +71,16 @@ def _free_name(name: str, taken: Mapping[str, Any]) -> str:
     return name
 
 
-def _unused(path: Path) -> Path:
-    number = 1
-    while (kept := path.with_name(f"{path.stem}.old{number}.csv")).exists():
-        number += 1
-    return kept
+def _harmless(value: Any) -> Any:
+    """A cell that no spreadsheet computes; numbers stay as they are."""
+    if not isinstance(value, str) or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
+        return value
+    return f"'{value}"
+
+
+def _as_it_was(text: str) -> str:
+    """What `_harmless` was given."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def read_csv(path: Path) -> list[Given]:
@@ -80,15 +89,7 @@ def read_csv(path: Path) -> list[Given]:
     Raises:
         ValueError: If it is no such table.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error}). Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is in another encoding than UTF-8 ({error}); needed is UTF-8. Save it again as "
-            '"CSV UTF-8".'
-        ) from error
+    text = read_text(path, "CSV UTF-8")
     try:
         for delimiter in ",;\t":
             reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -112,7 +113,8 @@ def _given(line: int, row: Mapping[str, str]) -> Given:
     skip = row.get("skip", "").strip()
     unsure = skip.lower() in _UNSURE
     return Given(
-        f"line {line}", row.get("index", ""), row.get("id", ""), row["label"].strip() or None,
+        f"line {line}", row.get("index", ""), _as_it_was(row.get("id", "")),
+        row["label"] if row["label"].strip() else None,
         skip=bool(skip) and not unsure, unsure=unsure, who=row.get("who", "").strip(),
         round=row.get("round", ""),
     )  # fmt: skip

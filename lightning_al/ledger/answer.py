@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-__all__ = ["Answer", "Opinion", "Resolve", "moment", "name_of_rule"]
+__all__ = [
+    "RESERVED",
+    "Answer",
+    "Opinion",
+    "Resolve",
+    "check_annotator",
+    "check_opinion",
+    "moment",
+    "name_of_rule",
+]
+
+#: Who labels that is no person: a label by one of these is treated otherwise.
+RESERVED = ("dataset", "oracle", "resolve")
+_LONGEST_NAME = 200
+_AHEAD = timedelta(days=1)  # clocks differ
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,42 @@ def moment(when: datetime | str) -> str:
         raise ValueError(f"{when!r} is no time; needed is ISO 8601, such as 2026-11-28T14:00:00Z") from error
     if found.tzinfo is None:
         found = found.replace(tzinfo=UTC)
-    return found.astimezone(UTC).isoformat(timespec="microseconds")
+    try:
+        return found.astimezone(UTC).isoformat(timespec="microseconds")
+    except OverflowError as error:
+        raise ValueError(f"{when!r} is no time in UTC; needed is one between the years 1 and 9999") from error
+
+
+def check_annotator(who: str) -> None:
+    """Refuse a name that would be taken for something else, or that no table shows.
+
+    Raises:
+        ValueError: If it is reserved, empty, too long or not printable.
+
+    Example:
+        >>> check_annotator("Ada"), check_annotator("ada@example.org")
+        (None, None)
+    """
+    if who in RESERVED:
+        raise ValueError(
+            f"the annotator's name is {who!r}, which stands for labels that no person gave; needed is another"
+        )
+    if not who.strip() or len(who) > _LONGEST_NAME or not who.isprintable():
+        raise ValueError(
+            f"the annotator's name is {who[:40]!r}; needed are 1 to {_LONGEST_NAME} letters that can be shown"
+        )
+
+
+def check_opinion(opinion: Opinion) -> None:
+    """Refuse what would win over every later answer, or be taken for what it is not.
+
+    Raises:
+        ValueError: If its annotator's name cannot be one, or it was said in the future.
+    """
+    if opinion.named:
+        check_annotator(opinion.who)
+    if opinion.said is not None and opinion.said > (datetime.now(UTC) + _AHEAD).isoformat():
+        raise ValueError(f"it was said at {opinion.said}, which is yet to come; needed is when it was given")
 
 
 def name_of_rule(resolve: Any) -> str:

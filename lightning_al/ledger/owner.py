@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["began", "may_live", "this_process"]
+__all__ = ["Holder", "began", "may_live", "this_process"]
 
 
 def this_process() -> tuple[str, int, str | None, str | None]:
@@ -39,3 +41,34 @@ def may_live(host: str, pid: int, started: str | None, job: str | None) -> bool:
     except PermissionError:
         pass
     return started is None or began(pid) in (None, started)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a ledger.
+
+    Args:
+        host: Where it runs.
+        pid: Its number there.
+        since: When it took the ledger, UTC.
+        may_live: Whether it may still write; another host cannot be asked.
+
+    Example:
+        >>> print(Holder("node7", 4711, "2026-11-28T14:00:00+00:00", may_live=False))
+        Process 4711 on node7 held the ledger since 2026-11-28T14:00:00+00:00 and is gone
+    """
+
+    host: str
+    pid: int
+    since: str
+    may_live: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Of plain values, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        who = f"Process {self.pid} on {self.host}"
+        return f"{who} holds the ledger since {self.since}" if self.may_live else (
+            f"{who} held the ledger since {self.since} and is gone"
+        )  # fmt: skip

@@ -5,13 +5,15 @@
 tasks.py       one sample of a query, its key, and what is looked at
 form.py        what a project asks: a class, a number, text
 annotations.py what annotators said, from a server or an exported file; no network here
+file.py        an exported file, checked from end to end before anything looks at it
 joining.py     what waits in a ledger goes out, what was said comes into it
 server.py      `LabelStudio`: push and pull; images.py local pictures
 connection.py  HTTP, with a token.py that is never shown
 """
 
-from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read, read_export
+from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read
 from lightning_al.exchange.label_studio.connection import LabelStudioError
+from lightning_al.exchange.label_studio.file import read_export
 from lightning_al.exchange.label_studio.form import Form
 from lightning_al.exchange.label_studio.joining import (
     Report,

@@ -9,17 +9,15 @@ What several people's answers amount to is the ledger's to say.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from lightning_al.exchange.label_studio.form import Form
 from lightning_al.exchange.label_studio.tasks import Key, key_of
 
-__all__ = ["Annotation", "newest_of_each", "read", "read_export"]
+__all__ = ["Annotation", "newest_of_each", "read"]
 
 
 @dataclass(frozen=True)
@@ -77,27 +75,6 @@ def read(
             for annotation in given if isinstance(given, list) else ():
                 mine.append(_annotation(key, task["id"], annotation, form, users or {}))
     return found
-
-
-def read_export(path: Path) -> list[dict[str, Any]]:
-    """The tasks of a file that was exported as `JSON`.
-
-    Raises:
-        ValueError: If it is no such file.
-    """
-    try:
-        tasks = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}). Export the project again, as JSON.") from error
-    if not isinstance(tasks, list) or not all(
-        isinstance(task, dict) and "id" in task and isinstance(task.get("annotations"), list)
-        for task in tasks
-    ):
-        raise ValueError(
-            f"{path} is no list of tasks with `data` and `annotations`; needed is the format JSON, not "
-            "JSON-MIN or CSV, which leave out what was skipped. Export the project again."
-        )
-    return tasks
 
 
 def _annotation(

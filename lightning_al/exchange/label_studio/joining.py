@@ -15,17 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read, read_export
+from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read
+from lightning_al.exchange.label_studio.file import form_of, read_export
 from lightning_al.exchange.label_studio.form import Form
 from lightning_al.exchange.label_studio.sending import Pushed
 from lightning_al.exchange.label_studio.server import LabelStudio
 from lightning_al.exchange.label_studio.tasks import Key, Task, is_address, medium_of
 from lightning_al.exchange.queries import waiting_queries
+from lightning_al.exchange.writing import new_file
 from lightning_al.ledger.answer import Opinion, moment
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.label_values import encode
 from lightning_al.ledger.state import ASKED, LABELED
-from lightning_al.whole_file import replacing
 
 __all__ = [
     "Report",
@@ -45,12 +46,18 @@ class Report:
     """What came of a pull.
 
     Args:
+        given: Answers that are there, the newest of each annotator.
         taken: Answers that were new and are on record now.
         problems: What was not taken over, and why; each names task, annotation and annotator.
         missing: Samples that wait and are not in the project: push them.
         waiting: How many wait for an answer after it.
+
+    Example:
+        >>> print(Report(taken=2, waiting=1, missing=[5]))
+        2 answers taken over, 1 samples wait. 1 of them are not in the project: push them.
     """
 
+    given: int = 0
     taken: int = 0
     problems: list[str] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
@@ -80,8 +87,20 @@ def waiting_tasks(book: Book) -> list[Task]:
 def form_for(book: Book) -> Form:
     """What a new project for this run is to ask.
 
+    Args:
+        book: The ledger.
+
     Raises:
         ValueError: If the ledger does not say what a label is.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_al.ledger import Event, Ledger
+        >>> folder = tempfile.mkdtemp()
+        >>> meta = {"size": 9, "class_names": ["cat", "dog"], "label_kind": "class"}
+        >>> _ = Ledger(f"{folder}/ledger.sqlite3").create(meta, [Event("asked", 4, round=0, rank=0)])
+        >>> form_for(Book(folder)).labels
+        ('cat', 'dog')
     """
     seen = (medium_of(task.shown) for task in waiting_tasks(book))
     medium = next((found[0] for found in seen if found is not None), "text")
@@ -136,6 +155,11 @@ def pull_answers(book: Book, studio: LabelStudio, *, overwrite: bool = False) ->
 def export_tasks(book: Book, path: Path, form: Form) -> Path:
     """Write the samples that wait to a file that Label Studio imports.
 
+    Args:
+        book: The ledger.
+        path: The file.
+        form: What the project asks.
+
     Raises:
         ValueError: If a sample shows a picture that lies here: a file does not take it along.
     """
@@ -149,26 +173,36 @@ def export_tasks(book: Book, path: Path, form: Form) -> Path:
                 "pictures along."
             )
     text = json.dumps([task.as_json(form) for task in tasks], indent=1, ensure_ascii=False, allow_nan=False)
-    with replacing(path, "The tasks for Label Studio") as part:
-        part.write_text(text, encoding="utf-8")
+    with new_file(book, path) as file:
+        file.write(text)
     return path
 
 
 def import_export(
-    book: Book, path: Path, form: Form, *, users: Mapping[int, str] | None = None, overwrite: bool = False
+    book: Book,
+    path: Path,
+    form: Form | None = None,
+    *,
+    users: Mapping[int, str] | None = None,
+    overwrite: bool = False,
 ) -> Report:
     """Take over what is in a file that was exported as JSON, as `pull_answers` does from a server.
 
     Args:
         book: The ledger.
         path: The file.
-        form: What the project asks.
+        form: What the project asks; `None`: what its answers show.
         users: E-mails by the server's numbers, which is all that such a file has.
         overwrite: Let an answer win over a label that the data set or a file gave.
+
+    Raises:
+        ValueError: If it is no such file; nothing was taken over.
     """
     book.current()
     keys = _keys(book)
-    said = read(read_export(path), form, users)
+    tasks = read_export(path)
+    form = form_of(tasks, book, path) if form is None else form
+    said = read(tasks, form, users)
     newest = {keys[key]: newest_of_each(each) for key, each in said.items() if key in keys}
     return _take(book, newest, form, overwrite=overwrite)
 
@@ -185,7 +219,7 @@ def _keys(book: Book) -> dict[Key, int]:
 
 def _take(book: Book, said: Mapping[int, list[Annotation]], form: Form, *, overwrite: bool) -> Report:
     """Hold what was said against the record; the good ones are written in one transaction."""
-    report = Report()
+    report = Report(given=sum(len(each) for each in said.values()))
     opinions, fresh = list[tuple[Annotation, Opinion]](), dict[int, Any]()
     for index, each in said.items():
         for annotation in each:

@@ -1,0 +1,156 @@
+"""READING: a file of answers from the disk, and its JSON, with every limit that a hostile one would pass.
+
+path -> [read_text] -> text -> [parse_json] -> plain values that can be kept and read back
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import re
+import stat
+from typing import Any
+
+__all__ = ["LARGEST_FILE", "check_answer", "parse_json", "read_bytes", "read_text"]
+
+#: Bytes of one file; its rows take some ten times as much in memory.
+LARGEST_FILE = 512 << 20
+#: Lists and objects in one another.
+_DEEPEST = 32
+_DTYPE = re.compile(r"[<|](b1|[iu][1248]|f[248]|c8|c16)")
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A regular file as a whole, of which nothing is run or unpickled.
+
+    What is asked about the file is asked of the open one: it cannot be exchanged in between.
+
+    Raises:
+        ValueError: If it cannot be read, is a device or a pipe, or too large.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise ValueError(f"{path} is no file; needed is one that was exported. Check the path.")
+            content = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error}). Check the path.") from error
+    if len(content) > LARGEST_FILE:
+        raise ValueError(f"{path} has more than {LARGEST_FILE >> 20} MiB; needed is less. Take it apart.")
+    return content
+
+
+def read_text(path: str | os.PathLike[str], kind: str) -> str:
+    """The same as text.
+
+    Args:
+        path: The file.
+        kind: What a program that writes such files calls it.
+
+    Raises:
+        ValueError: If it is not UTF-8.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path} is in another encoding than UTF-8 ({error}); needed is UTF-8. Save it again as "{kind}".'
+        ) from error
+
+
+def parse_json(text: str) -> Any:
+    """A value of JSON as the standard has it: no NaN, no name twice in an object; numbers fit into 64 bits.
+
+    Raises:
+        ValueError: If it is none, or nested too deeply.
+
+    Example:
+        >>> parse_json('{"index": 7, "label": "cat"}')
+        {'index': 7, 'label': 'cat'}
+    """
+    try:
+        return json.loads(
+            text, parse_int=_whole, parse_float=_real, parse_constant=_real, object_pairs_hook=_object
+        )
+    except RecursionError:
+        raise ValueError("lists or objects are nested too deeply") from None
+
+
+def _whole(text: str) -> int:
+    number = int(text[:20])
+    if len(text) > 20 or not -(2**63) <= number < 2**63:
+        raise ValueError(f"a whole number of {len(text)} digits; needed are at most 64 bits")
+    return number
+
+
+def _real(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is no number")
+    return number
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:40]!r} is there twice")
+    return found
+
+
+def check_answer(value: Any, depth: int = 0) -> None:
+    """Refuse a target that could be written down, and would then break whoever reads it.
+
+    Args:
+        value: As it was parsed.
+        depth: Of the lists and objects around it.
+
+    Raises:
+        ValueError: If it has numbers that no tensor holds, halves of characters, or is nested too deeply.
+    """
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError("a whole number of more than 64 bits is no label")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is no label; leave it empty, or skip the sample")
+    elif isinstance(value, list | dict):
+        if depth == _DEEPEST:
+            raise ValueError(f"more than {_DEEPEST} lists or objects are nested in one another")
+        if isinstance(value, dict) and "__array__" in value:
+            _check_array(value)
+        for part in value if isinstance(value, list) else (*value, *value.values()):
+            check_answer(part, depth + 1)
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{text[:40]!r} holds half of a character (a surrogate)") from None
+    if "\0" in text:
+        raise ValueError(f"{text[:40]!r} holds a NUL")
+
+
+def _check_array(value: dict[str, Any]) -> None:
+    """An array as the ledger writes one: as many bytes as its shape says, and of a type of numbers."""
+    data, dtype, shape = value.get("__array__"), value.get("dtype"), value.get("shape")
+    sizes = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
+    if not (len(value) == 3 and sizes and isinstance(data, str) and isinstance(dtype, str)):
+        raise ValueError("an `__array__` needs its bytes, `dtype` and `shape`, and nothing else")
+    if not _DTYPE.fullmatch(dtype):
+        raise ValueError(f"an `__array__` of {dtype[:20]!r} is none of numbers")
+    assert isinstance(shape, list)
+    try:
+        size = len(base64.b64decode(data, validate=True))
+    except ValueError as error:
+        raise ValueError(f"the bytes of an `__array__` cannot be read ({error})") from None
+    if len(shape) > _DEEPEST or size != math.prod(shape) * int(dtype[2:]):
+        raise ValueError(f"an `__array__` of shape {shape[:10]} has {size} bytes")
