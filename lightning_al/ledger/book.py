@@ -28,6 +28,7 @@ from lightning_al.ledger.ledger import Ledger
 from lightning_al.ledger.names import Names
 from lightning_al.ledger.schema import Event
 from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL, PoolState
+from lightning_al.ledger.status import Status
 from lightning_al.ledger.trail import Happened, Said, newest_of_each, reverting, steps
 from lightning_al.ledger.waiting import Waiting
 
@@ -42,6 +43,8 @@ class Book:
 
     Args:
         path: The state directory, or the ledger's file.
+        resolve: The run's function that makes one label of several answers, if it has one and it is at hand;
+            without it answers are recorded, and the run decides when it next opens.
 
     Raises:
         LedgerError: If there is no ledger.
@@ -61,10 +64,11 @@ class Book:
         (1, 0)
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, resolve: Resolve | None = None) -> None:
         place = Path(path).absolute()
         self._ledger = Ledger(place / "ledger.sqlite3" if place.is_dir() else place)
         self._state: PoolState | None = None
+        self._rule = resolve
         _ = self.meta  # a missing ledger is told of at once
 
     # ------------------------------------------------------------------ what the run recorded
@@ -111,6 +115,8 @@ class Book:
     @cached_property
     def resolve(self) -> Resolve | None:
         """The rule that makes one label of several answers; `None`: a function that only the run has."""
+        if self._rule is not None:
+            return self._rule
         return "newest" if self.meta.get("resolve", "newest") == "newest" else None
 
     @cached_property
@@ -189,6 +195,10 @@ class Book:
                 vars(self).pop(fact, None)
             self._state = state = self._read()
         return state
+
+    def status(self) -> Status:
+        """How far the run is: labels, classes, what waits, and who holds the ledger."""
+        return Status.of(self)
 
     def waiting(self) -> Waiting:
         """What waits for labels; where these go, `lightning_al.exchange.place_of_answers` knows."""

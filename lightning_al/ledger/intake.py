@@ -157,7 +157,7 @@ class Intake:
             raise self._conflict(opinion, own.text)
         newest = max((one.at for one in said), default="")
         is_newest = opinion.said is None or opinion.said >= newest
-        if by_rule or not is_newest or (text == opinion.text and not self.overwrite):
+        if by_rule or not is_newest or text == opinion.text:
             self._put("answered", opinion)
             return True
         return self._correct(opinion)

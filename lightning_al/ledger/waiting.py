@@ -91,7 +91,12 @@ class Waiting:
         """All of it in one line."""
         if not self:
             return f"No sample waits for its label, {self.labeled} are labelled."
-        said = f"{self.count} samples wait for their labels, {self.labeled} are labelled"
+        waits = (
+            "1 sample waits for its label"
+            if self.count == 1
+            else f"{self.count} samples wait for their labels"
+        )
+        said = f"{waits}, {self.labeled} are labelled"
         if self.blocks and self.needed < self.total:
             said += (
                 f"; {self.answered} of {self.total} answered, {self.needed} are needed: {self.missing} more"
