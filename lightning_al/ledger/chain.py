@@ -75,31 +75,34 @@ def verified(
     seq, previous = last
     sha256, quoted = hashlib.sha256, _quoted
     tails: dict[Any, str] = {}
-    for part in parts:
-        for row in part:
-            number, kind, sample, name, value, who, at, of_round, strategy, seed, score, rank, said, link = (
-                row
-            )
-            seq += 1
-            if number != seq:
-                raise broken(seq, "is missing")
-            if said is None:  # as in `_text`; what the rows of one call have in common is made once
-                key = (who, at, of_round, strategy, seed)
-                tail = tails.get(key)
-                if tail is None:
-                    tail = tails[key] = _tail(*key)
-                text = (
-                    f"{previous}[{number},{quoted(kind)},{sample},{'null' if name is None else quoted(name)},"
-                    f"{'null' if value is None else quoted(value)},{tail},"
-                    f"{'null' if score is None else repr(score)},{'null' if rank is None else rank}]"
-                )
-                found = sha256(text.encode()).hexdigest()
-            else:
-                found = digest(previous, row[:13])
-            if found != link:
-                raise broken(seq, "was changed after it was written")
-            previous = link
-        yield part
+    try:
+        for part in parts:
+            for row in part:
+                (
+                    number, kind, sample, name, value, who, at, of_round, strategy, seed, score, rank, said, link
+                ) = row  # fmt: skip
+                seq += 1
+                if number != seq:
+                    raise broken(seq, "is missing")
+                if said is None:  # as in `_text`; what the rows of one call have in common is made once
+                    key = (who, at, of_round, strategy, seed)
+                    tail = tails.get(key)
+                    if tail is None:
+                        tail = tails[key] = _tail(*key)
+                    text = (
+                        f"{previous}[{number},{quoted(kind)},{sample},{'null' if name is None else quoted(name)},"
+                        f"{'null' if value is None else quoted(value)},{tail},"
+                        f"{'null' if score is None else repr(score)},{'null' if rank is None else rank}]"
+                    )
+                    found = sha256(text.encode()).hexdigest()
+                else:
+                    found = digest(previous, row[:13])
+                if found != link:
+                    raise broken(seq, "was changed after it was written")
+                previous = link
+            yield part
+    except TypeError as error:  # bytes or a number where there was text
+        raise broken(seq, "was changed after it was written") from error
 
 
 def _tail(who: str | None, at: str, number: int | None, strategy: str | None, seed: int | None) -> str:

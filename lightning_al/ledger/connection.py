@@ -89,6 +89,7 @@ class LedgerFile:
                 try:
                     empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
                     if not (new and empty):
+                        self._check_length(db)
                         self._check_schema(db, migrate=True)
                         if check is not None:
                             check(db)
@@ -151,6 +152,12 @@ class LedgerFile:
             name = f"before_schema_{SCHEMA_VERSION}"
             if not (self.path.parent / "backups" / f"{name}.sqlite3").exists():
                 self.copy(name)
+
+    def _check_length(self, db: sqlite3.Connection) -> None:
+        """SQLite takes the rest of a page that is cut off for zeros, until it needs that page."""
+        (pages,), (size,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+        if self.path.stat().st_size < pages * size:
+            raise sqlite3.DatabaseError(f"malformed: its end is cut off, it had {pages * size} bytes")
 
     def _check_schema(self, db: sqlite3.Connection, *, migrate: bool) -> None:
         tables = _tables(db)
