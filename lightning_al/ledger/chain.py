@@ -79,7 +79,8 @@ def verified(
         for part in parts:
             for row in part:
                 (
-                    number, kind, sample, name, value, who, at, of_round, strategy, seed, score, rank, said, link
+                    number, kind, sample, name, value, who, at, of_round, strategy, seed, score, rank,
+                    said, link,
                 ) = row  # fmt: skip
                 seq += 1
                 if number != seq:
@@ -90,7 +91,8 @@ def verified(
                     if tail is None:
                         tail = tails[key] = _tail(*key)
                     text = (
-                        f"{previous}[{number},{quoted(kind)},{sample},{'null' if name is None else quoted(name)},"
+                        f"{previous}[{number},{quoted(kind)},{sample},"
+                        f"{'null' if name is None else quoted(name)},"
                         f"{'null' if value is None else quoted(value)},{tail},"
                         f"{'null' if score is None else repr(score)},{'null' if rank is None else rank}]"
                     )
