@@ -458,7 +458,7 @@ def test_an_oracle_that_knows_some_is_asked_again_for_the_rest(make):
     known |= {7: 1}
     data.answer()
     assert data.asked_indices.tolist() == [6]
-    with pytest.raises(AwaitingLabels, match=r"1 samples wait.*2 are labelled.*oracle.*returned None"):
+    with pytest.raises(AwaitingLabels, match=r"1 sample waits.*2 are labelled.*oracle.*returned None"):
         data.setup("fit")
     data.release()
 
