@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
 __all__ = ["Started", "server"]
 
@@ -120,6 +121,7 @@ def _run(
     process.ORIGINAL_DIR = folder  # where processes that it starts begin
     os.environ.clear()
     os.environ.update(environment)
+    rank_zero_only.rank = _get_rank() or 0  # as when Lightning is imported in this environment
     sys.argv = [script, *arguments]
     sys.path.insert(0, str(Path(script).parent))
     try:
