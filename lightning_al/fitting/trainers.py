@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import lightning as L
@@ -12,6 +13,7 @@ from lightning.fabric.utilities.load import _METADATA_FILENAME
 from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al.callbacks import ActiveLearning
 from lightning_al.callbacks.rearm import KEEPS_STATE
@@ -95,8 +97,12 @@ class Trainers:
         )
         if not files:
             return None
-        if self.resume == "checkpoint" and _can_go_on(files[-1], trainer):
-            return str(files[-1])
+        for file in reversed(files) if self.resume == "checkpoint" else ():
+            saved = _saved(file)
+            if saved is not None:  # the newest that is whole
+                if _can_go_on(saved, trainer):
+                    return str(file)
+                break
         if is_writer():
             for folder in folders:
                 _put_aside(folder)
@@ -180,13 +186,21 @@ def _files_in(folder: Path) -> list[tuple[str, int]]:
         return []
 
 
-def _can_go_on(file: Path, trainer: L.Trainer) -> bool:
-    """Whether a checkpoint is of a training that has epochs and steps left."""
+def _saved(file: Path) -> dict[str, Any] | None:
+    """What is in a checkpoint; `None` if the run was stopped while it was being written."""
     if file.is_dir():  # of a sharded module, with a file for all but its tensors
         file = file / _METADATA_FILENAME
-        if not file.exists():  # it was being written
-            return False
-    saved = torch.load(file, map_location="cpu", weights_only=False)
+    try:
+        saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=False)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = str(error).partition(". ")[0]
+        rank_zero_info(f"{file} is no whole checkpoint ({reason}); an older one is looked for.")
+        return None
+    return saved
+
+
+def _can_go_on(saved: dict[str, Any], trainer: L.Trainer) -> bool:
+    """Whether a checkpoint is of a training that has epochs and steps left."""
     # A checkpoint at the end of an epoch is written before that epoch counts as completed.
     epochs = saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     limits = ((epochs, trainer.max_epochs), (saved["global_step"], trainer.max_steps))

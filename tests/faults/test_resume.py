@@ -120,6 +120,21 @@ def test_from_a_checkpoint_the_interrupted_round_goes_on_where_it_was(tmp_path, 
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists:UserWarning")
+@pytest.mark.parametrize("left", [0, 100, 0.5, 0.99])
+def test_a_checkpoint_that_was_being_written_is_passed_over(tmp_path, monkeypatch, left):
+    fail_once(monkeypatch, "in training", tmp_path, call=22)  # the third epoch of round 1
+    files = sorted((tmp_path / "round_1").iterdir(), key=lambda path: path.stat().st_mtime)
+    content = files[1].read_bytes()
+    files[1].write_bytes(content[: int(left * len(content)) if left < 1 else left])
+    epochs = []
+    monkeypatch.setattr(Slowed, "on_train_epoch_start", lambda self: epochs.append(self.current_epoch))
+    run(tmp_path, resume="checkpoint")
+    assert [path.name for path in files] == ["epoch=0.ckpt", "epoch=1.ckpt"]
+    assert epochs == [1, 2] + [0, 1, 2] * 2
+    assert {r: len(q) for r, q in queries(tmp_path).items()} == {1: 8, 2: 8, 3: 8}
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists:UserWarning")
 def test_from_a_checkpoint_a_round_that_had_ended_training_is_begun_anew(tmp_path, monkeypatch, undisturbed):
     fail_once(monkeypatch, "after training, before scoring", tmp_path)
     run(tmp_path, resume="checkpoint")
