@@ -9,7 +9,7 @@ INSTALL = -q -c constraints.txt -e ".[dev]"
 # A Label Studio server to test against, in an environment of its own: 1 GB, a minute.
 LABEL_STUDIO_VENV ?= .venv-label-studio
 
-.PHONY: help demo test test-min label-studio lint types docs check bench bench-gpu reproduce clean
+.PHONY: help demo test test-min label-studio lint types docs check bench bench-gpu faults reproduce clean
 
 help:
 	@echo "make demo      active learning on handwritten digits; curves and pictures in runs/demo"
@@ -19,6 +19,7 @@ help:
 	@echo "make label-studio  tests against a real Label Studio server, which is installed apart and started on loopback"
 	@echo "make bench     benchmarks of speed and memory; what they gave is in benchmarks/README.md"
 	@echo "make bench-gpu what scoring and choosing cost on one NVIDIA GPU, some five minutes"
+	@echo "make faults    kills runs 400 times, half of them on two processes; half an hour; goes on where it was stopped"
 	@echo "make reproduce figures of papers (LIGHTNING_AL_DATA names the folder that holds mnist/ and fashion_mnist/); hours"
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -63,6 +64,10 @@ bench: $(VENV)/installed
 
 bench-gpu: $(VENV)/installed
 	$(BIN)/python benchmarks/gpu.py
+
+# Resumable: what was done is in runs/faults.
+faults: $(VENV)/installed
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m faults.many --kills 200 --report docs/faults.md
 
 # Resumable: what was done is in runs/reproduce.
 reproduce: $(VENV)/installed
