@@ -64,7 +64,8 @@ class Ledger:
     def meta(self) -> dict[str, Any]:
         """What the run recorded about itself when it began: seed, size, fingerprint, strategy, ..."""
         with self._file.reading() as db:
-            return {key: from_json(value) for key, value in db.execute("SELECT * FROM meta")}
+            values = {key: from_json(value) for key, value in db.execute("SELECT * FROM meta")}
+        return _Facts(values, self.path)
 
     def events(self, after: int = 0) -> Iterator[tuple[int, Event]]:
         """Sequence numbers and events in order, those after `after`; checks the chain on the way.
@@ -140,12 +141,17 @@ class Ledger:
             return _last(db)
 
     def verify(self) -> int:
-        """Check the digest of every event; returns how many there are.
+        """Check the digest of every event, and the file as SQLite does; returns how many events there are.
 
         Raises:
-            LedgerError: At the first row that does not follow from the one before.
+            LedgerError: At the first row that does not follow from the one before, or if the file is damaged.
         """
-        return sum(1 for _ in self.events())
+        count = sum(1 for _ in self.events())
+        with self._file.reading() as db:
+            (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+            if said != "ok":
+                raise sqlite3.DatabaseError(f"malformed: {said}")
+        return count
 
     def rounds(self) -> list[dict[str, Any]]:
         """The measurements of every round, in order."""
@@ -300,6 +306,20 @@ class Ledger:
     def _broken(self, seq: int, what: str) -> LedgerError:
         return LedgerError(
             f"Event {seq} of {self.path} {what}: the digests do not follow on. Nothing was changed. "
+            f"{advice(self.path)}"
+        )
+
+
+class _Facts(dict[str, Any]):
+    """What a run recorded of itself; what it lacks, every run records: the file is damaged."""
+
+    def __init__(self, values: Mapping[str, Any], path: Path) -> None:
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise LedgerError(
+            f"{self.path} does not say what {key!r} of its run is, which every run records: it was changed. "
             f"{advice(self.path)}"
         )
 
