@@ -94,6 +94,7 @@ class LabelBook(Book):
         self.min_answered: float = min_answered
         self.describe, self._more = describe, dict(facts or {})
         self._described: dict[int, dict[str, Any]] = {}
+        self._refreshed = False
         self.identity = Identity(samples, self.seed, initial, balanced=balanced)
         self.starts_labeled, self.on_existing = starts_labeled, on_existing
         self.accept_changes = accept_changes
@@ -228,7 +229,12 @@ class LabelBook(Book):
             super().write(later)
 
     def refresh(self) -> None:
-        """Tell the ledger what has changed of the run since, and what waiting samples look like."""
+        """Tell the ledger, once, what has changed of the run since, and what waiting samples look like.
+
+        Before anything else is written: indices mean what the recorded names say.
+        """
+        if self._refreshed:
+            return
         now, then = self.facts(), self.meta
         changed = {key: value for key, value in now.items() if key not in then or then[key] != value}
         if "names" in changed and changed["names"] != then.get("names"):
@@ -242,6 +248,7 @@ class LabelBook(Book):
             self.ledger.show(
                 {n: self.described(numbers[n]) for n, (_, what) in known.items() if what is None}
             )
+        self._refreshed = True
 
     def described(self, index: int) -> dict[str, Any]:
         """What an annotator is shown of a sample."""
@@ -330,6 +337,7 @@ class LabelBook(Book):
             return
         if not self.attached:
             self.attach()
+        self.refresh()
         super().write(events, round_row=round_row, shown=shown)
 
     def _shown_of(self, events: Sequence[Event]) -> dict[int, dict[str, Any]]:
@@ -406,6 +414,15 @@ class LabelBook(Book):
         if is_writer():  # who else knows how a sample was before
             self.attach()
             super().undo(indices, who)
+
+    def _places(self, samples: Sequence[int], names: Sequence[str | None]) -> Indices:
+        """As `place`, of many."""
+        ids = None if self.names is None else self.names.ids
+        if ids is None or min(samples) < 0 or max(samples) >= self.size:
+            return super()._places(samples, names)
+        if [ids[index] for index in samples] == list(names):  # all are where they were
+            return np.array(samples, np.int64)
+        return super()._places(samples, names)
 
     def trails(self, indices: Iterable[int]) -> dict[int, list[Happened]]:
         """What happened to each of some samples: number, time and event."""

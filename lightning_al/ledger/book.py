@@ -7,8 +7,10 @@ The run's own book, which also knows the data set and other processes, is `light
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby
@@ -145,17 +147,18 @@ class Book:
 
     def _bring_up(self, state: PoolState) -> None:
         """Apply what the ledger holds beyond the state."""
-        for kind, rows in groupby(self.ledger.rows(after=state.seq), itemgetter(1)):
-            run = list(rows)
-            if kind not in ("asked", "labeled") or len(run) < _MANY:
-                state.apply_rows(self._placed(run))
-                continue
-            seq, _, samples, names, values, who, _, rounds, _, _, _, ranks, *_ = zip(*run, strict=True)
-            indices = self._places(samples, names)
-            if len(set(indices.tolist())) == len(run):
-                state.apply_run(kind, seq[0], indices, values, who, rounds, ranks)
-            else:
-                state.apply_rows(self._placed(run))
+        with _no_collection():
+            for kind, rows in groupby(self.ledger.rows(after=state.seq), itemgetter(1)):
+                run = list(rows)
+                if kind not in ("asked", "labeled") or len(run) < _MANY:
+                    state.apply_rows(self._placed(run))
+                    continue
+                seq, _, samples, names, values, who, _, rounds, _, _, _, ranks, *_ = zip(*run, strict=True)
+                indices = self._places(samples, names)
+                if len(set(indices.tolist())) == len(run):
+                    state.apply_run(kind, seq[0], indices, values, who, rounds, ranks)
+                else:
+                    state.apply_rows(self._placed(run))
 
     def _places(self, samples: Sequence[int], names: Sequence[str | None]) -> Indices:
         """As `place`, of many."""
@@ -173,8 +176,8 @@ class Book:
         """Where a sample is now, of its index and name when it was written down."""
         size = self.size
         names = self.names
-        if names is not None and not self._is_older_with_ids and not self.ledger.has_moved():
-            names = None
+        if not self._is_older_with_ids and not self.meta.get("moved"):
+            names = None  # all are still where they were written down
 
         def place(index: int, name: str | None) -> int:
             found = index if names is None else names.place(index, name)
@@ -407,6 +410,18 @@ class Book:
         if callable(self.resolve):
             return self.resolve(answers)
         return answers[-1].value if answers else None
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """So many rows would set off collections of garbage again and again, over all that torch has made."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _names_in(ledger: Ledger, size: int) -> list[str]:

@@ -125,16 +125,6 @@ class Ledger:
                 return None
             return [name for (name,) in db.execute("SELECT id FROM names ORDER BY sample")] or None
 
-    def has_moved(self) -> bool:
-        """Whether samples were elsewhere when they were written down than their names are now."""
-        with self._file.reading() as db:
-            return version_of(db) > 1 and bool(
-                db.execute(
-                    "SELECT EXISTS (SELECT 1 FROM events AS e LEFT JOIN names AS n ON n.sample = e.sample "
-                    "WHERE e.id IS NOT NULL AND e.id IS NOT n.id)"
-                ).fetchone()[0]
-            )
-
     def last(self) -> tuple[int, str]:
         """Sequence number and digest of the newest event; `(0, GENESIS)` of an empty ledger."""
         with self._file.reading() as db:
@@ -244,7 +234,7 @@ class Ledger:
         """Record the names of all samples anew, with facts that go with them."""
         with self._file.writing(check=self._check_owner) as db:
             _put_names(db, names)
-            _put_meta(db, meta)
+            _put_meta(db, {**meta, "moved": _has_moved(db)})
 
     def show(self, shown: Mapping[int, Mapping[str, Any]]) -> None:
         """Record what an annotator is shown, by the number of the event `asked`."""
@@ -368,6 +358,15 @@ def _put_names(db: sqlite3.Connection, names: Sequence[str] | None) -> None:
     db.execute("DELETE FROM names")
     db.executemany("INSERT INTO names VALUES (?, ?)", enumerate(names or ()))
     db.execute("CREATE UNIQUE INDEX names_by_id ON names (id)")
+
+
+def _has_moved(db: sqlite3.Connection) -> bool:
+    """Whether samples were elsewhere when they were written down than their names are now."""
+    query = (
+        "SELECT EXISTS (SELECT 1 FROM events AS e LEFT JOIN names AS n ON n.sample = e.sample "
+        "WHERE e.id IS NOT NULL AND e.id IS NOT n.id)"
+    )
+    return bool(db.execute(query).fetchone()[0])
 
 
 def _put_meta(db: sqlite3.Connection, values: Mapping[str, Any]) -> None:
