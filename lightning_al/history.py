@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning_al.data import ActiveDataModule
+from lightning_al.ledger.book import Book
 from lightning_al.ledger.waiting import Waiting
 from lightning_al.whole_file import replacing
+
+if TYPE_CHECKING:
+    from lightning_al.data import ActiveDataModule
 
 __all__ = ["COLUMNS", "History"]
 
@@ -39,9 +43,19 @@ class History:
         self.rows = [{key: value for key, value in row.items() if key not in _INNER} for row in rows]
 
     @classmethod
-    def of(cls, data: ActiveDataModule) -> History:
-        """What the ledger knows of the rounds so far, however they were looped."""
-        return cls(data.ledger.rounds(), waiting=data.waiting)
+    def of(cls, source: ActiveDataModule | str | os.PathLike[str]) -> History:
+        """What the ledger knows of the rounds so far, however they were looped.
+
+        Args:
+            source: The data module, or a state directory: then neither torch nor the data set is needed.
+
+        Raises:
+            LedgerError: If there is no ledger.
+        """
+        if isinstance(source, str | os.PathLike):
+            book = Book(source)
+            return cls(book.ledger.rounds(), waiting=book.waiting())
+        return cls(source.ledger.rounds(), waiting=source.waiting)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -5,40 +5,60 @@ YAML, flags -> data sets, module, Trainer of a round, each by class path -> `fit
 
 from __future__ import annotations
 
-import argparse
-import re
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-from jsonargparse import DefaultHelpFormatter, Namespace
+from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instantiate_class
-from torch.utils.data import Dataset
 
-from lightning_al.callbacks import ActiveLearning
+from lightning_al.cli.parts import PARTS, Brief, parser_of
+from lightning_al.cli.wrong_arguments import WrongArgumentError, arguments_of
 from lightning_al.data import ActiveDataModule
+from lightning_al.data.book import is_writer
 from lightning_al.history import History
+from lightning_al.ledger.waiting import AwaitingLabels
 from lightning_al.rounds import fit_rounds
+from lightning_al.whole_file import replacing
 
-__all__ = ["run"]
+__all__ = ["run", "train"]
+
+_CONFIG = "fit_rounds.yaml"
 
 _DESCRIPTION = """Train, ask, label, train again, until the budget is spent or labels are awaited from people.
 The same command goes on where it stopped. Classes are given by their import path, as in LightningCLI:
 `--model my_project.Net --data.train_set my_project.Digits --active.acquisition BADGE`; a YAML file says the
 same: `--config run.yaml`. `--print_config` writes one to begin with."""
-_USAGE = "lightning-al fit-rounds --config run.yaml [--data.state_dir runs/mine] [--rounds 10] ..."
-_SETS = {
-    "train_set": "Samples with their labels, or without any where people label.",
-    "val_set": "What is validated on.",
-    "test_set": "What every round is tested on.",
-    "query_view": "The samples of `train_set` without augmentation.",
-    "unlabeled_set": "Further samples without labels.",
-}
-_FUNCTIONS = {
-    "describe": "Import path of a function from an index to what an annotator sees.",
-    "collate_fn": "Import path of a function from items to a batch.",
-}
+
+
+def train(arguments: Sequence[str]) -> int:
+    """The command: do what the flags and files say, and say what came of it.
+
+    Args:
+        arguments: Of the command line, after `fit-rounds`.
+
+    Returns:
+        The exit code: 0, also where labels are awaited from people.
+
+    Raises:
+        SystemExit: With 2 for wrong arguments, after one message.
+    """
+    try:
+        history = run(arguments)
+    except WrongArgumentError as error:
+        print(f"lightning-al: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except AwaitingLabels:  # the data module has said so
+        return 0
+    if is_writer():
+        last = f", the last on {history.rows[-1]['labeled']:,} labels" if len(history) else ""
+        print(f"{len(history)} rounds are finished{last}.")
+    return 0
 
 
 def run(arguments: Sequence[str]) -> History:
@@ -53,17 +73,7 @@ def run(arguments: Sequence[str]) -> History:
     return _Command(arguments).fit_rounds()
 
 
-class _Brief(DefaultHelpFormatter):
-    """Help without the names of all classes there are, of which a data set alone has some seventy."""
-
-    def _expand_help(self, action: argparse.Action) -> str:
-        return re.sub(r", known subclasses:[^)]*", "", super()._expand_help(action))
-
-    def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:
-        return super()._format_usage(usage or _USAGE, actions, groups, prefix)
-
-
-_PARSER = {"prog": "lightning-al fit-rounds", "description": _DESCRIPTION, "formatter_class": _Brief}
+_PARSER = {"prog": "lightning-al fit-rounds", "description": _DESCRIPTION, "formatter_class": Brief}
 
 
 class _Command(LightningCLI):
@@ -71,6 +81,7 @@ class _Command(LightningCLI):
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self.arguments = list(arguments)
+        self._is_kept = False
         super().__init__(
             L.LightningModule, ActiveDataModule, save_config_callback=None, seed_everything_default=False,
             parser_kwargs=_PARSER, run=False,
@@ -84,9 +95,9 @@ class _Command(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Every part, and how many rounds."""
-        for add in _PARTS.values():
+        for add in PARTS.values():
             add(parser)
-        parser.add_argument("--rounds", type=int, required=True, help="How many queries.")
+        parser.add_argument("--rounds", type=PositiveInt, required=True, help="How many queries.")
         parser.add_argument(
             "--resume", type=Literal["restart", "checkpoint"], default="restart",
             help="Where a round that was interrupted goes on: at its beginning, or at its newest checkpoint.",
@@ -100,10 +111,30 @@ class _Command(LightningCLI):
     def fit_rounds(self) -> History:
         """Run."""
         L.seed_everything(self.config.data.seed, workers=True, verbose=False)
-        data, active = self._data(), self._made("active")
-        return fit_rounds(
+        with arguments_of("data"):
+            data = self._data()
+        with arguments_of("active"):
+            active = self._made("active")
+        history = fit_rounds(
             self._model, self._trainer, data, active, rounds=self.config.rounds, resume=self.config.resume
         )
+        self._keep_config()
+        return history
+
+    def _keep_config(self) -> None:
+        """Write what was asked for beside the ledger, once this run may write there; an older one stays."""
+        folder = self.config.data.state_dir
+        if self._is_kept or folder is None or not is_writer():
+            return
+        self._is_kept = True
+        path = Path(folder) / _CONFIG
+        text = self.parser.dump(self.config, skip_none=False)
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            return
+        with replacing(path, "The configuration") as part:
+            part.write_text(text, encoding="utf-8")
+            if path.exists():
+                os.replace(path, _unused(path))
 
     def _data(self) -> ActiveDataModule:
         """Of data sets, or of a data module that exists: what it says holds unless an argument does."""
@@ -116,13 +147,13 @@ class _Command(LightningCLI):
             )
         if module is None:
             return ActiveDataModule(**given)
-        defaults = _parser_of("data").get_defaults().data
+        defaults = parser_of("data").get_defaults().data
         said = {name: value for name, value in given.items() if value != defaults[name]}
         return ActiveDataModule.from_datamodule(module, **said)
 
     def _made(self, name: str) -> Any:
         """One part, made anew: the parser of all would make all."""
-        parser = _parser_of(name)
+        parser = parser_of(name)
         make = getattr(parser, "instantiate", None) or parser.instantiate_classes
         return make(Namespace({name: self.config[name]}).clone())[name]  # type: ignore[no-untyped-call]
 
@@ -138,7 +169,17 @@ class _Command(LightningCLI):
         return module
 
     def _trainer(self, number: int) -> L.Trainer:
-        return L.Trainer(**self._made("trainer"))
+        with arguments_of("trainer"):
+            trainer = L.Trainer(**self._made("trainer"))
+        self._keep_config()
+        return trainer
+
+
+def _unused(path: Path) -> Path:
+    number = 1
+    while (kept := path.with_suffix(f".old{number}{path.suffix}")).exists():
+        number += 1
+    return kept
 
 
 def _optimizers(
@@ -149,59 +190,3 @@ def _optimizers(
     return LightningCLI.configure_optimizers(
         module, made, None if scheduler is None else instantiate_class(made, scheduler)
     )
-
-
-# ---------------------------------------------------------------------- parts
-
-
-def _add_data(parser: LightningArgumentParser) -> None:
-    group = parser.add_argument_group("Data sets, by import path")
-    for name, what in _SETS.items():
-        group.add_argument(f"--data.{name}", type=Dataset | None, default=None, help=what)
-    for name, what in _FUNCTIONS.items():
-        group.add_argument(f"--data.{name}", type=Callable | None, default=None, help=what)
-    group.add_argument(
-        "--data.oracle", type=Literal["dataset", "people"] | Callable, default="dataset",
-        help="Who labels: the data set, which has the labels, people, or a function by its import path.",
-    )  # fmt: skip
-    group.add_argument("--data.ids", type=list[str] | None, default=None, help="Stable names of the samples.")
-    parser.add_class_arguments(
-        ActiveDataModule,
-        "data",
-        skip={*_SETS, *_FUNCTIONS, "oracle", "ids"},
-        instantiate=False,  # or taken over from another one
-    )
-
-
-def _add_datamodule(parser: LightningArgumentParser) -> None:
-    parser.add_argument(
-        "--datamodule", type=L.LightningDataModule | None, default=None,
-        help="In place of data sets: a data module of yours, whose data sets and loaders are taken over.",
-    )  # fmt: skip
-
-
-def _add_model(parser: LightningArgumentParser) -> None:
-    parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True)
-
-
-def _add_active(parser: LightningArgumentParser) -> None:
-    parser.add_class_arguments(ActiveLearning, "active")
-
-
-def _add_trainer(parser: LightningArgumentParser) -> None:
-    parser.add_lightning_class_args(L.Trainer, "trainer")
-
-
-_PARTS = {
-    "data": _add_data,
-    "datamodule": _add_datamodule,
-    "model": _add_model,
-    "active": _add_active,
-    "trainer": _add_trainer,
-}
-
-
-def _parser_of(part: str) -> LightningArgumentParser:
-    parser = LightningArgumentParser()
-    _PARTS[part](parser)
-    return parser

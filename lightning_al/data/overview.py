@@ -11,6 +11,7 @@ from lightning_al.data.book import LabelBook
 from lightning_al.ledger.answer import Answer
 from lightning_al.ledger.indices import Indices
 from lightning_al.ledger.ledger import Ledger
+from lightning_al.ledger.status import Status
 from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL, PoolState
 
 __all__ = ["Overview", "TrainingSet"]
@@ -97,6 +98,10 @@ class Overview:
             index: Data set index.
         """
         return self.book.answers(index)
+
+    def status(self) -> Status:
+        """How far the run is: labels, classes, what waits, and who holds the ledger."""
+        return self.book.status()
 
     def training_set(self) -> TrainingSet:
         """What the next training sees."""

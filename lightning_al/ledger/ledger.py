@@ -21,7 +21,7 @@ from typing import Any
 from lightning_al.ledger.backups import advice
 from lightning_al.ledger.chain import GENESIS, Row, linked, verified
 from lightning_al.ledger.connection import LedgerError, LedgerFile, from_json, version_of
-from lightning_al.ledger.owner import may_live, this_process
+from lightning_al.ledger.owner import Holder, may_live, this_process
 from lightning_al.ledger.schema import COLUMNS, SCHEMA_VERSION, TABLES, Event
 
 __all__ = ["Ledger", "LedgerError"]
@@ -243,9 +243,9 @@ class Ledger:
                 _put_shown(db, shown)
 
     def backup(self, name: str) -> Path:
-        """Copy the ledger with SQLite's own backup to `backups/<name>.sqlite3`; the newest few stay."""
+        """Copy the ledger with SQLite's own backup to `backups/<name>.sqlite3`; the newest `round_*` stay."""
         target = self._file.copy(name)
-        rounds = [path for path in target.parent.glob("*.sqlite3") if not path.name.startswith("before_")]
+        rounds = target.parent.glob("round_*.sqlite3")
         for old in sorted(rounds, key=lambda p: p.stat().st_mtime)[:-_KEPT_BACKUPS]:
             old.unlink(missing_ok=True)
         return target
@@ -271,6 +271,16 @@ class Ledger:
             with self._file.writing(check=None if force else self._check_owner) as db:
                 db.execute("DELETE FROM owner")
 
+    def holder(self) -> Holder | None:
+        """The process that holds the ledger, or did until it died; `None`: nobody."""
+        with self._file.reading() as db:
+            row = db.execute("SELECT host, pid, started, job, since FROM owner").fetchone()
+        if row is None:
+            return None
+        host, pid, started, job, since = row
+        mine = (host, pid, started) == this_process()[:3]
+        return Holder(str(host), int(pid), str(since), may_live=mine or may_live(host, pid, started, job))
+
     def _check_owner(self, db: sqlite3.Connection) -> None:
         owner = db.execute("SELECT token, host, pid, started, job, since FROM owner").fetchone()
         if owner and not (type(owner[1]) is str and type(owner[2]) is int and 0 < owner[2] < 2**31):
@@ -281,7 +291,8 @@ class Ledger:
         raise LedgerError(
             f"The state directory {self.path.parent} is in use by process {pid} on {host} since "
             f"{since}; two runs must not write one ledger. Wait for that run or end it; if it is gone "
-            f"(another host cannot be asked), call `Ledger({str(self.path)!r}).release(force=True)`; "
+            f"(another host cannot be asked), run `lightning-al release --force {self.path.parent}`, "
+            f"or `Ledger({str(self.path)!r}).release(force=True)`; "
             "or choose another `state_dir`."
         )
 

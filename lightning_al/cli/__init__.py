@@ -1,0 +1,80 @@
+"""COMMAND LINE: `lightning-al`, what can be done with a state directory from a shell, and `fit-rounds`.
+
+    arguments -> [main] -> one command -> Book, Ledger, exchange; fit_rounds
+
+commands.py    which commands there are; parsing.py their arguments and help
+looking.py     status, history, plot
+exchanging.py  export, import, push, pull
+changing.py    undo, relabel, ignore
+keeping.py     verify, backup, release
+fit_rounds.py  training, with LightningCLI; the only command that imports torch
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says.
+
+    Args:
+        arguments: Without the program's name; default those of this process.
+
+    Returns:
+        The exit code: 0 done, 1 refused or damaged; wrong arguments end with 2.
+
+    Raises:
+        SystemExit: After help, and for wrong arguments.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        import jsonargparse  # noqa: F401
+    except ModuleNotFoundError:
+        return _said(
+            "jsonargparse is not installed; the command line needs it. `pip install lightning-al[cli]`"
+        )
+    try:
+        return _run(given)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
+    from lightning_al.ledger.connection import LedgerError
+
+    try:
+        if arguments[:1] == ["fit-rounds"]:
+            from lightning_al.cli.fit_rounds import train
+
+            return train(arguments[1:])
+        from lightning_al.cli.commands import COMMANDS
+        from lightning_al.cli.parsing import parsed
+
+        name, options = parsed(arguments, COMMANDS)
+    except LedgerError as error:
+        return _said(error)
+    try:
+        code = COMMANDS[name].run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (LedgerError, ValueError, TypeError, IndexError, OSError, ModuleNotFoundError) as error:
+        return _said(error)
+    except RuntimeError as error:
+        if type(error).__name__ != "LabelStudioError":  # not imported for its name alone
+            raise
+        return _said(error)
+    return code
+
+
+def _said(what: object) -> int:
+    print(f"lightning-al: error: {what}", file=sys.stderr)
+    return 1

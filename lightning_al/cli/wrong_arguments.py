@@ -1,0 +1,34 @@
+"""WRONG ARGUMENTS: a mistake on the command line gets one message; what a user's code raises, a traceback."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+__all__ = ["WrongArgumentError", "arguments_of"]
+
+
+class WrongArgumentError(Exception):
+    """What is wrong with the arguments, in one message."""
+
+
+@contextmanager
+def arguments_of(part: str) -> Iterator[None]:
+    """What the block refuses is a mistake in the arguments, unless code of the user's refuses it."""
+    try:
+        yield
+    except (ValueError, TypeError, IndexError, MisconfigurationException) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if frames and _is_of_the_user(frames[-1].filename):
+            raise
+        raise WrongArgumentError(f"--{part}: {error}") from error
+
+
+def _is_of_the_user(file: str) -> bool:
+    ours = [Path(__file__).parents[1], Path(L.__file__).parent]
+    return not any(place in Path(file).parents for place in ours)
