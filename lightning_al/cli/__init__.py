@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         import jsonargparse  # noqa: F401
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
         return _said(
-            "jsonargparse is not installed; the command line needs it. `pip install lightning-al[cli]`"
+            f"{error.name} is not installed; the command line needs it. `pip install lightning-al[cli]`"
         )
     try:
         return _run(given)

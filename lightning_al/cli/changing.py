@@ -22,7 +22,7 @@ def _add_samples(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--sample", type=str, nargs="+", required=True, metavar="INDEX_OR_ID", help="Which samples."
     )
-    parser.add_argument("--who", type=str | None, default=None, help="Your name; by default your account's.")
+    parser.add_argument("--who", type=str, default=None, help="Your name; by default your account's.")
 
 
 def _now(book: Book, index: int) -> str:

@@ -33,7 +33,7 @@ _LONGEST_TOKEN = 1 << 16
 def _add_export(parser: ArgumentParser) -> None:
     add_state_dir(parser)
     parser.add_argument(
-        "--to", type=str | None, default=None, metavar="PATH",
+        "--to", type=str, default=None, metavar="PATH",
         help="The file; by default query_<round>.csv in STATE_DIR. One that is there is kept beside it.",
     )  # fmt: skip
     parser.add_argument("--format", type=_FORMAT, default=None, help=_HELP_FORMAT)
@@ -62,9 +62,7 @@ EXPORT = Command(
 def _add_import(parser: ArgumentParser) -> None:
     add_state_dir(parser)
     parser.add_argument("path", type=str, metavar="PATH", help="File with answers.")
-    parser.add_argument(
-        "--who", type=str | None, default=None, help="Who labelled, where a row does not say."
-    )
+    parser.add_argument("--who", type=str, default=None, help="Who labelled, where a row does not say.")
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -107,13 +105,13 @@ IMPORT = Command(
 def _add_server(parser: ArgumentParser) -> None:
     add_state_dir(parser)
     parser.add_argument(
-        "--url", type=str | None, default=None, help="The server; by default the variable LABEL_STUDIO_URL."
+        "--url", type=str, default=None, help="The server; by default the variable LABEL_STUDIO_URL."
     )
     parser.add_argument(
         "--project", type=int | None, default=None, metavar="N", help="Its number of the project."
     )
     parser.add_argument(
-        "--token-file", type=str | None, default=None, metavar="PATH",
+        "--token-file", type=str, default=None, metavar="PATH",
         help="File with the access token; by default the variable LABEL_STUDIO_API_KEY holds it. It is "
         "never an argument: others on this machine could see it.",
     )  # fmt: skip

@@ -62,9 +62,7 @@ STATUS = Command(
 
 def _add_history(parser: ArgumentParser) -> None:
     add_state_dir(parser)
-    parser.add_argument(
-        "--csv", type=str | None, default=None, metavar="PATH", help="Write the table to a file."
-    )
+    parser.add_argument("--csv", type=str, default=None, metavar="PATH", help="Write the table to a file.")
     parser.add_argument(
         "--sample", type=str, default=None, metavar="INDEX_OR_ID",
         help="Show all that happened to one sample instead: what, when and by whom.",

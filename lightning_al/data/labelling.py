@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lightning_al.data.agreement import agree, gathered, same_on_every_rank, shared
@@ -20,7 +20,16 @@ from lightning_al.data.book import is_writer
 from lightning_al.data.overview import Overview
 from lightning_al.data.ranks import check_labels_given
 from lightning_al.data.samples import Samples
-from lightning_al.exchange import collect, place_of_answers, query_files, query_path, read_csv, write_csv
+from lightning_al.exchange import (
+    collect,
+    format_of,
+    place_of_answers,
+    query_files,
+    query_path,
+    read_answers,
+    read_csv,
+    write_query,
+)
 from lightning_al.ledger.connection import LedgerError
 from lightning_al.ledger.indices import Indices, as_indices
 from lightning_al.ledger.state import PoolState
@@ -199,16 +208,16 @@ class Labelling(Overview):
     # ------------------------------------------------------------------ people
 
     def export_query(self, path: str | os.PathLike[str] | None = None) -> Path:
-        """Write the samples that wait for a label to a CSV file with an empty column `label`.
+        """Write the samples that wait for a label to a file: a table with an empty column `label`.
 
         Args:
-            path: Where to; default `query_<round>.csv` in the state directory.
+            path: Where to; default `query_<round>.csv` in the state directory. A name that ends in .jsonl is
+                for JSON lines, one that ends in .json for Label Studio.
 
         Returns:
             The path.
         """
-        target = query_path(self.book) if path is None else Path(path)
-        return write_csv(self.book, target)
+        return write_query(self.book, path)
 
     def import_labels(
         self,
@@ -217,13 +226,14 @@ class Labelling(Overview):
         overwrite: bool = False,
         who: str | None = None,
     ) -> int:
-        """Read answers from a CSV file, all of them or none; rows already on record are passed over.
+        """Read answers from a file, all of them or none; rows already on record are passed over.
 
         A row with no label and "?" or "unsure" in the column `skip` goes on waiting; with anything else
         there, it is never asked for again. A column `who` names the annotator of each row.
 
         Args:
-            path: The file; default where `export_query` writes.
+            path: The file: a table, JSON lines (.jsonl), or an export of Label Studio (.json), whose good
+                answers are taken over while a warning names all others; default where `export_query` writes.
             overwrite: Let a changed answer correct a label.
             who: Who labelled, where a row does not say; default the file's name.
 
@@ -235,7 +245,17 @@ class Labelling(Overview):
         """
         source = query_path(self.book) if path is None else Path(path)
         self.book.current()
-        return self.book.take(collect(self.book, read_csv(source), source, who=who, overwrite=overwrite))
+        if format_of(source) == "label-studio":
+            return self._import_export(source, overwrite=overwrite)
+        return self.book.take(collect(self.book, read_answers(source), source, who=who, overwrite=overwrite))
+
+    def _import_export(self, source: Path, *, overwrite: bool) -> int:
+        from lightning_al.exchange.label_studio import import_export
+
+        report = import_export(self.book, source, overwrite=overwrite)
+        if report.problems:
+            rank_zero_warn(f"{source}: {report}")
+        return report.taken
 
     def _exchange_with_people(self) -> None:
         """Read the files that waiting samples are in; write one if a sample that waits is in none."""

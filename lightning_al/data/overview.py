@@ -11,8 +11,8 @@ from lightning_al.data.book import LabelBook
 from lightning_al.ledger.answer import Answer
 from lightning_al.ledger.indices import Indices
 from lightning_al.ledger.ledger import Ledger
-from lightning_al.ledger.status import Status
 from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL, PoolState
+from lightning_al.ledger.status import Status
 
 __all__ = ["Overview", "TrainingSet"]
 

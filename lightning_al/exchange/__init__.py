@@ -3,22 +3,33 @@
 queries.py  which samples wait, and what an annotator is shown of them
 answers.py  what annotators said: from rows to opinions, or a refusal that names every row
 csv.py      both as a table; files.py the tables of the state directory
+jsonl.py    both as JSON, one object a line; label_studio/ both for Label Studio, by a server or files
+formats.py  which of these a file is; reading.py, writing.py what holds for files of any format
 progress.py a bar over many rows
 """
 
 from lightning_al.exchange.answers import Given, collect
 from lightning_al.exchange.csv import read_csv, write_csv
 from lightning_al.exchange.files import place_of_answers, query_files, query_path
+from lightning_al.exchange.formats import Imported, format_of, import_answers, read_answers, write_query
+from lightning_al.exchange.jsonl import read_jsonl, write_jsonl
 from lightning_al.exchange.queries import Query, waiting_queries
 
 __all__ = [
     "Given",
+    "Imported",
     "Query",
     "collect",
+    "format_of",
+    "import_answers",
     "place_of_answers",
     "query_files",
     "query_path",
+    "read_answers",
     "read_csv",
+    "read_jsonl",
     "waiting_queries",
     "write_csv",
+    "write_jsonl",
+    "write_query",
 ]

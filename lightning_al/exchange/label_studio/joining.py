@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read
 from lightning_al.exchange.label_studio.file import form_of, read_export
 from lightning_al.exchange.label_studio.form import Form
@@ -210,7 +212,7 @@ def import_export(
 def _keys(book: Book) -> dict[Key, int]:
     """All samples that were asked for and not put back since, and their indices."""
     state, names = book.state, book.names
-    asked = [index for index in range(book.size) if state.query[index] >= 0]
+    asked = np.flatnonzero(state.query >= 0).tolist()
     return {
         Key(state.run_id, int(state.query[index]), str(index) if names is None else names[index]): index
         for index in asked

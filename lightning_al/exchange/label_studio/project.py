@@ -69,6 +69,11 @@ class Project:
             done += len(page["tasks"])
             if len(page["tasks"]) < _PAGE:
                 return
+            if page["tasks"][-1]["id"] <= last:
+                raise LabelStudioError(
+                    f"{self.connection.url} lists the same tasks again where later ones were asked for; needed "
+                    "is a server that filters them by id. Update Label Studio to 1.23 or newer."
+                )
             last = page["tasks"][-1]["id"]
             self.progress("tasks listed", done, done - _PAGE + page["total"])
 

@@ -92,7 +92,7 @@ class Task:
             form: What the project asks.
             look: Text or address of the picture; default: as shown.
         """
-        data = {name: _plain(value) for name, value in self.shown.items() if not name.startswith("lal_")}
+        data = {name: _plain(value) for name, value in self.shown.items()}
         data[form.field] = self.look(form) if look is None else look
         data |= {
             "lal_run": self.key.run,
