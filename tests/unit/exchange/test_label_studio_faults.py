@@ -257,6 +257,22 @@ def half(handler, content, length):
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
+def test_half_an_answer_is_none(fake, studio):
+    fake.fail("GET", r"/api/tasks\?", lambda handler: half(handler, b'{"tasks": []}', 1000), times=3)
+    with pytest.raises(LabelStudioError, match="IncompleteRead"):
+        studio.pull(keys(tasks(1)))
+
+
+def test_a_server_that_does_not_filter_is_not_asked_for_ever(fake, studio, monkeypatch):
+    monkeypatch.setattr("lightning_al.exchange.label_studio.project._PAGE", 2)
+    asked = tasks(5)
+    studio.push(asked, NAMES)
+    page = {"tasks": [{"id": n, "data": {}, "annotations": []} for n in (1, 2)], "total": 5}
+    fake.fail("GET", r"/api/tasks\?", lambda handler: handler.say(200, page), times=9)
+    with pytest.raises(LabelStudioError, match="lists the same tasks again"):
+        studio.pull(keys(asked))
+
+
 def test_a_pull_that_ends_half_way_gives_nothing_and_can_be_repeated(fake, studio, monkeypatch):
     monkeypatch.setattr("lightning_al.exchange.label_studio.project._PAGE", 2)
     asked = tasks(5)
