@@ -16,7 +16,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from faults.kills import INSTANT, SCENES, STEPS, Command, RunFailedError, Undisturbed, plan, verdict
+from faults.command import Command, RunFailedError, Undisturbed, verdict
+from faults.kills import INSTANT, SCENES, STEPS
+from faults.plans import plan
 
 FAULTS = ("lost", "doubled", "moved", "queries different", "measurements different", "history different")
 BEGIN, END = "<!-- kills: begin -->\n", "<!-- kills: end -->\n"

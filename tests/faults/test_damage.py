@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from faults.kills import Command, Undisturbed, verdict
+from faults.command import Command, Undisturbed, verdict
 from lightning_al import Ledger
 from lightning_al.ledger import Event, LedgerError
 from lightning_al.ledger.book import Book

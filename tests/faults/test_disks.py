@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from faults.kills import SCENES, Command, Kill, Undisturbed, verdict
+from faults.command import Command, Undisturbed, verdict
+from faults.kills import SCENES, Kill
 
 
 @pytest.fixture(scope="module")

@@ -9,21 +9,9 @@ import signal
 import pytest
 from warm import server
 
-from faults.kills import (
-    INSTANT,
-    LIMIT,
-    SCENES,
-    SLOTS,
-    STEPS,
-    Command,
-    RunFailedError,
-    Spilling,
-    Undisturbed,
-    die,
-    plan,
-    spill,
-    verdict,
-)
+from faults.command import LIMIT, Command, RunFailedError, Undisturbed, verdict
+from faults.kills import INSTANT, SCENES, STEPS, Spilling, die, spill
+from faults.plans import SLOTS, plan
 from lightning_al import Ledger
 from lightning_al.ledger import Event
 

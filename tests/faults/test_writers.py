@@ -11,7 +11,8 @@ import pytest
 from integration.small import blobs, pool
 from warm import server
 
-from faults.kills import LIMIT, Command, Kill, Undisturbed, end, main, verdict, watch
+from faults.command import LIMIT, Command, Undisturbed, end, verdict
+from faults.kills import Kill, main, watch
 from lightning_al import Ledger
 from lightning_al.ledger import LedgerError
 from lightning_al.ledger.book import Book
