@@ -71,8 +71,8 @@ class Project:
                 return
             if page["tasks"][-1]["id"] <= last:
                 raise LabelStudioError(
-                    f"{self.connection.url} lists the same tasks again where later ones were asked for; needed "
-                    "is a server that filters them by id. Update Label Studio to 1.23 or newer."
+                    f"{self.connection.url} lists the same tasks again where later ones were asked for; "
+                    "needed is a server that filters them by id. Update Label Studio to 1.23 or newer."
                 )
             last = page["tasks"][-1]["id"]
             self.progress("tasks listed", done, done - _PAGE + page["total"])
