@@ -137,7 +137,7 @@ class Draw:
         else:
             position, self.start = self._longest()
         self.chosen.append(position)
-        _, here = self._held(torch.tensor([position]))
+        _, here = self.shard.held(torch.tensor([position]))
         self.drawn.add(self.vectors.take(here).gathered(self.shard))
 
     def _longest(self) -> tuple[int, float]:
@@ -261,22 +261,14 @@ class Draw:
     def _uniform(self, count: int) -> Tensor:
         return torch.rand(count, generator=self.generator, dtype=torch.float64)
 
-    def _held(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Which of these positions are rows held here, and of which number."""
-        mine = self.shard.positions
-        if len(mine) == 0:
-            return positions[:0], positions[:0].to(self.squares.device)
-        places = torch.searchsorted(mine, positions).clamp_(max=len(mine) - 1)
-        which = (mine[places] == positions).nonzero().squeeze(1)
-        return which, places[which].to(self.squares.device)
-
     # -------------------------------------------------------------- weights
 
     def _renew(self) -> None:
         """Bring distances up to date, and make weights of them."""
         self.nearness.approach()
         low, high = _rounded_up(self.nearness.low), _rounded_up(self.nearness.high)
-        _, taken = self._held(torch.tensor(self.chosen, dtype=torch.long))
+        _, taken = self.shard.held(torch.tensor(self.chosen, dtype=torch.long))
+        taken = taken.to(low.device)
         low[taken] = 0
         high[taken] = 0
         # First the largest weight: it says from where down weights do not matter.

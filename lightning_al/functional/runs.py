@@ -2,8 +2,8 @@
 
 weights of the rows here -> [one sum a run, told to all ranks] -> a number -> which rank holds its row
 
-A *run* is a stretch of consecutive positions of one rank. Every rank knows the sum of each run, and its own
-rows; so what is told does not grow with the rows of a run.
+A *run* is a stretch of consecutive positions of one rank, such as a block that it scored. Every rank knows
+the sum of each run, and its own rows: eight bytes a run are told, whatever its length.
 """
 
 from __future__ import annotations

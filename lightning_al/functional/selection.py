@@ -172,9 +172,15 @@ def power_sample(
     positions = top_k(keys, query_size, shard=shard)
     if not return_scores:
         return positions
-    everywhere = torch.empty(shard.total, dtype=scores.dtype)
-    everywhere[shard.gather(shard.positions)] = shard.gather(scores.cpu())
-    return positions, everywhere[positions]
+    return positions, _of_positions(scores, positions, shard)
+
+
+def _of_positions(values: Tensor, positions: Tensor, shard: Shard) -> Tensor:
+    """Values of some rows, each told by the rank that holds it."""
+    which, rows = shard.held(positions)
+    found = torch.empty(len(positions), dtype=values.dtype)
+    found[shard.gather(which)] = shard.gather(values.cpu()[rows])
+    return found
 
 
 def _log_weight(scores: Tensor, form: PowerForm, shard: Shard) -> Tensor:

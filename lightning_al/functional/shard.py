@@ -72,6 +72,19 @@ class Shard:
         samples = None if self.samples is None else self.samples[rows]
         return replace(self, positions=self.positions[rows], samples=samples)
 
+    def held(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of these positions are of rows held here, `(m,)`, and of which rows, `(m,)`.
+
+        Example:
+            >>> Shard(torch.tensor([2, 3, 6]), total=7).held(torch.tensor([6, 0, 2]))
+            (tensor([0, 2]), tensor([2, 0]))
+        """
+        if len(self.positions) == 0:
+            return positions.new_empty(0), positions.new_empty(0)
+        rows = torch.searchsorted(self.positions, positions).clamp_(max=len(self.positions) - 1)
+        which = (self.positions[rows] == positions).nonzero().squeeze(1)
+        return which, rows[which]
+
     def check(self, rows: int, name: str) -> None:
         """Refuse more or fewer rows than are held here.
 

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 
 from lightning_al import functional as F
 from lightning_al.functional import Shard
-from unit.ranks import on_ranks
+from unit.ranks import RankShard, on_ranks
 
 FORMS = ["power", "softmax", "softrank"]
 SIZES = st.integers(1, 12)
@@ -178,3 +178,22 @@ def test_arrays_and_sizes_that_are_not_whole_are_refused(select):
     with pytest.raises(ValueError, match=r"`query_size` is 0; it must be at least 1"):
         select(torch.zeros(3), 0)
     assert len(select(torch.zeros(3), np.int64(2))) == 2
+
+
+def test_ranks_tell_each_other_scores_of_the_drawn_only():
+    scores = torch.rand(5000, generator=torch.Generator().manual_seed(0))
+    told = []
+
+    class Counted(RankShard):
+        def gather(self, tensor, counts=None):
+            told.append(tensor.numel())
+            return super().gather(tensor, counts)
+
+    def work(shard):
+        shard, generator = Counted(**vars(shard)), torch.Generator().manual_seed(1)
+        mine = scores[shard.positions]
+        return F.power_sample(mine, 10, generator=generator, shard=shard, return_scores=True)
+
+    for positions, found in on_ranks(3, 5000, 700, work):
+        assert torch.equal(found, scores[positions])
+    assert sum(told) < 3 * 10 * 4
