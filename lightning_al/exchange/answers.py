@@ -159,11 +159,13 @@ class _Texts:
         numbers = is_class(template) or isinstance(template, int | float)
         if row.is_value and isinstance(row.label, bool) and (numbers or self.kind.class_names is not None):
             raise ValueError(f"{row.label} is no class or number, as the other targets are; 0 and 1 are")
+        if row.is_value:
+            check_answer(row.label)
         if row.is_value and not (isinstance(row.label, str) and numbers):
             value = self.kind.checked(row.label, index, template)
         else:
             value = self.kind.parse(row.label, template)
-        check_answer(value)
+            check_answer(value)
         text = encode(value)
         if not self.is_known and not self._fresh:
             self._fresh[index] = value

@@ -90,9 +90,9 @@ def read_csv(path: Path) -> list[Given]:
         ValueError: If it is no such table.
     """
     text = read_text(path, "CSV UTF-8")
-    try:
-        for delimiter in ",;\t":
-            reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    for delimiter in ",;\t":
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
             columns = [name.strip() for name in next(reader, [])]
             if "label" in columns and {"index", "id"} & set(columns):
                 return [
@@ -100,8 +100,10 @@ def read_csv(path: Path) -> list[Given]:
                     for cells in reader
                     if cells
                 ]
-    except csv.Error as error:
-        raise ValueError(f"{path} is no CSV file ({error}). Export the query again.") from error
+        except csv.Error as error:
+            raise ValueError(
+                f"{path} is no CSV file (line {reader.line_num}: {error}). Export the query again."
+            ) from error
     first = text.partition("\n")[0].strip()
     raise ValueError(
         f"{path} has columns [{first[:200]}]; needed are `label` and `index` or `id`, parted by comma, "

@@ -177,7 +177,7 @@ class Form:
 
     def _checked(self, value: Any) -> str | float:
         if self.kind == "number":
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
                 raise ValueError(f"{value!r} is no number")
             return value
         if not isinstance(value, str) or not value.strip():

@@ -24,6 +24,7 @@ from lightning_al.exchange.label_studio.sending import Pushed
 from lightning_al.exchange.label_studio.server import LabelStudio
 from lightning_al.exchange.label_studio.tasks import Key, Task, is_address, medium_of
 from lightning_al.exchange.queries import waiting_queries
+from lightning_al.exchange.reading import check_answer
 from lightning_al.exchange.writing import new_file
 from lightning_al.ledger.answer import Opinion, moment
 from lightning_al.ledger.book import Book
@@ -254,6 +255,7 @@ def _opinion(book: Book, index: int, annotation: Annotation, form: Form, fresh: 
         value = kind.parse(str(given), template)
     else:
         value = kind.checked(given, index, template)
+    check_answer(value)
     fresh.setdefault(index, value)
     return Opinion(index, "label", encode(value), who, named=True, said=at, given=str(given))
 

@@ -1,0 +1,229 @@
+"""Whatever a user has comes back as it was, by every format."""
+
+import csv
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lightning_al.exchange import Imported, format_of, import_answers, read_answers, write_query
+from lightning_al.ledger import Book
+from tests.unit.exchange.runs import content, labels, make
+
+#: All of Unicode but halves of characters and NUL, which no file of text holds well.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
+ODD = st.sampled_from(
+    ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", "'=1", "''=1", "'", "00123", "7.0", "1e5", "NaN", "null",
+     "true", 'a"b', "a,b;c\td", "a\r\nb", " x ", "＝1", "\u2028", "\ufeff", "-1.50",
+     "[1]", "{}", "label", "inf"]
+)  # fmt: skip
+QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+
+
+def fill(path, answers):
+    """Write answers into an exported file, from the name of a sample."""
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        key = "id" if "id" in rows[0] else "index"
+        for row, answer in zip(rows, answers, strict=True):
+            row["label"] = answer
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return [row[key] for row in rows]
+    rows = [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1]]
+    for row, answer in zip(rows, answers, strict=True):
+        row["label"] = answer
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return [row.get("id", row["index"]) for row in rows]
+
+
+def told_apart(names):
+    """Names of samples of which none can be taken for another by what spreadsheets do."""
+    return len({name.strip() for name in names}) == len(names) and all(name.strip() for name in names)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@given(
+    ids=st.lists(TEXTS | ODD, min_size=4, max_size=4, unique=True).filter(told_apart),
+    answers=st.lists((TEXTS | ODD).filter(str.strip), min_size=4, max_size=4),
+    shown=st.dictionaries(TEXTS | ODD, TEXTS | ODD | st.integers() | st.floats(), max_size=3),
+)
+@QUICK
+def test_names_and_text(suffix, ids, answers, shown):
+    with tempfile.TemporaryDirectory() as place:
+        book = make(Path(place) / "run", kind="text", ids=ids, size=4, asked=(2, 0, 3, 1), shown={0: shown})
+        path = write_query(book, Path(place) / f"query{suffix}")
+        fill(path, answers)
+        assert import_answers(book, path).new == 4
+        assert labels(book) == dict(zip((2, 0, 3, 1), answers, strict=True))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@given(numbers=st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63 - 1),
+                        min_size=4, max_size=4))  # fmt: skip
+@QUICK
+def test_numbers(suffix, numbers):
+    with tempfile.TemporaryDirectory() as place:
+        book = make(Path(place) / "run", kind="number")
+        path = write_query(book, Path(place) / f"query{suffix}")
+        fill(path, [repr(n) for n in numbers] if suffix == ".csv" else numbers)
+        assert import_answers(book, path).new == 4
+        found = labels(book)
+        assert [(type(found[i]), repr(found[i])) for i in (7, 5, 9, 1)] == [
+            (type(n), repr(n)) for n in numbers
+        ]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@given(names=st.lists(TEXTS | ODD, min_size=2, max_size=6, unique=True).filter(told_apart), data=st.data())
+@QUICK
+def test_class_names_that_look_like_numbers(suffix, names, data):
+    chosen = data.draw(st.lists(st.sampled_from(range(len(names))), min_size=4, max_size=4))
+    with tempfile.TemporaryDirectory() as place:
+        book = make(Path(place) / "run", names=names)
+        path = write_query(book, Path(place) / f"query{suffix}")
+        fill(path, [names[place] for place in chosen])
+        import_answers(book, path)
+        assert [labels(book)[index] for index in (7, 5, 9, 1)] == chosen
+
+
+def studio_export(book, results, *, email="ada@example.org", at="2026-11-20T10:00:00Z"):
+    """What Label Studio would export of the tasks that were sent to it."""
+    tasks = json.loads((book.folder / "tasks.json").read_text("utf-8"))
+    return [
+        {
+            "id": 100 + place, **task,
+            "annotations": [
+                {"id": 900 + place, "completed_by": {"id": 1, "email": email}, "result": result,
+                 "created_at": at, "updated_at": at, "was_cancelled": result == []}
+            ],
+        }
+        for place, (task, result) in enumerate(zip(tasks, results, strict=True))
+    ]  # fmt: skip
+
+
+def chosen(*values, kind="choices", name="label"):
+    return [{"from_name": name, "to_name": "text", "type": kind, "value": {kind: list(values)}}]
+
+
+def test_label_studio_both_ways(tmp_path):
+    book = make(tmp_path / "run", shown={0: {"text": "=a"}}, scores=[0.9, 0.5, 0.1, 0.05])
+    path = write_query(book, book.folder / "tasks.json")
+    tasks = json.loads(path.read_text())
+    assert [(t["data"]["lal_sample"], t["predictions"][0]["score"]) for t in tasks] == [
+        ("7", 0.9), ("5", 0.5), ("9", 0.1), ("1", 0.05)
+    ]  # fmt: skip
+    answers = studio_export(book, [chosen("10"), chosen("=sum", name="other"), [], chosen("bird")])
+    answers[1]["annotations"][0]["result"] += chosen("007")
+    path.write_text(json.dumps(answers))
+    found = import_answers(book, path)
+    assert (found.new, found.skipped) == (2, 1)
+    assert [p.split(": ")[0] for p in found.problems] == [
+        "task 103, annotation 903 by ada@example.org, sample 1"
+    ]
+    assert labels(book) == {7: 2, 5: 4}
+    assert import_answers(book, path).known >= 3
+
+
+@given(answers=st.lists((TEXTS | ODD).filter(str.strip), min_size=4, max_size=4))
+@QUICK
+def test_text_from_label_studio(answers):
+    with tempfile.TemporaryDirectory() as place:
+        book = make(Path(place) / "run", kind="text")
+        path = write_query(book, book.folder / "tasks.json")
+        path.write_text(json.dumps(studio_export(book, [chosen(a, kind="textarea") for a in answers])))
+        tasks = json.loads(path.read_text())
+        for task, answer in zip(tasks, answers, strict=True):
+            task["annotations"][0]["result"][0]["value"] = {"text": [answer]}
+        path.write_text(json.dumps(tasks))
+        assert import_answers(book, path).new == 4
+        assert labels(book) == dict(zip((7, 5, 9, 1), answers, strict=True))
+
+
+def with_annotation(**values):
+    return lambda tasks: [{**t, "annotations": [{**t["annotations"][0], **values}]} for t in tasks]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tasks: {"tasks": tasks},
+        lambda tasks: [{**task, "id": True} for task in tasks],
+        lambda tasks: [{**task, "annotations": [3]} for task in tasks],
+        lambda tasks: [{**task, "data": {**task["data"], "lal_run": "another"}} for task in tasks],
+        lambda tasks: [{**task, "data": None} for task in tasks],
+        with_annotation(id="x"), with_annotation(completed_by=[1]), with_annotation(updated_at=5),
+        with_annotation(updated_at="0001-01-01T00:00:00+14:00"), with_annotation(was_cancelled="no"),
+    ],
+)  # fmt: skip
+def test_an_export_that_no_server_wrote(tmp_path, change):
+    book = make(tmp_path / "run")
+    path = write_query(book, book.folder / "tasks.json")
+    path.write_text(json.dumps(change(studio_export(book, [chosen("cat")] * 4))))
+    before = content(book)
+    with pytest.raises(ValueError, match=r"Export the project again|no task of run"):
+        import_answers(book, path)
+    assert content(book) == before
+
+
+def test_two_questions_need_to_be_told_apart(tmp_path):
+    book = make(tmp_path / "run")
+    path = write_query(book, book.folder / "tasks.json")
+    answers = studio_export(book, [chosen("cat", name="a"), chosen("cat", name="b"), [], []])
+    path.write_text(json.dumps(answers))
+    with pytest.raises(ValueError, match="answers 2 questions"):
+        import_answers(book, path)
+
+
+def test_which_format_a_file_is(tmp_path):
+    assert [format_of(f"x{e}") for e in (".csv", ".JSONL", ".json", ".txt")] == [
+        "csv",
+        "jsonl",
+        "label-studio",
+        "csv",
+    ]
+    with pytest.raises(ValueError, match=r"format is 'xml'; needed is one of csv, jsonl, label-studio"):
+        format_of("x.csv", "xml")
+    book = make(tmp_path / "run")
+    assert write_query(book).name == "query_0.csv"
+    assert write_query(book, format="jsonl").name == "query_0.jsonl"
+    assert write_query(book, format="label-studio").name == "query_0.json"
+    with pytest.raises(ValueError, match="Read it with `import_answers`"):
+        read_answers(tmp_path / "run" / "query_0.json")
+
+
+def test_an_older_file_is_kept_beside_the_new_one(tmp_path):
+    book = make(tmp_path / "run")
+    path = tmp_path / "mine.jsonl"
+    path.write_text("mine")
+    write_query(book, path)
+    write_query(book, path)
+    assert (tmp_path / "mine.old1.jsonl").read_text() == "mine"
+    assert (tmp_path / "mine.old2.jsonl").read_text() == path.read_text()
+
+
+def test_what_an_import_says():
+    found = Imported(new=1200, corrected=1, beside=2, problems=["task 3: no"])
+    assert str(found) == (
+        "1,200 new labels, 1 corrected, 0 skipped, 0 unsure, 0 already known, 2 answers beside the label; "
+        "1 not taken over:\n  task 3: no"
+    )
+
+
+def test_a_corrected_and_an_unchanged_answer_are_counted(tmp_path):
+    book = make(tmp_path / "run")
+    path = tmp_path / "a.csv"
+    path.write_text("index,label,who\n7,cat,Ada\n5,dog,Ada\n")
+    assert import_answers(book, path).new == 2
+    path.write_text("index,label,who\n7,dog,Ada\n5,dog,Ada\n")
+    with pytest.raises(ValueError, match="line 2: sample 7 is labelled 0 already"):
+        import_answers(Book(book.folder), path)
+    found = import_answers(Book(book.folder), path, overwrite=True)
+    assert (found.corrected, found.known) == (1, 1)
+    assert labels(book) == {7: 1, 5: 1}
