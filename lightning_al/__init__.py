@@ -11,7 +11,7 @@ One round, and where it happens:
 
 `callbacks/` (the query at the end of fit), `rounds.py` (a fresh Trainer a round; `fitting/`: one fit of it)
 and `querying.py` (no fit at all) join them. `learning_loss/` teaches a module to predict its loss,
-`plotting/` draws what came of it, `metrics/` judges it.
+`plotting/` draws what came of it, `metrics/` judges it, and `comparing/` runs strategies against each other.
 
 Names are looked up when they are first used: `ledger/` and `exchange/` work without torch and Lightning.
 """
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lightning_al import acquisition, functional
     from lightning_al.callbacks import ActiveLearning
+    from lightning_al.comparing import Comparison, compare
     from lightning_al.data import ActiveDataModule
     from lightning_al.history import History
     from lightning_al.inference import Committee, MCDropout, SinglePass
@@ -36,6 +37,7 @@ __all__ = [
     "ActiveLearning",
     "AwaitingLabels",
     "Committee",
+    "Comparison",
     "History",
     "LearningLossMixin",
     "LearningLossOptions",
@@ -45,6 +47,7 @@ __all__ = [
     "Query",
     "SinglePass",
     "acquisition",
+    "compare",
     "fit_rounds",
     "functional",
     "query",
@@ -55,6 +58,7 @@ _PLACES = {
     "ActiveLearning": "callbacks",
     "AwaitingLabels": "ledger",
     "Committee": "inference",
+    "Comparison": "comparing",
     "History": "history",
     "LearningLossMixin": "learning_loss",
     "LearningLossOptions": "learning_loss",
@@ -63,12 +67,13 @@ _PLACES = {
     "MCDropout": "inference",
     "Query": "querying",
     "SinglePass": "inference",
+    "compare": "comparing",
     "fit_rounds": "rounds",
     "query": "querying",
 }
 _MODULES = (
-    "acquisition", "callbacks", "data", "exchange", "fitting", "functional", "history", "inference",
-    "learning_loss", "ledger", "metrics", "plotting", "querying", "randomness", "rounds",
+    "acquisition", "callbacks", "comparing", "data", "exchange", "fitting", "functional", "history",
+    "inference", "learning_loss", "ledger", "metrics", "plotting", "querying", "randomness", "rounds",
 )  # fmt: skip
 
 if not TYPE_CHECKING:  # else every name would seem to exist

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def labels_to_target(history: History, metric: str, target: float, *, rounds: int = 2) -> float:
+def labels_to_target(
+    history: History, metric: str, target: float, *, rounds: int = 2, higher_is_better: bool = True
+) -> float:
     """How many labels a run needed until a metric stayed at a target.
 
     The target counts as reached at the first of `rounds` consecutive rounds at or above it: one lucky
@@ -22,9 +24,10 @@ def labels_to_target(history: History, metric: str, target: float, *, rounds: in
 
     Args:
         history: Of one run.
-        metric: Column of the history; higher = better.
+        metric: Column of the history.
         target: In the metric's own units.
         rounds: How many rounds in a row.
+        higher_is_better: Else the target is reached at or below it, as by a loss.
 
     Returns:
         Labels that the model was trained on; infinity if the run never got there.
@@ -43,7 +46,8 @@ def labels_to_target(history: History, metric: str, target: float, *, rounds: in
     check_metric([history], metric)
     labeled, in_a_row = history.column("labeled"), 0
     for place, value in enumerate(history.column(metric)):
-        in_a_row = in_a_row + 1 if value >= target else 0
+        reached = value >= target if higher_is_better else value <= target
+        in_a_row = in_a_row + 1 if reached else 0
         if in_a_row == rounds:
             return float(labeled[place - rounds + 1])
     return math.inf

@@ -1,0 +1,307 @@
+"""DRIVER: what is asked for, what is missing, and how far it is.
+
+strategies, seeds -> [compare] -> runs, side by side -> Comparison
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from tqdm.auto import tqdm
+
+from lightning_al.acquisition import Acquisition, Random
+from lightning_al.callbacks import ActiveLearning
+from lightning_al.comparing.comparison import Comparison
+from lightning_al.comparing.processes import side_by_side, workers_of
+from lightning_al.comparing.run import Task, carry_out
+from lightning_al.comparing.settings import FailedRunsError, Run, Settings, folder_of
+from lightning_al.comparing.starts import Starts
+from lightning_al.data import ActiveDataModule
+from lightning_al.data.checks import check_positive
+from lightning_al.inference.committee import check_maker
+from lightning_al.inference.posteriors import Posterior, SinglePass
+from lightning_al.querying import check_acquisition
+
+__all__ = ["compare"]
+
+
+def compare(
+    strategies: Mapping[str, Acquisition] | Sequence[Acquisition],
+    make_model: Callable[[int], L.LightningModule],
+    make_trainer: Callable[[int], L.Trainer],
+    make_data: Callable[[int, Path], ActiveDataModule],
+    *,
+    query_size: int,
+    rounds: int,
+    seeds: int | Sequence[int] = 5,
+    state_dir: str | os.PathLike[str],
+    candidates: int | None = None,
+    restart: Literal["initial", "redraw", "shrink_perturb", "warm"] = "initial",
+    score_with: Literal["last", "best"] = "last",
+    embedding_layer: str | None = None,
+    test_posterior: Posterior | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Comparison:
+    """Run every strategy with every seed, and tell what may be said of them.
+
+    For one seed all strategies have the same samples, initial set, weights, schedule and order of random
+    numbers; that they had is checked. `Random` is always among them. A run is a `fit_rounds` in a folder of
+    its own, `state_dir/<strategy>/seed_<n>`: killed anywhere and called again, it ends with the same table. A
+    later call with more strategies, seeds or rounds does what is missing; runs that have ended cost nothing.
+
+    Runs go side by side in processes of one thread each, which are forked on Linux, so that functions may be
+    closures. What they print is in `log.txt` in their folders, where logs of Trainers go too that are not
+    told otherwise. A run that fails is told of at the end, and the others go on; Ctrl-C ends all.
+
+    Args:
+        strategies: By name, or a list, named by their classes.
+        make_model: From a seed to a fresh module, as for `fit_rounds`.
+        make_trainer: From the number of a round to a fresh `Trainer` on one device.
+        make_data: From a seed and a folder to an `ActiveDataModule` with just these as `seed` and
+            `state_dir`, and a test set.
+        query_size: Samples a round.
+        rounds: Queries a run.
+        seeds: How many, from 0 on, or which. Five say little, ten are for claims.
+        state_dir: Folder of all runs.
+        candidates: As in `ActiveLearning`, like the four that follow.
+        restart: What a round's training begins with.
+        score_with: Which weights are scored and tested.
+        embedding_layer: Layer whose output is the embedding.
+        test_posterior: What is tested; `None`: one pass of one module, for a committee its last member's, so
+            that nobody wins by being several.
+        workers: Runs side by side; `None`: 1 where there is a GPU, else one a core that this process may
+            use; 0: one after another in this process, for a debugger.
+        progress: Show a bar over the rounds of all runs.
+
+    Returns:
+        The comparison; print it.
+
+    Raises:
+        FailedRunsError: After all others have ended, if some runs failed; it holds the comparison of those.
+        TypeError: If an argument is of another kind.
+        ValueError: If the runs in `state_dir` were made otherwise, or strategies began differently.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from lightning_al import acquisition as acq
+        >>> class Net(L.LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layer = torch.nn.Linear(1, 2)
+        ...
+        ...     def forward(self, x):
+        ...         return self.layer(x)
+        ...
+        ...     def training_step(self, batch, batch_idx):
+        ...         return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+        ...
+        ...     def test_step(self, batch, batch_idx):
+        ...         self.log("test_acc", (self(batch[0]).argmax(1) == batch[1]).float().mean())
+        ...
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.SGD(self.parameters(), 0.5)
+        >>> def make_trainer(number):
+        ...     return L.Trainer(
+        ...         max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        ...         enable_model_summary=False, accelerator="cpu", devices=1,
+        ...     )
+        >>> x = torch.linspace(-1, 1, 40)[:, None]
+        >>> samples = torch.utils.data.TensorDataset(x, (x[:, 0] > 0).long())
+        >>> def make_data(seed, state_dir):
+        ...     return ActiveDataModule(samples, test_set=samples, initial=4, seed=seed, state_dir=state_dir)
+        >>> comparison = compare(
+        ...     [acq.Margin()], lambda seed: Net(), make_trainer, make_data, query_size=4, rounds=2, seeds=2,
+        ...     state_dir=tempfile.mkdtemp(), workers=1, progress=False,
+        ... )
+        >>> comparison.strategies, comparison.seeds, len(comparison.rows)
+        (['Random', 'Margin'], [0, 1], 12)
+    """
+    check_positive(query_size=query_size, rounds=rounds)
+    _check_functions(make_model, make_trainer, make_data)
+    named, baseline = _named(strategies)
+    options: dict[str, Any] = {
+        "candidates": candidates, "restart": restart, "score_with": score_with,
+        "embedding_layer": embedding_layer,
+        "test_posterior": SinglePass() if test_posterior is None else test_posterior,
+    }  # fmt: skip
+    for acquisition in named.values():
+        ActiveLearning(acquisition, query_size=query_size, **options)  # refuses what does not fit
+    common = {"query_size": query_size, **options, "test_posterior": repr(options["test_posterior"])}
+    shown = {name: repr(acquisition) for name, acquisition in named.items()}
+    settings = Settings(shown, _numbers(seeds), rounds, baseline, common)
+    place = Path(state_dir).absolute()
+    settings.joined_to(place).write(place)
+    task = Task(named, make_model, make_trainer, make_data, query_size, rounds, options)
+    return _carry_out(task, settings, place, _count(workers), progress)
+
+
+def _carry_out(task: Task, settings: Settings, place: Path, workers: int, progress: bool) -> Comparison:
+    runs, starts = settings.runs(place), Starts()
+    left = []
+    for run in runs:
+        if run.rows():
+            starts.check(run)
+        if not run.has_ended(settings.rounds):
+            left.append(run)
+    if len(left) < len(runs):
+        rank_zero_info(f"compare: {len(runs) - len(left)} of {len(runs)} runs have ended before")
+    failures = []
+    if left:
+        workers = min(workers, len(left))
+        rank_zero_info(f"compare: {len(left)} runs, {workers or 1} at a time; logs in {place}")
+        with _Bar(runs, left, settings.rounds, show=progress) as bar:
+
+            def told(run: Run, rounds: int) -> None:
+                bar.show(run, rounds)
+                if rounds:
+                    starts.check(run)
+
+            failures = side_by_side(left, partial(carry_out, task), workers, told)
+    comparison = Comparison.of(settings, place, failures)
+    if failures:
+        raise FailedRunsError(failures, comparison)
+    return comparison
+
+
+class _Bar:
+    """Rounds of all runs.
+
+    Args:
+        runs: All.
+        left: Those that have not ended.
+        rounds: Queries a run.
+        show: Whether to show anything.
+    """
+
+    def __init__(self, runs: Sequence[Run], left: Sequence[Run], rounds: int, *, show: bool) -> None:
+        self.rounds, self.count = rounds, len(runs)
+        self.done = dict.fromkeys(runs, rounds + 1) | {run: len(run.rows()) for run in left}
+        self.bar = _Quiet(
+            total=(rounds + 1) * len(runs), initial=sum(self.done.values()), desc="Comparing", unit="round",
+            disable=not show,
+        )  # fmt: skip
+        self._say()
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.bar.close()
+
+    def show(self, run: Run, rounds: int) -> None:
+        """So many rounds of a run are done."""
+        self.done[run] = rounds
+        self._say()
+        self.bar.update(sum(self.done.values()) - self.bar.n)
+
+    def _say(self) -> None:
+        ended = sum(rounds > self.rounds for rounds in self.done.values())
+        self.bar.set_postfix_str(f"{ended} of {self.count} runs done", refresh=False)
+
+
+class _Quiet(tqdm):  # type: ignore[misc]
+    """Without the thread that looks after slow bars, which would be there when processes are forked."""
+
+    monitor_interval = 0
+
+
+# ---------------------------------------------------------------------- arguments
+
+
+def _named(strategies: Any) -> tuple[dict[str, Acquisition], str]:
+    """By name, random sampling first; and which one that is.
+
+    Raises:
+        TypeError: If one is no strategy.
+        ValueError: If there is none, or two have one name.
+    """
+    if (
+        isinstance(strategies, Acquisition)
+        or not isinstance(strategies, Mapping | Sequence)
+        or not strategies
+    ):
+        raise ValueError(
+            f"`strategies` is {strategies!r}; needed is a mapping from names to strategies, or a list of "
+            "them. Pass `[acq.Margin(), acq.BADGE()]`."
+        )
+    pairs = list(strategies.items()) if isinstance(strategies, Mapping) else _by_class(strategies)
+    for _, acquisition in pairs:
+        check_acquisition(acquisition)
+    names = [name for name, _ in pairs]
+    folders = [folder_of(str(name)).casefold() for name in names]
+    if len(set(folders)) < len(pairs) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(
+            f"The strategies are named {names}; needed is a name of its own for each, also in lower case. "
+            'Pass a mapping: `{"Power 1": acq.PowerSampling(...), "Power 2": ...}`.'
+        )
+    baseline = next((name for name, acquisition in pairs if type(acquisition) is Random), None)
+    if baseline is None:
+        if "random" in folders:
+            raise ValueError(
+                "The strategy named 'Random' is another one, but random sampling is what all are measured "
+                "against, under that name. Name yours differently."
+            )
+        rank_zero_info("compare: Random was added, which the others are measured against")
+        baseline, pairs = "Random", [("Random", Random()), *pairs]
+    return dict(sorted(pairs, key=lambda pair: pair[0] != baseline)), baseline
+
+
+def _by_class(strategies: Sequence[Any]) -> list[tuple[str, Any]]:
+    """The name of the class, or, of several of one class, what they were made with."""
+    classes = [type(one).__name__ for one in strategies]
+    return [
+        (name if classes.count(name) == 1 else repr(one), one)
+        for name, one in zip(classes, strategies, strict=True)
+    ]
+
+
+def _numbers(seeds: Any) -> list[int]:
+    whole = isinstance(seeds, int | np.integer) and not isinstance(seeds, bool)
+    try:
+        found = list(range(int(seeds))) if whole else [_whole(seed) for seed in seeds]
+    except TypeError:
+        found = []
+    if not found or len(set(found)) < len(found):
+        raise ValueError(
+            f"`seeds` is {seeds!r}; needed is how many, 1 or more, or different whole numbers. Pass "
+            "`seeds=5`."
+        )
+    return found
+
+
+def _whole(seed: Any) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise TypeError
+    return int(seed)
+
+
+def _count(workers: Any) -> int:
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
+        raise ValueError(
+            f"`workers` is {workers!r}; needed is how many runs go side by side, or 0 for this process "
+            "alone. Leave it out for one a core."
+        )
+    return workers_of(workers)
+
+
+def _check_functions(make_model: Any, make_trainer: Any, make_data: Any) -> None:
+    if isinstance(make_model, L.LightningModule):
+        raise TypeError(
+            "`make_model` is a module, whose weights would be those of every seed; needed is a function from "
+            "a seed to a fresh one. Write `lambda seed: Net()`."
+        )
+    check_maker(make_model)
+    for name, function, takes in (
+        ("make_trainer", make_trainer, "the number of a round to a Trainer"),
+        ("make_data", make_data, "a seed and a folder to an ActiveDataModule"),
+    ):
+        if not callable(function):
+            raise TypeError(f"`{name}` is {function!r}; needed is a function from {takes}. Pass one.")

@@ -1,0 +1,161 @@
+"""TELLING: a summary as text, with what its numbers are and how far they can be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_al.comparing.summary import ComparisonSummary
+
+__all__ = ["told"]
+
+
+def told(summary: ComparisonSummary) -> str:
+    """Two tables, and a line on each of their columns."""
+    facts, rows = summary.facts, summary.rows
+    way = "higher" if facts["higher"] else "lower"
+    head = (
+        f"{len(rows)} strategies, {_seeds(rows)}, {facts['first']} to {facts['last']} labels; "
+        f"{facts['metric']}, {way} is better"
+    )
+    parts = [head, "", *_quality(summary), "", *_notes(summary), "", *_costs(summary)]
+    warnings = _warnings(summary)
+    return "\n".join(parts + (["", *warnings] if warnings else []))
+
+
+def _seeds(rows: Sequence[dict[str, Any]]) -> str:
+    counts = sorted({row["seeds"] for row in rows})
+    return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+
+
+def _quality(summary: ComparisonSummary) -> list[str]:
+    facts = summary.facts
+    base, target = facts["baseline"], facts["target"]
+    names = ["strategy", "area (AUBC)", "at the end"]
+    names += [] if target is None else [f"labels to {target:g}", f"labels / {base}'s"]
+    names += [f"area - {base}'s", "p", "p (Holm)"]
+    table = [names]
+    for row in summary:
+        cells = [row["strategy"], _spread(row, "aubc", _number), _spread(row, "final", _number)]
+        if target is not None:
+            cells += [_spread(row, "labels_to_target", lambda x: _labels(x, facts["budget"])), _ratio(row)]
+        if "aubc_gain" in row:
+            sign = 1 if facts["higher"] else -1  # shown as the difference that it is
+            ends = sorted(sign * row[f"aubc_gain_ci_{end}"] for end in ("low", "high"))
+            gain = f"{sign * row['aubc_gain']:+.4f}"
+            cells += [gain if math.isnan(ends[0]) else f"{gain} [{ends[0]:+.4f}, {ends[1]:+.4f}]"]
+            cells += [_p(row["p"]), _p(row["p_holm"])]
+        else:
+            cells += ["", "", ""]
+        table.append(cells)
+    return aligned(table)
+
+
+def _notes(summary: ComparisonSummary) -> list[str]:
+    facts = summary.facts
+    base = facts["baseline"]
+    notes = [
+        f"area: mean height of the curve from {facts['first']} to {facts['last']} labels; median over seeds "
+        "[quartiles]. Labels are",
+        "those a model was trained on, the initial ones included.",
+    ]
+    if facts["target"] is not None:
+        notes += [
+            "labels to: at the first of two consecutive rounds at the target; a seed without such needed "
+            f"more than {facts['budget']}.",
+        ]
+    notes += [
+        f"against {base}: paired by seed; [95 % of {facts['resamples']:,} bootstrap resamples of the seeds].",
+    ]
+    smallest = sorted({row["smallest_p"] for row in summary if "smallest_p" in row})
+    if smallest:
+        notes.append(
+            f"p: exact sign-flip test of the areas; with so many seeds none can be below {smallest[0]:.2g}. "
+            "Holm: corrected for",
+        )
+        notes.append(f"{sum('p' in row for row in summary)} tests.")
+    return [*notes, _validation(facts)]
+
+
+def _validation(facts: dict[str, Any]) -> str:
+    if facts["val"] == "0":
+        return "Validation: none, so no further labels were used."
+    if facts["val"] is None:
+        return "Validation: whether labels were used for it is not known; they are not counted above."
+    return f"Validation: {facts['val']} further labels were used by every run, and are NOT counted above."
+
+
+def _costs(summary: ComparisonSummary) -> list[str]:
+    names = ["seconds a round", "train", "test", "score", "select", "all"]
+    entropies = summary.facts["classes"] is not None
+    table = [names + (["class entropy of acquired labels"] if entropies else [])]
+    for row in summary:
+        times = [row[key] for key in ("train_s", "test_s", "score_s", "select_s", "round_s")]
+        cells = [row["strategy"], *(_number(value) if not math.isnan(value) else "-" for value in times)]
+        table.append(cells + ([_spread(row, "acquired_entropy", _number)] if entropies else []))
+    lines = aligned(table)
+    if entropies:
+        most = math.log(summary.facts["classes"]) if summary.facts["classes"] else 0.0
+        lines.append(f"Entropy in nats; {most:.3f} is an even share of each of {summary.facts['classes']}.")
+    return lines
+
+
+def _warnings(summary: ComparisonSummary) -> list[str]:
+    facts, found = summary.facts, []
+    pairs = min((row["pairs"] for row in summary if "pairs" in row), default=0)
+    if pairs < facts["few"]:
+        found.append(
+            f"TOO FEW SEEDS: {pairs} pairs; intervals and p-values need {facts['few']} or more, claims ten."
+        )
+    missing = facts["asked_for"] - facts["runs"]
+    if missing:
+        found.append(
+            f"NOT WHOLE: {missing} of {facts['asked_for']} runs have not ended and are left out"
+            + (f"; {facts['failed']} failed." if facts["failed"] else ".")
+        )
+    return found
+
+
+# ---------------------------------------------------------------------- cells
+
+
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of equal width, text at the left."""
+    wide = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(f"{cell:<{n}}" for cell, n in zip(row, wide, strict=True)).rstrip() for row in table]
+
+
+def _spread(row: dict[str, Any], name: str, shown: Any) -> str:
+    middle = shown(row[name])
+    ends = [shown(row[f"{name}{end}"]) for end in ("_q1", "_q3")]
+    return middle if row["seeds"] < 2 else f"{middle} [{', '.join(ends)}]"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def _labels(value: float, budget: float) -> str:
+    return f"> {budget:g}" if math.isinf(value) else f"{value:g}"
+
+
+def _ratio(row: dict[str, Any]) -> str:
+    if "label_ratio_low" not in row:
+        return ""
+    low, high = row["label_ratio_low"], row["label_ratio_high"]
+    if low == high:
+        middle = f"{low:.2f}"
+    elif low == 0 and math.isinf(high):
+        middle = "?"
+    else:
+        middle = f"< {high:.2f}" if low == 0 else f"> {low:.2f}"
+    ends = row["label_ratio_ci_low"], row["label_ratio_ci_high"]
+    if math.isnan(ends[0]):
+        return middle
+    return f"{middle} [{ends[0]:.2f}, {'?' if math.isinf(ends[1]) else f'{ends[1]:.2f}'}]"
+
+
+def _p(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"

@@ -1,0 +1,148 @@
+import csv
+import math
+import sys
+
+import pytest
+
+from lightning_al import Comparison
+from lightning_al.comparing.settings import folder_of
+from lightning_al.comparing.table import entropy
+
+from .tables import CURVES, comparison, rows
+
+
+def by_name(summary):
+    return {row["strategy"]: row for row in summary}
+
+
+def test_the_summary_has_areas_ends_and_what_was_gained():
+    found = by_name(comparison(CURVES).summary("test_acc"))
+    assert list(found) == ["Random", "Margin"]
+    assert found["Random"]["aubc"] == pytest.approx((0.4 + 0.9) / 3)
+    assert found["Margin"]["final"] == 0.7
+    assert (found["Margin"]["final_q1"], found["Margin"]["final_q3"]) == pytest.approx((0.65, 0.75))
+    # Seeds 0 to 2: areas 1.55, 1.75, 1.6 against 1.3, 1.45, 1.05, each over 3.
+    assert found["Margin"]["aubc_gain"] == pytest.approx((0.25 + 0.3 + 0.55) / 9)
+    assert found["Margin"]["p"] == found["Margin"]["smallest_p"] == found["Margin"]["p_holm"] == 0.25
+    assert "p" not in found["Random"]
+
+
+def test_labels_to_a_target_need_two_rounds_and_misses_are_infinite():
+    found = by_name(comparison(CURVES).summary("test_acc", target=0.6))
+    # Random: never twice, 30, never. Margin: 30, 20, 30.
+    assert found["Random"]["labels_to_target"] == math.inf
+    assert found["Random"]["missed"] == 2
+    assert (found["Margin"]["labels_to_target"], found["Margin"]["missed"]) == (30, 0)
+    assert (found["Margin"]["label_ratio_low"], found["Margin"]["label_ratio_high"]) == (0, 0.75)
+
+
+def test_a_metric_that_falls_is_better_lower():
+    losses = {name: [[1 - v for v in seed] for seed in seeds] for name, seeds in CURVES.items()}
+    falling = comparison(losses, metric="test_loss")
+    found = by_name(falling.summary(target=0.4))
+    rising = by_name(comparison(CURVES).summary(target=0.6))
+    assert found["Margin"]["aubc_gain"] == pytest.approx(rising["Margin"]["aubc_gain"])
+    assert found["Margin"]["aubc"] == pytest.approx(1 - rising["Margin"]["aubc"])
+    assert found["Margin"]["labels_to_target"] == rising["Margin"]["labels_to_target"] == 30
+    text = str(falling.summary(target=0.4))
+    assert "lower is better" in text
+    assert f"{-rising['Margin']['aubc_gain']:+.4f}" in text
+    assert by_name(falling.summary(higher_is_better=True))["Margin"]["aubc_gain"] < 0
+
+
+def test_the_text_says_what_is_missing_and_how_little_three_seeds_say():
+    text = str(comparison(CURVES).summary(target=0.6))
+    assert "2 strategies, 3 seeds, 10 to 40 labels; test_acc, higher is better" in text
+    assert "> 40 [> 40, > 40]" in text or "> 40 [35, > 40]" in text
+    assert "< 0.75" in text
+    assert "none can be below 0.25" in text
+    assert "TOO FEW SEEDS: 3 pairs" in text
+    assert "NOT WHOLE" not in text
+    five = {name: seeds + seeds[:2] for name, seeds in CURVES.items()}
+    assert "TOO FEW" not in str(comparison(five))
+
+
+def test_a_run_that_has_not_ended_is_left_out_and_told_of():
+    cut = {**CURVES, "Margin": [*CURVES["Margin"][:2], [0.2, 0.5]]}
+    found = comparison(cut)
+    assert by_name(found.summary())["Margin"]["seeds"] == 2
+    assert by_name(found.summary())["Margin"]["pairs"] == 2
+    assert "NOT WHOLE: 1 of 6 runs have not ended and are left out." in str(found)
+    assert len(found.rows) == 22
+
+
+def test_printing_takes_a_target_that_random_just_reaches():
+    found = comparison(CURVES)
+    assert found.reached_at_random() == 0.5
+    assert "labels to 0.5" in str(found)
+
+
+def test_penalties_say_who_is_beaten_by_whom():
+    curves = {
+        "Random": [[0.5, 0.5 + s / 100] for s in range(5)],
+        "Margin": [[0.5, 0.6 + s / 90] for s in range(5)],
+    }
+    found = comparison(curves).penalties()
+    assert found.matrix.tolist() == [[0, 0.5], [0, 0]]
+    assert found.means == {"Random": 0.5, "Margin": 0}
+    with pytest.raises(ValueError, match="Run more seeds"):
+        comparison({name: seeds[:1] for name, seeds in curves.items()}).penalties()
+
+
+def test_the_table_has_the_same_columns_as_a_file_and_as_a_frame(tmp_path):
+    found = comparison(CURVES, train_s=1.5)
+    found.write_csv(tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert list(read[0]) == list(found.to_frame().columns) == found.columns
+    assert found.columns[:6] == ["strategy", "seed", "round", "labeled", "asked", "test_acc"]
+    assert len(read) == len(found.to_frame()) == 24
+    assert [float(row["test_acc"]) for row in read] == [row["test_acc"] for row in found.rows]
+
+
+def test_parquet_without_its_library_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install pandas pyarrow"):
+        comparison(CURVES).write_parquet(tmp_path / "table.parquet")
+
+
+def test_parquet_is_written_whole(tmp_path, monkeypatch):
+    import pandas
+
+    monkeypatch.setitem(sys.modules, "pyarrow", object())
+    monkeypatch.setattr(pandas.DataFrame, "to_parquet", lambda self, path: self.to_csv(path))
+    comparison(CURVES).write_parquet(tmp_path / "table.parquet")
+    assert [file.name for file in tmp_path.iterdir()] == ["table.parquet"]
+
+
+def test_rows_without_the_baseline_and_metrics_that_are_not_there_are_errors():
+    with pytest.raises(ValueError, match="'Random' too"):
+        Comparison.of_rows(rows({"Margin": CURVES["Margin"]}))
+    with pytest.raises(ValueError, match=r"Name one of \['test_acc'\]"):
+        comparison(CURVES).summary("test_f1")
+    with pytest.raises(ValueError, match="No round has a test metric"):
+        _ = Comparison([], strategies=["Random"], seeds=[0], rounds=1, baseline="Random").metric
+    with pytest.raises(ValueError, match="not classes"):
+        _ = comparison(CURVES).classes
+
+
+def test_the_metric_meant_is_the_first_accuracy():
+    table = [{**row, "test_loss": 1.0} for row in rows(CURVES)]
+    assert Comparison.of_rows(table).metric == "test_acc"
+    assert Comparison.of_rows([{k: v for k, v in r.items() if k != "test_acc"} for r in table]).metric == (
+        "test_loss"
+    )
+
+
+def test_entropies():
+    assert entropy({1: 4, 2: 4, 3: 0}) == pytest.approx(math.log(2))
+    assert math.isnan(entropy({}))
+
+
+def test_folders_are_safe_and_apart():
+    names = ["BADGE", "a/b", "a b", "..", ".hidden", "a_b", "", "x" * 80, "x" * 81, "Größe"]
+    folders = [folder_of(name) for name in names]
+    assert folders[0] == "BADGE"
+    assert len(set(folders)) == len(names)
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+               and name and not name.startswith(".") and len(name) < 80 for name in folders)  # fmt: skip
