@@ -78,6 +78,7 @@ def _parser(name: str, command: Command) -> ArgumentParser:
     parser = ArgumentParser(
         usage=f"lightning-al {name} {command.usage}", epilog=f"Example:\n{_indented(command.example)}",
         description="\n\n".join(filter(None, [f"{command.what}.", command.more])), formatter_class=_Help,
+        allow_abbrev=False,  # `--token` is no `--token-file`
     )  # fmt: skip
     command.add(parser)
     return parser

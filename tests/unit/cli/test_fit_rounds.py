@@ -1,0 +1,132 @@
+"""`lightning-al fit-rounds`: from YAML and flags to rounds, and how it ends."""
+
+import pytest
+import yaml
+
+from lightning_al.cli import main
+from lightning_al.history import History
+from lightning_al.ledger import Book
+from tests.unit.exchange.runs import labels
+
+PROJECT = "tests.unit.cli.project"
+CONFIG = {
+    "data": {
+        "train_set": {"class_path": f"{PROJECT}.Points"},
+        "test_set": {"class_path": f"{PROJECT}.Points", "init_args": {"size": 10}},
+        "initial": 4,
+        "batch_size": 4,
+    },
+    "model": {"class_path": f"{PROJECT}.Net"},
+    "active": {"acquisition": {"class_path": "lightning_al.acquisition.Margin"}, "query_size": 3},
+    "trainer": {
+        "max_epochs": 1, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+        "enable_model_summary": False, "accelerator": "cpu", "devices": 1,
+    },
+    "rounds": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def train(config, folder, capsys):
+    def train(*flags, config=config):
+        code = main(["fit-rounds", "--config", str(config), "--data.state_dir", str(folder), *flags])
+        return code, capsys.readouterr().out
+
+    return train
+
+
+def test_rounds_go_on_and_the_configuration_is_kept(train, folder):
+    assert train() == (0, "2 rounds are finished, the last on 7 labels.\n")
+    first = (folder / "fit_rounds.yaml").read_text()
+    assert yaml.safe_load(first)["active"]["query_size"] == 3
+    assert train()[0] == 0  # nothing to do, nothing new to keep
+    assert sorted(path.name for path in folder.glob("*.yaml")) == ["fit_rounds.yaml"]
+    assert train("--rounds", "2", config=folder / "fit_rounds.yaml")[1].startswith("3 rounds are finished")
+    assert (folder / "fit_rounds.old1.yaml").read_text() == first
+    assert yaml.safe_load((folder / "fit_rounds.yaml").read_text())["rounds"] == 2
+    assert History.of(folder).column("labeled") == [4, 7, 10]
+
+
+def test_labels_from_people_with_a_rule_of_ones_own(train, folder, capsys, tmp_path):
+    flags = [
+        "--data.train_set.init_args.labels", "false", "--data.oracle", "people", "--data.resolve",
+        f"{PROJECT}.oldest", "--data.min_answered", "0.5", "--data.class_names", "[left, right]",
+    ]  # fmt: skip
+    assert train(*flags) == (0, "0 rounds are finished.\n")
+    assert (folder / "fit_rounds.yaml").exists()
+    book = Book(folder)
+    first, second = book.state.indices(1).tolist()[:2]
+    answers = tmp_path / "a.jsonl"
+    answers.write_text(
+        f'{{"index": {first}, "label": "right", "who": "Ada"}}\n'
+        f'{{"index": {first}, "label": "left", "who": "Bob"}}\n'
+        f'{{"index": {second}, "label": "left", "who": "Ada"}}\n'
+    )
+    assert main(["import", str(folder), str(answers)]) == 0
+    assert "0 new labels" in capsys.readouterr().out
+    assert train(*flags) == (0, "1 rounds are finished, the last on 2 labels.\n")
+    assert labels(book) == {first: 1, second: 0}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--data.initial", "100"], "--data: `initial` is 100, but the data set has 40 samples"),
+        (["--data.min_answered", "3"], "--data: `min_answered` is 3"),
+        (["--active.query_size", "0"], "--active: `query_size` is 0"),
+        (["--trainer.max_epochs", "-3"], "--trainer: `max_epochs` must be"),
+        (["--rounds", "0"], "Not of type PositiveInt"),
+        (["--rounds", "x"], "rounds"),
+        (["--data.train_set", "nothing.Here"], "nothing"),
+        (["--nope", "3"], "nope"),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_one_message(train, folder, capsys, flags, message):
+    with pytest.raises(SystemExit) as end:
+        train(*flags)
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+    assert message.startswith("--trainer") or not (folder / "ledger.sqlite3").exists()
+
+
+def test_what_the_ledger_refuses_is_one_message(train, folder, capsys):
+    train()
+    before = (folder / "fit_rounds.yaml").read_text()
+    assert main(["fit-rounds", "--config", str(folder / "fit_rounds.yaml"), "--data.seed", "5"]) == 1
+    said = capsys.readouterr().err
+    assert "lightning-al: error: " in said
+    assert "was made with seed 0, this run has 5" in said
+    assert (folder / "fit_rounds.yaml").read_text() == before
+
+
+def test_mistakes_in_the_users_code_keep_their_traceback(train):
+    with pytest.raises(ValueError, match="my own mistake"):
+        train("--data.train_set", f"{PROJECT}.Broken")
+    with pytest.raises(ValueError, match="a mistake in training"):
+        train("--model.fails", "true")
+
+
+def test_every_argument_of_the_data_module_can_be_given(capsys):
+    import inspect
+
+    from lightning_al import ActiveDataModule
+
+    with pytest.raises(SystemExit):
+        main(["fit-rounds", "--help"])
+    said = capsys.readouterr().out
+    for name in inspect.signature(ActiveDataModule).parameters:
+        assert f"--data.{name}" in said
