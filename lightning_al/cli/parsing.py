@@ -65,7 +65,9 @@ def parsed(arguments: Sequence[str], commands: Mapping[str, Command]) -> tuple[s
     """
     parser = ArgumentParser(
         prog="lightning-al", usage="lightning-al COMMAND STATE_DIR ...", description=_DESCRIPTION,
-        epilog=_EXAMPLE, formatter_class=_Help, version=lightning_al.__version__, exit_on_error=True,
+        epilog=_EXAMPLE, formatter_class=_Help, version=lightning_al.__version__, 
+        allow_abbrev=False,  # `--token` is no `--token-file`; commands take it over
+
     )  # fmt: skip
     subcommands = parser.add_subcommands(dest="command", metavar="COMMAND", title="commands")
     for name, command in commands.items():
@@ -78,7 +80,6 @@ def _parser(name: str, command: Command) -> ArgumentParser:
     parser = ArgumentParser(
         usage=f"lightning-al {name} {command.usage}", epilog=f"Example:\n{_indented(command.example)}",
         description="\n\n".join(filter(None, [f"{command.what}.", command.more])), formatter_class=_Help,
-        allow_abbrev=False,  # `--token` is no `--token-file`
     )  # fmt: skip
     command.add(parser)
     return parser
