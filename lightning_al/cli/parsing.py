@@ -65,11 +65,11 @@ def parsed(arguments: Sequence[str], commands: Mapping[str, Command]) -> tuple[s
     """
     parser = ArgumentParser(
         prog="lightning-al", usage="lightning-al COMMAND STATE_DIR ...", description=_DESCRIPTION,
-        epilog=_EXAMPLE, formatter_class=_Help, version=lightning_al.__version__, 
-        allow_abbrev=False,  # `--token` is no `--token-file`; commands take it over
-
+        epilog=_EXAMPLE, formatter_class=_Help, version=lightning_al.__version__, allow_abbrev=False,
     )  # fmt: skip
-    subcommands = parser.add_subcommands(dest="command", metavar="COMMAND", title="commands")
+    subcommands = parser.add_subcommands(
+        dest="command", metavar="COMMAND", title="commands", prog="lightning-al"
+    )
     for name, command in commands.items():
         subcommands.add_subcommand(name, _parser(name, command), help=command.what)
     found = parser.parse_args(list(arguments))
@@ -80,6 +80,7 @@ def _parser(name: str, command: Command) -> ArgumentParser:
     parser = ArgumentParser(
         usage=f"lightning-al {name} {command.usage}", epilog=f"Example:\n{_indented(command.example)}",
         description="\n\n".join(filter(None, [f"{command.what}.", command.more])), formatter_class=_Help,
+        allow_abbrev=False,  # `--token` is no `--token-file`
     )  # fmt: skip
     command.add(parser)
     return parser
