@@ -138,9 +138,10 @@ def compare(
     shown = {name: repr(acquisition) for name, acquisition in named.items()}
     settings = Settings(shown, _numbers(seeds), rounds, baseline, common)
     place = Path(state_dir).absolute()
+    workers = _count(workers)
     settings.joined_to(place).write(place)
     task = Task(named, make_model, make_trainer, make_data, query_size, rounds, options)
-    return _carry_out(task, settings, place, _count(workers), progress)
+    return _carry_out(task, settings, place, workers, progress)
 
 
 def _carry_out(task: Task, settings: Settings, place: Path, workers: int, progress: bool) -> Comparison:

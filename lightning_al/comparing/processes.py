@@ -10,6 +10,7 @@ Should that one be killed, they end too.
 from __future__ import annotations
 
 import ctypes
+import logging
 import multiprocessing
 import os
 import pickle
@@ -233,9 +234,15 @@ def _write_to(log: Path) -> None:
         os.dup2(nothing.fileno(), 0)
         for number in (1, 2):
             os.dup2(file.fileno(), number)
+    streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (
         os.fdopen(os.dup(number), "w", encoding="utf-8", errors="replace", buffering=1) for number in (1, 2)
     )
+    # A notebook's streams, for instance, are no files; loggers took them when they were made.
+    known = [logging.root, *logging.root.manager.loggerDict.values()]
+    for handler in {handler for one in known for handler in getattr(one, "handlers", ())}:
+        if isinstance(handler, logging.StreamHandler) and handler.stream in streams:
+            handler.setStream(sys.stderr)
 
 
 def _take_one_thread() -> None:

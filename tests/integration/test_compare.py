@@ -1,0 +1,441 @@
+"""Small comparisons, whole: the same beginnings, killed and gone on with, side by side and failing."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_al import ActiveDataModule, Comparison, Ledger, MCDropout, compare
+from lightning_al import acquisition as acq
+from lightning_al.comparing import FailedRunsError
+from lightning_al.ledger.book import Book
+from lightning_al.ledger.state import LABELED
+
+from .small import Net, blobs, queries, quiet
+
+STRATEGIES = [acq.Margin(), acq.BADGE()]
+
+
+def make_data(seed, state_dir, **options):
+    settings = {"initial": 6, "batch_size": 4, "test_set": blobs(30, seed=9), "seed": seed, **options}
+    return ActiveDataModule(blobs(60, seed=seed), state_dir=state_dir, **settings)
+
+
+def run(state_dir, strategies=STRATEGIES, *, make_model=lambda seed: Net(), make_trainer=None, data=make_data,
+        **options):  # fmt: skip
+    settings = {"query_size": 4, "rounds": 2, "seeds": 2, "workers": 2, "progress": False, **options}
+    trainer = make_trainer or (lambda number: quiet(max_epochs=1))
+    return compare(strategies, make_model, trainer, data, state_dir=state_dir, **settings)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    state_dir = tmp_path_factory.mktemp("compared")
+    return state_dir, run(state_dir)
+
+
+def table(comparison, *without):
+    """What does not depend on the clock."""
+    return [
+        {k: v for k, v in row.items() if not k.endswith("_s") and k not in without and v == v}
+        for row in comparison.rows
+    ]
+
+
+def folders(state_dir):
+    return sorted(path.parent for path in Path(state_dir).glob("*/seed_*/ledger.sqlite3"))
+
+
+# ---------------------------------------------------------------------- the table
+
+
+def test_every_run_has_a_row_a_round_and_random_is_among_them(done):
+    state_dir, comparison = done
+    assert comparison.strategies == ["Random", "Margin", "BADGE"]
+    assert {(r["strategy"], r["seed"], r["round"], r["labeled"]) for r in comparison.rows} == {
+        (name, seed, number, 6 + 4 * number)
+        for name in comparison.strategies for seed in (0, 1) for number in (0, 1, 2)
+    }  # fmt: skip
+    assert len(comparison.rows) == 18
+    assert [str(f.relative_to(state_dir)) for f in folders(state_dir)] == [
+        f"{name}/seed_{seed}" for name in ("BADGE", "Margin", "Random") for seed in (0, 1)
+    ]
+    for row in comparison.rows:
+        assert 0 <= row["test_acc"] <= 1
+        assert row["round_s"] > row["train_s"] + row["test_s"] + row["score_s"] + row["select_s"] > 0
+
+
+def test_strategies_begin_with_the_same_labels_and_weights(done):
+    state_dir, _ = done
+    for seed in (0, 1):
+        initial, weights = [], []
+        for name in ("Random", "Margin", "BADGE"):
+            folder = state_dir / name / f"seed_{seed}"
+            state = Book(folder).state
+            labeled = state.indices(LABELED)
+            initial.append(labeled[state.round[labeled] == 0].tolist())
+            weights.append(torch.load(folder / "initial_weights.pt"))
+        assert initial[0] == initial[1] == initial[2]
+        for key in weights[0]:
+            assert torch.equal(weights[0][key], weights[1][key])
+            assert torch.equal(weights[0][key], weights[2][key])
+    assert queries(state_dir / "Random" / "seed_0") != queries(state_dir / "Margin" / "seed_0")
+    assert queries(state_dir / "Random" / "seed_0") != queries(state_dir / "Random" / "seed_1")
+
+
+def test_weights_before_the_first_step_are_bitwise_the_same(tmp_path):
+    seen = tmp_path / "seen"
+    seen.mkdir()
+
+    class Watched(Net):
+        def on_train_start(self):
+            data = self.trainer.datamodule
+            name = f"{data.state_dir.parent.name}-{data.seed}-{data.round}.pt"
+            torch.save(self.state_dict(), seen / name)
+
+    run(tmp_path / "runs", make_model=lambda seed: Watched())
+    first = {path.name: torch.load(path) for path in seen.iterdir()}
+    assert len(first) == 18
+    for name, state in first.items():
+        seed = name.split("-")[1]
+        for key, value in state.items():
+            assert torch.equal(value, first[f"Random-{seed}-0.pt"][key]), name
+    assert not torch.equal(first["Random-0-0.pt"]["net.0.weight"], first["Random-1-0.pt"]["net.0.weight"])
+
+
+def test_entropies_are_of_the_labels_that_came(done):
+    state_dir, comparison = done
+    counts = comparison.class_counts()["Margin"]
+    assert counts.shape == (2, 3, 3)
+    assert counts.sum(2).tolist() == [[6, 4, 4]] * 2
+    book = Book(state_dir / "Margin" / "seed_1")
+    asked = queries(state_dir / "Margin" / "seed_1")[1]
+    classes = [blobs(60, seed=1).tensors[1][index].item() for index in asked]
+    assert counts[1, 1].tolist() == np.bincount(classes, minlength=3).tolist()
+    row = next(r for r in comparison.rows if (r["strategy"], r["seed"], r["round"]) == ("Margin", 1, 1))
+    shares = np.bincount(classes, minlength=3) / len(classes)
+    assert row["query_entropy"] == pytest.approx(-sum(p * np.log(p) for p in shares if p))
+    assert row["query_entropy"] == row["acquired_entropy"]
+    assert book.ledger.verify() > 0
+
+
+def test_validation_labels_are_told_of(tmp_path, done):
+    from .small import Validated
+
+    assert "Validation: none" in str(done[1])
+    found = run(
+        tmp_path, [acq.Random()], make_model=lambda seed: Validated(), seeds=1,
+        data=lambda seed, folder: make_data(seed, folder, val_set=blobs(21, seed=5)),
+    )  # fmt: skip
+    assert "Validation: 21 further labels were used by every run, and are NOT counted above." in str(found)
+
+
+# ---------------------------------------------------------------------- going on
+
+
+def test_what_has_ended_costs_nothing_and_more_is_only_what_is_missing(tmp_path, done, monkeypatch):
+    state_dir, _ = done
+    before = {path: path.stat().st_mtime_ns for path in state_dir.rglob("*") if path.is_file()}
+    again = run(state_dir, workers=0, data=lambda *_: pytest.fail("a run was made again"))
+    assert table(again) == table(done[1])
+    after = {path: path.stat().st_mtime_ns for path in state_dir.rglob("*") if path.is_file()}
+    assert {p for p in after if after[p] != before.get(p)} <= {state_dir / "comparison.json"}
+
+    part = tmp_path / "part"
+    run(part, [acq.Margin()], rounds=1, seeds=1)
+    made = []
+
+    def data(seed, folder):
+        made.append(Path(folder).relative_to(part).as_posix())
+        return make_data(seed, folder)
+
+    more = run(part, rounds=2, seeds=2, workers=0, data=data)
+    assert table(more) == table(done[1])
+    made.clear()
+    fewer = run(part, [acq.Margin()], rounds=1, seeds=[1], workers=0, data=data)
+    assert not made
+    assert [r["round"] for r in fewer.rows] == [0, 1, 0, 1]
+    assert {r["seed"] for r in fewer.rows} == {1}
+    assert table(Comparison.load(part)) == table(done[1])
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from integration.test_compare import run
+run({state_dir!r}, progress=True)
+"""
+
+
+def started(state_dir, source=SCRIPT):
+    tests = str(Path(__file__).parents[1])
+    return subprocess.Popen(
+        [sys.executable, "-c", source.format(tests=tests, state_dir=str(state_dir))],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def children_of(pid):
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_ended_anywhere_no_process_is_left_and_the_table_is_the_same(tmp_path, done, how):
+    script = started(tmp_path)
+    try:
+        until(lambda: any((f / "times.jsonl").exists() for f in folders(tmp_path)))
+        children = children_of(script.pid)
+        assert children
+        os.kill(script.pid, how)
+        said = script.communicate(timeout=60)[1]
+        until(lambda: not any(map(is_alive, children)), 20)
+    finally:
+        script.kill()
+    assert script.returncode != 0
+    assert ("KeyboardInterrupt" in said) == (how == signal.SIGINT)
+    assert table(run(tmp_path)) == table(done[1])
+    for folder in folders(tmp_path):
+        Ledger(folder / "ledger.sqlite3").verify()
+
+
+# ---------------------------------------------------------------------- what fails
+
+
+def test_a_run_that_fails_is_told_of_and_the_others_go_on(tmp_path, done):
+    class Broken(Net):
+        def training_step(self, batch, batch_idx):
+            data = self.trainer.datamodule
+            print("this is in the log")
+            if data.state_dir.parent.name == "Margin" and data.seed == 1 and data.round == 1:
+                raise ZeroDivisionError("a fault in the model")
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(
+        FailedRunsError, match=r"Margin, seed 1:\nTraceback(.|\n)*a fault in the model"
+    ) as found:
+        run(tmp_path, make_model=lambda seed: Broken())
+    (failure,) = found.value.failures
+    assert (failure.strategy, failure.seed) == ("Margin", 1)
+    log = (tmp_path / "Margin" / "seed_1" / "log.txt").read_text()
+    assert "this is in the log" in log
+    assert "a fault in the model" in log
+    partial = found.value.comparison
+    assert len(partial.ended) == 5
+    assert "NOT WHOLE: 1 of 6 runs have not ended and are left out; 1 failed." in str(partial)
+    assert table(run(tmp_path)) == table(done[1])
+
+
+def test_a_process_that_is_killed_is_told_of(tmp_path):
+    class Killed(Net):
+        def on_train_start(self):
+            if self.trainer.datamodule.seed == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(FailedRunsError, match="Random, seed 1:\nIts process was ended by signal 9: perhaps"):
+        run(tmp_path, [acq.Random()], make_model=lambda seed: Killed())
+
+
+def test_failures_alike_are_shown_once(tmp_path):
+    def make_model(seed):
+        raise RuntimeError("no such model")
+
+    with pytest.raises(FailedRunsError) as found:
+        run(tmp_path, make_model=make_model)
+    assert str(found.value).startswith("6 run(s) failed.")
+    assert str(found.value).count("Traceback") == 1
+    assert "The same in 5 more: Margin seed 0" in str(found.value)
+
+
+def test_in_this_process_a_failure_is_told_of_too(tmp_path):
+    def make_model(seed):
+        raise RuntimeError("no such model")
+
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with pytest.raises(FailedRunsError, match="2 run"):
+        run(tmp_path, [acq.Random()], make_model=make_model, workers=0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda seed, folder: blobs(), "returned a TensorDataset; needed is an `ActiveDataModule`"),
+        (lambda seed, folder: make_data(7, folder), "seed 7, so other seeds would repeat the same run"),
+        (lambda seed, folder: make_data(seed, "elsewhere"), "where runs would meet"),
+        (lambda seed, folder: make_data(seed, None), "where runs would meet"),
+        (lambda seed, folder: make_data(seed, folder, test_set=None), "without test data"),
+        (lambda seed, folder: make_data(seed, folder, oracle="people"), "data whose labels are known"),
+    ],
+)
+def test_data_that_cannot_be_compared_by(tmp_path, data, message):
+    with pytest.raises(FailedRunsError, match=re.escape(message)):
+        run(tmp_path, [acq.Random()], data=data, seeds=1, workers=0)
+
+
+def test_a_trainer_that_records_nothing_or_is_several(tmp_path):
+    with pytest.raises(FailedRunsError, match="`fast_dev_run`, of which no round is recorded"):
+        run(
+            tmp_path, [acq.Random()], make_trainer=lambda number: quiet(fast_dev_run=True), seeds=1, workers=0
+        )
+    with pytest.raises(FailedRunsError, match=r"of 2 processes(.|\n)*Use `devices=1`"):
+        run(
+            tmp_path, [acq.Random()], seeds=1, workers=0,
+            make_trainer=lambda number: quiet(devices=2, strategy="ddp_spawn"),
+        )  # fmt: skip
+
+
+def test_beginnings_that_differ_are_an_error_however_late(tmp_path):
+    def by_strategy(seed, folder):
+        return make_data(seed, folder, initial=6 + 3 * (Path(folder).parent.name == "Margin"))
+
+    with pytest.raises(ValueError, match=r"With seed 0, .* began with the initial sets \["):
+        run(tmp_path / "labels", data=by_strategy, seeds=1)
+    run(tmp_path / "weights", [acq.Random()], seeds=1)
+    with pytest.raises(ValueError, match=r"began with different weights.*Let `make_model` draw"):
+        run(tmp_path / "weights", make_model=lambda seed: Net(batch_norm=True), seeds=1)
+    run(tmp_path / "samples", [acq.Random()], seeds=1)
+    with pytest.raises(ValueError, match="60 samples and 30, not the same ones"):
+        run(
+            tmp_path / "samples", seeds=1,
+            data=lambda seed, folder: ActiveDataModule(
+                blobs(30), test_set=blobs(30), initial=6, batch_size=4, seed=seed, state_dir=folder
+            ),
+        )  # fmt: skip
+
+
+# ---------------------------------------------------------------------- arguments
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"query_size": 5}, "query_size = 4, now 5"),
+        ({"candidates": 20}, "candidates = None, now 20"),
+        ({"restart": "redraw"}, "restart = 'initial', now 'redraw'"),
+        ({"test_posterior": MCDropout(3)}, r"test_posterior = 'SinglePass.*', now 'MCDropout"),
+        ({"strategies": {"Margin": acq.Entropy()}}, r"strategies\['Margin'\] = .Margin.*, now .Entropy"),
+        ({"strategies": {"chance": acq.Random()}}, "baseline = 'Random', now 'chance'"),
+    ],
+)
+def test_other_settings_than_the_runs_were_made_with_are_named(done, options, message):
+    before = (done[0] / "comparison.json").read_text()
+    with pytest.raises(ValueError, match=f"were made with {message}.*another `state_dir`"):
+        run(done[0], **options)
+    assert (done[0] / "comparison.json").read_text() == before
+
+
+def test_what_never_ran_may_be_changed(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(FailedRunsError):
+        run(tmp_path / "a", data=lambda *_: None, query_size=9)
+    assert run(tmp_path / "a", [acq.Random()], seeds=1).rows
+    assert json.loads((tmp_path / "a" / "comparison.json").read_text())["common"]["query_size"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"strategies": []}, ValueError, "a mapping from names to strategies"),
+        ({"strategies": acq.Margin()}, ValueError, "a mapping from names to strategies"),
+        ({"strategies": [acq.Margin]}, TypeError, r"Call it: `Margin\(\)`"),
+        ({"strategies": [acq.Margin(), acq.Margin()]}, ValueError, "a name of its own for each"),
+        ({"strategies": {"a": acq.Margin(), "A": acq.BADGE()}}, ValueError, "also in lower case"),
+        ({"strategies": {"Random": acq.Margin()}}, ValueError, "named 'Random' is another one"),
+        ({"make_model": Net()}, TypeError, r"Write `lambda seed: Net\(\)`"),
+        ({"make_model": Net}, TypeError, "is the class `.*Net`"),
+        ({"make_trainer": quiet()}, TypeError, "a function from the number of a round to a Trainer"),
+        ({"data": 3}, TypeError, "`make_data` is 3"),
+        ({"seeds": 0}, ValueError, "how many, 1 or more, or different whole numbers"),
+        ({"seeds": [1, 1]}, ValueError, "different whole numbers"),
+        ({"seeds": [0.5]}, ValueError, "different whole numbers"),
+        ({"seeds": True}, ValueError, "different whole numbers"),
+        ({"workers": -1}, ValueError, "how many runs go side by side"),
+        ({"rounds": 0}, ValueError, "`rounds` is 0"),
+        ({"query_size": 0}, ValueError, "`query_size` is 0"),
+        ({"restart": "never"}, ValueError, "`restart` is 'never'"),
+    ],
+)
+def test_wrong_arguments_are_one_message_and_nothing_is_written(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        run(tmp_path / "runs", **options)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_strategies_of_one_class_are_named_by_what_they_were_made_with(tmp_path):
+    found = run(tmp_path, [acq.PowerSampling(acq.Margin(), beta=b) for b in (1.0, 4.0)], seeds=1, rounds=1)
+    assert [name.count("beta") for name in found.strategies] == [0, 1, 1]
+    assert len(folders(tmp_path)) == 3
+
+
+def test_a_folder_without_a_comparison_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="holds no comparison"):
+        Comparison.load(tmp_path)
+
+
+def test_a_pool_that_is_used_up_ends_a_run(tmp_path):
+    def data(seed, folder):
+        return ActiveDataModule(
+            blobs(12), test_set=blobs(30), initial=6, batch_size=4, seed=seed, state_dir=folder
+        )
+
+    found = run(tmp_path, [acq.Random()], data=data, rounds=5, seeds=1)
+    assert [row["labeled"] for row in found.rows] == [6, 10, 12]
+    assert len(found.ended) == 1
+    run(tmp_path, [acq.Random()], data=lambda *_: pytest.fail("made again"), rounds=6, seeds=1, workers=0)
+
+
+@pytest.mark.filterwarnings("ignore:Starting from v1.9.0:UserWarning")
+def test_default_loggers_write_to_the_runs_own_folders(tmp_path):
+    run(tmp_path, [acq.Random()], seeds=2, rounds=1, make_trainer=lambda n: quiet(max_epochs=1, logger=True))
+    for seed in (0, 1):
+        assert list((tmp_path / "Random" / f"seed_{seed}").glob("lightning_logs/version_0/metrics.csv"))
+    assert not Path("lightning_logs").exists()
+
+
+def test_unseeded_draws_of_make_data_are_the_same_for_all_strategies(tmp_path):
+    def data(seed, folder):
+        chosen = torch.utils.data.Subset(blobs(60), torch.randperm(60)[:40].tolist())
+        return ActiveDataModule(
+            chosen, test_set=blobs(30), initial=6, batch_size=4, seed=seed, state_dir=folder
+        )
+
+    run(tmp_path, data=data, seeds=1)  # else the check of the beginnings fails
+
+
+def test_progress_counts_the_rounds_of_all_runs(tmp_path, capsys):
+    run(tmp_path, [acq.Random()], progress=True)
+    said = capsys.readouterr().err
+    assert "2 of 2 runs done" in said
+    assert "6/6" in said
