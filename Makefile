@@ -9,7 +9,7 @@ INSTALL = -q -c constraints.txt -e ".[dev]"
 # A Label Studio server to test against, in an environment of its own: 1 GB, a minute.
 LABEL_STUDIO_VENV ?= .venv-label-studio
 
-.PHONY: help demo test test-min label-studio lint types docs check bench bench-gpu faults reproduce clean
+.PHONY: help demo test test-min label-studio fuzz lint types docs check bench bench-gpu faults reproduce clean
 
 help:
 	@echo "make demo      active learning on handwritten digits; curves and pictures in runs/demo"
@@ -17,6 +17,7 @@ help:
 	@echo "make check     lint, types, tests and the strict docs build"
 	@echo "make test-min  all tests on the oldest versions that pyproject.toml declares"
 	@echo "make label-studio  tests against a real Label Studio server, which is installed apart and started on loopback"
+	@echo "make fuzz      importers against 100,000 hostile files, from where it stopped; half an hour, see docs/fuzz.md"
 	@echo "make bench     benchmarks of speed and memory; what they gave is in benchmarks/README.md"
 	@echo "make bench-gpu what scoring and choosing cost on one NVIDIA GPU, some five minutes"
 	@echo "make faults    kills runs 400 times, half of them on two processes; half an hour; goes on where it was stopped"
@@ -56,6 +57,10 @@ $(LABEL_STUDIO_VENV)/installed:
 	test -x $(LABEL_STUDIO_VENV)/bin/python || $(PYTHON) -m venv $(LABEL_STUDIO_VENV)
 	$(LABEL_STUDIO_VENV)/bin/python -m pip install -q "label-studio==1.23.2"
 	touch $@
+
+# Resumable: what was done is in runs/fuzz, and files that broke something.
+fuzz: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --count 100000 --state runs/fuzz --summary docs/fuzz.md
 
 bench: $(VENV)/installed
 	for what in k_center loader scores mc_dropout batch_bald learning_loss kmeans badge; do \

@@ -51,20 +51,20 @@ def run(state, numbers, folder, found):
     state["seconds"] += time.perf_counter() - began
 
 
-def summary(state, command):
+def summary(state):
     """A page of the documentation."""
-    done = state["next"]
+    done, minutes = state["next"], f"{state['seconds'] / 60:,.0f} minutes"
     rows = "\n".join(f"| {f} | {sum(c.values()):,} | " + " | ".join(f"{c[o]:,}" for o in OUTCOMES) + " |"
                      for f, c in state["counts"].items())  # fmt: skip
     failures = "\n".join(f"- {n}: {place}, `{what}`" for n, place, what in state["failures"][:50])
     kinds = ", ".join(str(kind) for kind in KINDS if kind)
     return f"""# Hostile files
 
-What people send back is read by `lightning-al import` and `data.import_labels`, so these are tried with files
-that nobody should send. Valid ones, with labels of every kind ({kinds}, or none known yet), with
-and without ids, are changed: bits are flipped, parts are cut out, doubled, inserted, recoded or come from other
-files, and values become NaN, `1e999`, `10**400`, nested lists, halves of characters, NUL, formulas, reserved
-names and more. The number of a file is its seed.
+What people send back is read by `lightning-al import` and `data.import_labels`, so these are tried with
+files that nobody should send. Valid ones, with labels of every kind ({kinds}, or none known
+yet), with and without ids, are changed: bits are flipped, parts are cut out, doubled, inserted, recoded or
+come from other files, and values become NaN, `1e999`, `10**400`, nested lists, halves of characters, NUL,
+formulas, reserved names and more. The number of a file is its seed.
 
 After each file it is checked that
 
@@ -78,13 +78,9 @@ After each file it is checked that
 |---|---|{"---|" * len(OUTCOMES)}
 {rows}
 
-{done:,} files in {state["seconds"] / 60:,.0f} minutes (Python {platform.python_version()}, SQLite
-{sqlite3.sqlite_version}). "Empty" is a file that holds no answer. `make test` tries the first
-2,000, `make fuzz` all of them, and goes on where it stopped:
-
-```
-{command}
-```
+{done:,} files in {minutes} (Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}). "Empty" is a
+file that holds no answer. `make test` tries the first 2,000, `make fuzz` all of them, and goes on where it
+stopped.
 {"" if not failures else chr(10) + failures + chr(10)}"""
 
 

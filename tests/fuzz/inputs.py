@@ -95,9 +95,11 @@ def _rows(rng: random.Random, kind: str | None, *, ids: bool) -> list[dict[str, 
         if rng.random() < 0.3:
             row |= {"label": None, rng.choice(("skip", "unsure")): True}
         if rng.random() < 0.5:
-            row["who"] = rng.choice(("Ada", "Bob", "ada@example.org"))
+            row["who"] = rng.choice(("Ada", "Bob", "ada@example.org", rng.choice(TEXTS)))
         if rng.random() < 0.3:
-            row["at"] = rng.choice(("2026-01-02T03:04:05Z", "2026-05-01 10:00:00+02:00", "2026-05-01"))
+            row["at"] = rng.choice(
+                (rng.choice(TEXTS), "2026-01-02T03:04:05Z", "2026-05-01 10:00:00+02:00", "2026-05-01")
+            )
         rows.append(row)
     return rows
 
@@ -140,7 +142,7 @@ def _task(
     result = [] if label is None else [{"from_name": "label", "to_name": "text", "type": tag, "value": value}]
     annotations = [
         {"id": 10 * number + n,
-         "completed_by": rng.choice((1, 2, {"id": 3, "email": "bob@example.org"}, None)),
+         "completed_by": rng.choice((1, {"id": 3, "email": "bob@example.org"}, {"email": rng.choice(TEXTS)}, None)),
          "created_at": "2026-03-01T10:00:00.5Z", "updated_at": f"2026-03-0{n + 1}T10:00:00Z",
          "result": result, "was_cancelled": label is None}
         for n in range(rng.choice((0, 1, 1, 2)))
