@@ -5,10 +5,10 @@
 Selection: rows of 512 numbers in 100 clusters, held by the processes in blocks of 1,000 as scoring
 leaves them, 1,000 labelled; `k_center_greedy` (5,000 picks of 200,000 rows and more, else 1,000),
 `badge` (10 classes, 1,000 picks), `top_k` and `power_sample`. Scoring: a small convolutional network
-over images by `ActiveLearning`'s own loop under `ddp`. One thread a process, gloo, medians of runs; the clock starts
-when all are ready and stops when the last one is done. Exchanges are collectives (each `Shard.gather` is
-two); bytes are what a process sends. Promised: on two processes scoring 1.8 times as fast as on one,
-`k_center_greedy` of 200,000 rows and 5,000 picks 1.4 times, at most 0.2 exchanges a pick, and bytes a
+over images by `ActiveLearning`'s own loop under `ddp`. One thread a process, gloo, medians of runs; the
+clock starts when all are ready and stops when the last one is done. Exchanges are collectives (each
+`Shard.gather` is two); bytes are what a process sends. Promised: on two processes scoring 1.8 times as
+fast as on one, `k_center_greedy` of 200,000 rows and 5,000 picks 1.4 times, at most 0.2 exchanges a pick, and bytes a
 pick that do not grow with the pool. More processes than cores share these: their times say nothing,
 their exchanges do.
 """
