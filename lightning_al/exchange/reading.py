@@ -105,7 +105,7 @@ def check_answer(value: Any, depth: int = 0) -> None:
         ValueError: If it has numbers that no tensor holds, halves of characters, or is nested too deeply.
     """
     if isinstance(value, str):
-        _check_text(value)
+        _check_text(value, is_label=depth == 0)
     elif isinstance(value, int):
         if not -(2**63) <= value < 2**63:
             raise ValueError("a whole number of more than 64 bits is no label")
@@ -121,7 +121,9 @@ def check_answer(value: Any, depth: int = 0) -> None:
             check_answer(part, depth + 1)
 
 
-def _check_text(text: str) -> None:
+def _check_text(text: str, *, is_label: bool) -> None:
+    if is_label and not text.strip():
+        raise ValueError(f"{text!r} is no label; leave it empty, or skip the sample")
     try:
         text.encode()
     except UnicodeEncodeError:

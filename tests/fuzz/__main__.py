@@ -78,9 +78,9 @@ After each file it is checked that
 |---|---|{"---|" * len(OUTCOMES)}
 {rows}
 
-{done:,} files in {minutes} (Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}). "Empty" is a
-file that holds no answer. `make test` tries the first 2,000, `make fuzz` all of them, and goes on where it
-stopped.
+{done:,} files in {minutes} (Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}).
+"Empty" is a file that holds no answer. `make test` tries the first 2,000, `make fuzz` all of them, and goes
+on where it stopped.
 {"" if not failures else chr(10) + failures + chr(10)}"""
 
 

@@ -140,9 +140,10 @@ def _task(
     label = row["label"]
     value = {word: label if tag == "number" else [label]}
     result = [] if label is None else [{"from_name": "label", "to_name": "text", "type": tag, "value": value}]
+    bob = {"id": 3, "email": "bob@example.org"}
     annotations = [
         {"id": 10 * number + n,
-         "completed_by": rng.choice((1, {"id": 3, "email": "bob@example.org"}, {"email": rng.choice(TEXTS)}, None)),
+         "completed_by": rng.choice((1, bob, {"email": rng.choice(TEXTS)}, None)),
          "created_at": "2026-03-01T10:00:00.5Z", "updated_at": f"2026-03-0{n + 1}T10:00:00Z",
          "result": result, "was_cancelled": label is None}
         for n in range(rng.choice((0, 1, 1, 2)))

@@ -107,6 +107,7 @@ def check_label(value: object, kind: str | None) -> None:
         assert math.isfinite(value)
     elif kind == "text":
         assert isinstance(value, str)
+    assert not isinstance(value, str) or value.strip()
     check_plain(value)
 
 

@@ -204,6 +204,16 @@ def test_values_that_no_tensor_or_text_holds(value):
         check_answer(value)
 
 
+@pytest.mark.parametrize("kind", ["number", "json", None])
+def test_an_empty_text_in_quotes_is_no_label(tmp_path, kind):
+    """Number 11295 of the hostile files: a cell that holds the JSON of an empty text."""
+    book = make(tmp_path / "run", kind=kind)
+    path = tmp_path / "a.csv"
+    path.write_text('index,label\n7,""""""\n')
+    with pytest.raises(ValueError, match="line 2: .* is no "):
+        import_answers(book, path)
+
+
 # ---------------------------------------------------------------------- what is written
 
 
