@@ -10,8 +10,10 @@ disagreement.py   from many passes or members: BALD, votes, BatchBALD, variance 
 learning_loss.py  from a head that predicts the loss
 diversity.py      by where samples lie: core-set, diverse mini-batch, BADGE
 wrappers.py       strategies made of strategies
+balanced.py       a strategy whose query has its share of every predicted class
 """
 
+from lightning_al.acquisition.balanced import ClassBalanced
 from lightning_al.acquisition.base import (
     Acquisition,
     DenseAcquisition,
@@ -46,6 +48,7 @@ __all__ = [
     "BALD",
     "Acquisition",
     "BatchBALD",
+    "ClassBalanced",
     "ConsensusKL",
     "CoreSet",
     "DenseAcquisition",

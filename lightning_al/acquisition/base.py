@@ -8,6 +8,7 @@ To add a strategy that scores samples one by one: subclass `ScoreAcquisition`, n
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -270,4 +271,7 @@ def _shown(value: Any) -> str:
         return repr(value)
     if isinstance(value, tuple | list) and len(value) <= 10:
         return "[" + ", ".join(_shown(part) for part in value) + "]"
+    if isinstance(value, tuple) and all(isinstance(part, int | float) for part in value):
+        digest = hashlib.sha256(repr(value).encode()).hexdigest()[:8]
+        return f"[{value[0]!r}, {value[1]!r}, ... {len(value)} numbers, {digest}]"
     return getattr(value, "__qualname__", type(value).__qualname__)

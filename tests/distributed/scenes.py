@@ -65,6 +65,13 @@ STRATEGIES = {
     "diverse_around": lambda: acq.DiverseMiniBatch(beta=3, around_labeled=True),
     "diverse_half": lambda: half(acq.DiverseMiniBatch)(beta=3, around_labeled=True),
     "diverse_given": lambda: acq.DiverseMiniBatch(beta=3, embeddings=GIVEN, around_labeled=True),
+    "balanced": lambda: acq.ClassBalanced(acq.Margin()),
+    "balanced_as_in_the_pool": lambda: acq.ClassBalanced(acq.BALD(PASSES), shares="pool"),
+    "balanced_random": lambda: acq.ClassBalanced(acq.Random(), shares=[3, 2, 1]),
+    "balanced_core_set": lambda: acq.ClassBalanced(acq.CoreSet()),
+    "balanced_core_set_given": lambda: acq.ClassBalanced(acq.CoreSet(embeddings=GIVEN)),
+    "balanced_badge": lambda: acq.ClassBalanced(acq.BADGE()),
+    "balanced_power": lambda: acq.ClassBalanced(acq.PowerSampling(acq.Entropy())),
     "two_stage": lambda: acq.TwoStage(acq.Margin(), then=acq.CoreSet(), keep=40),
     "two_stage_bald": lambda: acq.TwoStage(
         acq.BALD(PASSES), then=acq.BatchBALD(PASSES, num_joint_samples=500), keep=0.4
@@ -136,7 +143,15 @@ class AskAll(L.Callback):
         for name, make in STRATEGIES.items():
             with sums_of_one_block() if name == "committee_by_blocks" else nullcontext():
                 self.found[name] = self.asked(make, trainer, pl_module)
-        for name in ("core_set", "badge", "diverse_around", "two_stage", "batch_bald", "core_set_given"):
+        for name in (
+            "core_set",
+            "badge",
+            "diverse_around",
+            "two_stage",
+            "batch_bald",
+            "core_set_given",
+            "balanced_core_set",
+        ):
             trainer.datamodule.spill_bytes = 0
             self.found[f"{name}_in_a_file"] = self.asked(STRATEGIES[name], trainer, pl_module)
         after = list(pl_module.buffers())

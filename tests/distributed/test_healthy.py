@@ -66,7 +66,7 @@ def test_the_same_weights_ask_the_same_on_1_2_3_and_4_processes(one, two, three,
 
 def test_what_is_kept_of_a_pool_in_a_file_gives_the_same_query(one, two, three, four):
     there = [name for name in one if name.endswith("_in_a_file")]
-    assert len(there) == 6
+    assert len(there) == 7
     for found in (one, two.notes(1)["frozen"], three.notes(2)["frozen"], four.notes(3)["frozen"]):
         for name in there:
             assert found[name] == found[name.removesuffix("_in_a_file")]

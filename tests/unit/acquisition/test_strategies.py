@@ -19,7 +19,8 @@ ALL = [
     acq.BALD(), acq.VariationRatio(), acq.VariationRatio(SinglePass()), acq.MeanSTD(), acq.VoteEntropy(),
     acq.VoteMargin(), acq.ConsensusKL(), acq.PredictiveVariance(), acq.BatchBALD(MCDropout(2), candidates=1),
     acq.TwoStage(acq.BALD(), acq.PowerSampling(acq.VoteEntropy()), 3), acq.LearningLoss(),
-    acq.PowerSampling(acq.LearningLoss(), form="softrank"),
+    acq.PowerSampling(acq.LearningLoss(), form="softrank"), acq.ClassBalanced(acq.Entropy()),
+    acq.ClassBalanced(acq.BatchBALD(MCDropout(2)), shares="pool"), acq.ClassBalanced(acq.Random()),
 ]  # fmt: skip
 
 
