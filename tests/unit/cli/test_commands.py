@@ -185,7 +185,7 @@ def test_history_of_a_sample_says_who_and_when(book, run):
     book.label([7], ["dog"], who="Ada")
     book.label([7], ["cat"], who="Ada", overwrite=True)
     book.undo([7], "Bob")
-    code, said, _ = run("history", book.folder, "--sample", "7")
+    _, said, _ = run("history", book.folder, "--sample", "7")
     lines = said.splitlines()
     assert lines[0] == "sample 7:"
     assert [re.sub(r"^\S+Z +", "", line).split("  ")[0] for line in lines[1:]] == [
@@ -390,7 +390,7 @@ def test_verify_without_a_good_backup(book, run):
 
 
 def test_a_backup_made_by_hand_stays(book, run):
-    code, said, _ = run("backup", book.folder)
+    _, said, _ = run("backup", book.folder)
     assert re.search(r"backups/by_hand_\w+Z\.sqlite3: 4 events\.\n$", said)
     for number in range(6):
         Ledger(book.ledger.path).backup(f"round_{number}")

@@ -210,7 +210,7 @@ def test_an_empty_text_in_quotes_is_no_label(tmp_path, kind):
     book = make(tmp_path / "run", kind=kind)
     path = tmp_path / "a.csv"
     path.write_text('index,label\n7,""""""\n')
-    with pytest.raises(ValueError, match="line 2: .* is no "):
+    with pytest.raises(ValueError, match=r"line 2: .* is no "):
         import_answers(book, path)
 
 
@@ -276,7 +276,7 @@ FORMULAS = [
     "\r=1",
     "\n=1",
     " =1",
-    "＝1",
+    "\uff1d1",
     "=cmd|' /C calc'!A0",
     "'=1",
     "-",
