@@ -44,8 +44,8 @@ class ComparisonSummary:
             `labels_to_target`, where infinity means more than the budget; how many seeds `missed` it; the
             mean difference `aubc_gain` to the baseline, and `label_ratio_low` to `label_ratio_high`, the
             labels needed over the baseline's, which are the same unless a median was not reached; their
-            intervals `_ci_low` to `_ci_high`; `p`, `p_holm` and `smallest_p`; seconds a round; and the
-            entropy of the classes of all `acquired` labels.
+            intervals `_ci_low` to `_ci_high`; `p`, `p_holm` and `smallest_p`; mean seconds of a round; and
+            the entropy of the classes of all `acquired` labels.
 
     Example:
         >>> from lightning_al.comparing import Comparison
@@ -161,13 +161,12 @@ def _against(
 
 
 def _costs(comparison: Comparison, name: str) -> dict[str, float]:
-    """Mean seconds a round, of the rounds that asked where asking is meant; the newest entropy."""
+    """Mean seconds of a round that asked; the newest entropy."""
     tables = [table for table in comparison.ended if table.run.strategy == name]
-    rows = [row for table in tables for row in table.rows]
+    rows = [row for table in tables for row in table.rows if row.get("asked", 0)]
     found = {}
     for column in _TIMES:
-        asking = rows if column in ("train_s", "test_s") else [row for row in rows if row.get("asked", 0)]
-        values = [row[column] for row in asking if not math.isnan(row.get(column, math.nan))]
+        values = [row[column] for row in rows if not math.isnan(row.get(column, math.nan))]
         found[column] = sum(values) / len(values) if values else math.nan
     last = [table.rows[-1].get("acquired_entropy", math.nan) for table in tables]
     return {**found, **_quartiles("acquired_entropy", last)}

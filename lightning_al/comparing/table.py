@@ -51,7 +51,7 @@ class RunTable:
     def of_rows(cls, strategy: str, seed: int, rows: list[dict[str, Any]], rounds: int) -> RunTable:
         """Of rows that were made elsewhere."""
         ordered = sorted(rows, key=lambda row: row["round"])
-        return cls(Run(strategy, seed, Path()), ordered, None, {}, ended=len(ordered) > rounds)
+        return cls(Run(strategy, seed, Path()), ordered, None, {}, ended=ordered[-1]["round"] >= rounds)
 
 
 def read(run: Run, rounds: int) -> RunTable:

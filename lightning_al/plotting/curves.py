@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from lightning_al.comparing import Comparison
+
 Histories = Mapping[str, History | Sequence[History]]
 
 
 def learning_curves(
-    histories: Histories,
-    metric: str,
+    histories: Histories | Comparison,
+    metric: str | None = None,
     *,
     target: float | None = None,
     saving: tuple[str, str] | None = None,
@@ -34,14 +36,14 @@ def learning_curves(
     """A metric against the number of labels: the median over seeds, and a band around it.
 
     Args:
-        histories: Of every strategy, one history a seed, or a single one.
-        metric: Column of the histories, such as `"test_acc"`.
+        histories: Of every strategy, one history a seed, or a single one; or a comparison.
+        metric: Column of the histories, such as `"test_acc"`; a comparison knows which is meant.
         target: Draws a line at this value.
         saving: Two names, a strategy and what it is measured against: marks on the line of `target` how
             many labels fewer the first needed, by `labels_to_target` and the medians over seeds.
         bands: Between the quartiles of the seeds, or between the lowest and highest; `None`: no band.
         emphasize: Names whose bands are drawn; `None`: all. Many bands on one another hide all.
-        baseline: Name that is drawn in grey and dashed.
+        baseline: Name that is drawn in grey and dashed; a comparison knows its own.
         percent: Show values between 0 and 1 in percent; `None`: where the metric's name speaks of accuracy.
         ax: Where to draw; `None`: a figure of its own.
 
@@ -59,6 +61,14 @@ def learning_curves(
         >>> [line.get_label() for line in figure.axes[0].lines][:2]
         ['Random', 'Margin']
     """
+    if not isinstance(histories, Mapping):
+        metric, baseline = metric or histories.metric, histories.baseline
+        histories = histories.histories()
+    if metric is None:
+        raise ValueError(
+            "`metric` is not given, and only a comparison knows which is meant. Name a column of the "
+            'histories, such as "test_acc".'
+        )
     grouped = _grouped(histories)
     every = [history for runs in grouped.values() for history in runs]
     check_metric(every, metric)

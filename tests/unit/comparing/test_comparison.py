@@ -1,5 +1,6 @@
 import csv
 import math
+import subprocess
 import sys
 
 import pytest
@@ -146,3 +147,16 @@ def test_folders_are_safe_and_apart():
     assert len(set(folders)) == len(names)
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
                and name and not name.startswith(".") and len(name) < 80 for name in folders)  # fmt: skip
+
+
+def test_a_comparison_is_read_told_and_drawn_without_torch():
+    code = (
+        "import sys; from lightning_al import Comparison; from lightning_al.plotting import learning_curves\n"
+        "rows = [{'strategy': 'Random', 'seed': s, 'round': r, 'labeled': r, 'acc': r} "
+        "for s in (0, 1) for r in (1, 2)]\n"
+        "found = Comparison.of_rows(rows + [{**row, 'strategy': 'Margin'} for row in rows])\n"
+        "print(found, found.summary(target=1), file=sys.stderr); learning_curves(found)\n"
+        "print(*{'torch', 'lightning', 'torchmetrics'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -25,6 +25,12 @@ def test_target_is_reached_at_the_first_of_two_rounds_in_a_row(values, labels):
     assert labels_to_target(history(*values), "test_acc", 0.9) == labels
 
 
+def test_a_loss_reaches_its_target_from_above():
+    run = history(0.9, 0.4, 0.2, 0.3, metric="test_loss")
+    assert labels_to_target(run, "test_loss", 0.3, higher_is_better=False) == 30
+    assert labels_to_target(run, "test_loss", 0.3) == 10
+
+
 def test_number_of_rounds_in_a_row_can_be_chosen():
     run = history(0.9, 0.5, 0.9, 0.9, 0.9)
     assert [labels_to_target(run, "test_acc", 0.9, rounds=n) for n in (1, 2, 3, 4)] == [10, 30, 30, math.inf]

@@ -1,0 +1,184 @@
+"""The classes of the labels as they came, round by round: where a strategy collapses onto a few."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_al.plotting.style import BASELINE, INK, calm, new_figure, percent_ticks, root_of, styles_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
+    from lightning_al.comparing import Comparison
+
+Counts = npt.NDArray[np.float64]
+
+
+def class_balance_by_round(
+    counts: Mapping[str, Any] | Comparison,
+    *,
+    class_names: Sequence[str] | None = None,
+    baseline: str = "Random",
+    heading: str | None = None,
+    figure: Figure | SubFigure | None = None,
+) -> Figure:
+    """What share of all labels acquired until a round each class has, and how even that is.
+
+    Above, a panel for every strategy, classes from top to bottom and rounds from left to right: a class that
+    is hardly asked for stays pale. Below, the entropy of those shares: a strategy far below the baseline has
+    collapsed onto a few classes. The initial set, round 0, is no strategy's choice and is left out.
+
+    Args:
+        counts: A comparison; or of every strategy how often each class is among the labels that came with a
+            round's query, `(rounds, classes)`, or `(seeds, rounds, classes)`; round 0 is the initial set.
+        class_names: Names of the classes; default those of the comparison, or 0, 1, ...
+        baseline: Name that is drawn in grey; a comparison knows its own.
+        heading: Above all.
+        figure: Where to draw; `None`: a figure of its own.
+
+    Returns:
+        The figure: an axes a strategy, and one for the entropies.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is not installed.
+        ValueError: If there is nothing to show, or the numbers of classes differ.
+
+    Example:
+        >>> counts = {"Random": [[2, 2], [5, 5], [5, 5]], "Entropy": [[2, 2], [9, 1], [10, 0]]}
+        >>> figure = class_balance_by_round(counts)
+        >>> [ax.get_title(loc="left") for ax in figure.axes[:2]]
+        ['Random', 'Entropy']
+    """
+    if not isinstance(counts, Mapping):
+        baseline = counts.baseline
+        class_names = counts.class_names if class_names is None else class_names
+        counts = counts.class_counts()
+    acquired = _acquired(counts)
+    classes = next(iter(acquired.values())).shape[2]
+    names = [str(c) for c in range(classes)] if class_names is None else list(class_names)
+    if len(names) != classes:
+        raise ValueError(
+            f"There are {len(names)} `class_names` and {classes} classes; needed are as many. Leave them out "
+            "for 0, 1, ..."
+        )
+    columns = min(4, len(acquired))
+    rows = math.ceil(len(acquired) / columns)
+    tall = 0.5 + 0.17 * min(classes, 40)
+    if figure is None:
+        figure = new_figure((max(6.4, 2.0 * columns + 1.6), rows * (tall + 0.5) + 2.7))
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(rows * (tall + 0.5), 2.5))[:, 0]
+    _draw_shares(above, acquired, names, rows, columns)
+    _draw_entropies(below, acquired, baseline)
+    if heading:
+        figure.suptitle(heading, x=0.01, ha="left", fontsize=12, color=INK)
+    return root_of(figure)
+
+
+def _acquired(counts: Mapping[str, Any]) -> dict[str, Counts]:
+    """Labels since the initial set, of every class: `(seeds, rounds, classes)`."""
+    found = {}
+    for name, values in counts.items():
+        array = np.asarray(values, np.float64)
+        array = array[None] if array.ndim == 2 else array
+        if array.ndim != 3 or array.shape[1] < 2 or (array < 0).any() or not array[:, 1:].sum():
+            raise ValueError(
+                f"The counts of {name!r} have the shape {np.shape(values)}; needed are (rounds, classes) or "
+                "(seeds, rounds, classes), with a round after round 0 that brought labels. "
+                "`Comparison.class_counts` makes them."
+            )
+        found[name] = array[:, 1:].cumsum(axis=1)
+    sizes = {name: array.shape[2] for name, array in found.items()}
+    if not found or len(set(sizes.values())) > 1:
+        raise ValueError(
+            f"The numbers of classes are {sizes}; needed is one strategy or more, and the same number "
+            "everywhere."
+        )
+    return found
+
+
+def _draw_shares(
+    figure: SubFigure, acquired: Mapping[str, Counts], names: Sequence[str], rows: int, columns: int
+) -> None:
+    shares = {
+        name: (array / np.maximum(array.sum(axis=2, keepdims=True), 1)).mean(axis=0)
+        for name, array in acquired.items()
+    }
+    most = max(float(share.max()) for share in shares.values())
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    images = []
+    for ax, (name, share) in zip(panels.ravel(), shares.items(), strict=False):
+        image = ax.imshow(
+            share.T, aspect="auto", cmap="Blues", vmin=0, vmax=most, interpolation="nearest",
+            extent=(0.5, len(share) + 0.5, len(names) - 0.5, -0.5),
+        )  # fmt: skip
+        images.append(image)
+        ax.set_title(name, loc="left", fontsize=11, color=INK)
+        ax.set_xticks(_few(list(range(1, len(share) + 1)), 8))
+        ax.set_yticks(_few(list(range(len(names))), 20), _few(list(names), 20))
+        ax.tick_params(colors=INK, length=0, labelsize=9)
+        for side in ax.spines.values():
+            side.set_visible(False)
+    for ax in panels.ravel()[len(shares) :]:
+        ax.remove()
+    for ax in panels[:, 0]:
+        ax.set_ylabel("class", color=INK)
+    panels[rows - 1, 0].set_xlabel("round", loc="left", color=INK)
+    bar = figure.colorbar(images[0], ax=list(figure.axes), fraction=0.03, pad=0.02, format=percent_ticks())
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors=INK, length=0, labelsize=9)
+    bar.set_label("share of acquired labels", color=INK, fontsize=9.5)
+
+
+def _few(values: list[Any], most: int) -> list[Any]:
+    """Every one, or every second, third, ... of many."""
+    return values[:: max(1, math.ceil(len(values) / most))]
+
+
+def _draw_entropies(figure: SubFigure, acquired: Mapping[str, Counts], baseline: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax = figure.subplots()
+    styles = styles_of(acquired, baseline)
+    lowest = math.inf
+    for name, array in acquired.items():
+        values = _entropies(array)
+        color, marker = styles[name]
+        x = np.arange(1, values.shape[1] + 1)
+        ax.plot(
+            x, np.median(values, axis=0), color=color, marker=marker, markersize=4.5, markeredgewidth=0,
+            linewidth=2, linestyle="--" if color == BASELINE else "-", label=name, zorder=3,
+        )  # fmt: skip
+        if len(values) > 1:
+            low, high = np.quantile(values, [0.25, 0.75], axis=0)
+            ax.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0, zorder=2)
+        lowest = min(lowest, float(values.min()))
+    even = math.log(next(iter(acquired.values())).shape[2])
+    ax.axhline(even, color=INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1.5)
+    ax.annotate(
+        "every class alike", (1, even), xycoords=("axes fraction", "data"), xytext=(0, 3), ha="right",
+        textcoords="offset points", fontsize=9, color=INK,
+    )  # fmt: skip
+    ax.set_ylim(min(lowest, even) - 0.05 * even, even + 0.12 * max(even - lowest, 0.25 * even))
+    ax.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    ax.set_xlabel("round", loc="left", color=INK)
+    ax.set_ylabel("entropy (nats)", color=INK)
+    calm(ax)
+    seeds = max(len(array) for array in acquired.values())
+    title = f"median of {seeds} seeds; band: quartiles" if seeds > 1 else None
+    legend = ax.legend(
+        loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9.5, labelcolor=INK,
+        title=title and title.replace("; ", "\n"), title_fontsize=9, alignment="left",
+    )  # fmt: skip
+    legend.get_title().set_color(INK)
+
+
+def _entropies(array: Counts) -> Counts:
+    shares = array / np.maximum(array.sum(axis=2, keepdims=True), 1)
+    terms = -shares * np.log(np.where(shares > 0, shares, 1))
+    found: Counts = terms.sum(axis=2)
+    return found

@@ -1,0 +1,91 @@
+"""Which strategy is beaten by which, as a matrix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lightning_al.comparing.penalties import Penalties
+from lightning_al.plotting.style import INK, new_figure, root_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from lightning_al.comparing import Comparison
+
+
+def penalty_matrix(
+    penalties: Penalties | Comparison, *, metric: str | None = None, ax: Axes | None = None
+) -> Figure:
+    """Which strategy is beaten by which, at what share of label counts; see `Comparison.penalties`.
+
+    A row is the beaten one, a column the one that beats it; the last column is the row's mean: pale rows are
+    good strategies, dark columns too.
+
+    Args:
+        penalties: Of a comparison, or the comparison.
+        metric: Column of its rows; `None`: the first accuracy.
+        ax: Where to draw; `None`: a figure of its own.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is not installed.
+        ValueError: If the comparison has fewer than two seeds.
+
+    Example:
+        >>> from lightning_al import Comparison
+        >>> rows = [{"strategy": name, "seed": seed, "round": r, "labeled": 10 + r, "acc": r * slope + seed}
+        ...         for name, slope in (("Random", 0.1), ("Margin", 0.2)) for seed in (0, 1) for r in (0, 1)]
+        >>> figure = penalty_matrix(Comparison.of_rows(rows))
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['50 %', '50 %', '0 %', '0 %']
+    """
+    found = penalties if isinstance(penalties, Penalties) else penalties.penalties(metric)
+    size = len(found.names)
+    longest = max(map(len, found.names))
+    side = 0.62 * (size + 1)
+    shape = max(4.6, side + 0.09 * longest + 1.1), max(3.0, 0.8 * side + 0.09 * longest + 1)
+    ax = new_figure(shape).subplots() if ax is None else ax
+    values = np.concatenate([found.matrix, np.array([[found.means[name]] for name in found.names])], axis=1)
+    shown = np.ma.masked_where(np.eye(size, size + 1, dtype=bool), values)
+    ax.pcolormesh(
+        np.arange(size + 1), np.arange(size + 1),
+        shown[:, :size], cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1.5,
+    )  # fmt: skip
+    ax.pcolormesh(
+        [size + 0.25, size + 1.25], np.arange(size + 1), values[:, size:], cmap="Blues", vmin=0, vmax=1,
+        edgecolors="white", linewidth=1.5,
+    )  # fmt: skip
+    for i in range(size):
+        for j in range(size + 1):
+            if i != j:
+                x = j + 0.5 + 0.25 * (j == size)
+                color = "white" if values[i, j] > 0.55 else INK
+                ax.text(x, i + 0.5, f"{values[i, j]:.0%}".replace("%", " %"), ha="center", va="center",
+                        color=color, fontsize=9.5)  # fmt: skip
+    _label(ax, found, longest)
+    return root_of(ax.figure)
+
+
+def _label(ax: Axes, found: Penalties, longest: int) -> None:
+    size = len(found.names)
+    ax.set_xlim(0, size + 1.25)
+    ax.set_ylim(size, 0)
+    turn = 35 if longest > 6 else 0
+    ax.set_xticks(
+        [*(np.arange(size) + 0.5), size + 0.75], [*found.names, "mean"], rotation=turn,
+        ha="right" if turn else "center", rotation_mode="anchor",
+    )  # fmt: skip
+    ax.set_yticks(np.arange(size) + 0.5, found.names)
+    ax.set_xlabel("is beaten by", loc="left", color=INK)
+    ax.set_title(
+        f"{found.metric}: share of {found.counts} label counts, {found.seeds} seeds, paired t-test at 5 %",
+        loc="left", fontsize=9.5, color=INK,
+    )  # fmt: skip
+    ax.tick_params(colors=INK, length=0, labelsize=9.5)
+    for side in ax.spines.values():
+        side.set_visible(False)

@@ -1,0 +1,110 @@
+"""Pictures of a comparison show its numbers."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from lightning_al import Comparison, History
+from lightning_al.plotting import class_balance_by_round, learning_curves, penalty_matrix, time_split
+from lightning_al.plotting.style import BASELINE
+from unit.plotting.runs import SEEDS, lines_of
+
+COUNTS = {"Random": [[9, 9], [5, 5], [5, 5]], "Entropy": [[9, 9], [8, 2], [10, 0]]}
+
+
+def comparison(seeds=2, **more):
+    return Comparison.of_rows(
+        [
+            {"strategy": name, "seed": seed, "round": r, "labeled": 10 + 10 * r, "asked": 5, **more}
+            | {"test_acc": height + r / 10 + seed / 100}
+            for name, height in (("chance", 0.5), ("Margin", 0.6))
+            for seed in range(seeds)
+            for r in range(3)
+        ],
+        baseline="chance",
+    )
+
+
+def test_curves_of_a_comparison_are_those_of_its_runs_with_its_baseline():
+    lines = lines_of(learning_curves(comparison()).axes[0])
+    assert list(lines) == ["chance", "Margin"]
+    assert lines["chance"].get_color() == BASELINE
+    np.testing.assert_allclose(lines["Margin"].get_ydata(), [0.605, 0.705, 0.805])
+    with pytest.raises(ValueError, match="only a comparison knows"):
+        learning_curves({"Random": SEEDS})
+
+
+def test_penalties_are_written_into_their_cells_and_shaded():
+    figure = penalty_matrix(comparison(seeds=3))
+    (ax,) = figure.axes
+    # Margin is ahead by the same everywhere, so beats chance at every label count.
+    assert [(t.get_position(), t.get_text()) for t in ax.texts] == [
+        ((1.5, 0.5), "100 %"), ((2.75, 0.5), "100 %"), ((0.5, 1.5), "0 %"), ((2.75, 1.5), "0 %"),
+    ]  # fmt: skip
+    cells, means = ax.collections
+    assert cells.get_array().filled(-1).tolist() == [[-1, 1], [0, -1]]
+    assert means.get_array().ravel().tolist() == [1, 0]
+    assert "3 label counts, 3 seeds" in ax.get_title(loc="left")
+
+
+def test_bars_of_time_are_means_of_the_rounds_that_asked():
+    runs = [
+        History([{"asked": 5, "train_s": t, "score_s": 0.5, "select_s": 0.0}, {"asked": 0, "train_s": 99.0}])
+        for t in (1.0, 3.0)
+    ]
+    (ax,) = time_split({"Random": runs[0], "Margin": runs}).axes
+    found = {c.get_label(): [bar.get_width() for bar in c] for c in ax.containers}
+    assert found == {"train": [1, 2], "score the pool": [0.5, 0.5]}
+    assert [text.get_text() for text in ax.texts] == ["1.5 s", "2.5 s"]
+    whole = comparison(train_s=3.0, test_s=0.5, score_s=0.25, select_s=0.25, round_s=4.5)
+    (ax,) = time_split(whole, heading="Times").axes
+    rest = next(c for c in ax.containers if c.get_label() == "all else")
+    assert [bar.get_width() for bar in rest] == [0.5, 0.5]
+    with pytest.raises(ValueError, match="No round has asked"):
+        time_split({"Random": History([{"asked": 0, "train_s": 1.0}])})
+
+
+def test_shares_are_of_all_that_was_acquired_until_a_round():
+    figure = class_balance_by_round(COUNTS, class_names=["cat", "dog"])
+    random, entropy = figure.axes[:2]
+    np.testing.assert_allclose(random.images[0].get_array(), [[0.5, 0.5], [0.5, 0.5]])
+    np.testing.assert_allclose(entropy.images[0].get_array(), [[0.8, 0.9], [0.2, 0.1]])
+    assert [text.get_text() for text in random.get_yticklabels()] == ["cat", "dog"]
+    lines = lines_of(figure.axes[-2] if lines_of(figure.axes[-2]) else figure.axes[-1])
+    np.testing.assert_allclose(lines["Random"].get_ydata(), np.log(2))
+    expected = [-(p * np.log(p) + (1 - p) * np.log(1 - p)) for p in (0.8, 0.9)]
+    np.testing.assert_allclose(lines["Entropy"].get_ydata(), expected)
+
+
+def test_seeds_are_averaged_and_have_a_band():
+    figure = class_balance_by_round({"Random": [COUNTS["Random"], COUNTS["Entropy"]]})
+    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), [[0.65, 0.7], [0.35, 0.3]])
+    curves = next(ax for ax in figure.axes if lines_of(ax))
+    assert len(curves.collections) == 1
+    assert "median of 2 seeds" in curves.get_legend().get_title().get_text()
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 9])
+def test_there_is_a_panel_for_every_strategy_and_no_empty_one(number):
+    counts = {f"Strategy {n}": COUNTS["Random"] for n in range(number)}
+    figure = class_balance_by_round(counts, baseline="Strategy 0", heading="Classes")
+    figure.draw_without_rendering()
+    assert len(figure.axes) == number + 2  # the scale, and the entropies
+    first = next(iter(lines_of(next(ax for ax in figure.axes if lines_of(ax))).values()))
+    assert to_hex(first.get_color()) == to_hex(BASELINE)
+
+
+@pytest.mark.parametrize(
+    ("counts", "names", "message"),
+    [
+        ({}, None, "one strategy or more"),
+        ({"a": [[1, 2]]}, None, "a round after round 0"),
+        ({"a": [1, 2]}, None, r"needed are \(rounds, classes\)"),
+        ({"a": [[1, 2], [-1, 2]]}, None, "needed are"),
+        ({"a": [[1, 2], [1, 2]], "b": [[1, 2, 3], [1, 2, 3]]}, None, "the same number everywhere"),
+        ({"a": [[1, 2], [1, 2]]}, ["cat"], "1 `class_names` and 2 classes"),
+    ],
+)
+def test_counts_that_are_none(counts, names, message):
+    with pytest.raises(ValueError, match=message):
+        class_balance_by_round(counts, class_names=names)
