@@ -2,6 +2,7 @@
 
 import pickle
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_the_same_on_any_number_of_ranks(base, world_size):
         labeled = None
         if strategy.needs_labeled:
             cut = Shard.blocks(9, 2, rank=shard.rank, world_size=shard.world_size)
-            own = type(shard)(cut.positions, 9, "threads", rank=shard.rank, meeting=shard.meeting)
+            own = replace(shard, positions=cut.positions, total=9)
             labeled = labeled_summary(strategy, own)
         return chosen(strategy, 11, shard, labeled=labeled)
 
