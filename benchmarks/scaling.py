@@ -8,8 +8,8 @@ leaves them, 1,000 labelled; `k_center_greedy` (5,000 picks of 200,000 rows and 
 over images by `ActiveLearning`'s own loop under `ddp`. One thread a process, gloo, medians of runs; the
 clock starts when all are ready and stops when the last one is done. Exchanges are collectives (each
 `Shard.gather` is two); bytes are what a process sends. Promised: on two processes scoring 1.8 times as
-fast as on one, `k_center_greedy` of 200,000 rows and 5,000 picks 1.4 times, at most 0.2 exchanges a pick, and bytes a
-pick that do not grow with the pool. More processes than cores share these: their times say nothing,
+fast as on one, `k_center_greedy` of 200,000 rows and 5,000 picks 1.4 times, at most 0.2 exchanges a
+pick, and bytes a pick that do not grow with the pool. More processes than cores share these: their times say nothing,
 their exchanges do.
 """
 
