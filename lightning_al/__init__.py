@@ -8,6 +8,7 @@ One round, and where it happens:
     4 SELECTION   acquisition/  from all ranks' summaries to `query_size` positions; its maths: functional/
     5 LABELLING   data/         the query is on disk first, then its labels; only then training goes on
                   ledger/       the file that all of it is in; exchange/ queries out to people, answers in
+    on several processes: together/  what one finds out all know, and what fails on one fails on all
 
 `callbacks/` (the query at the end of fit), `rounds.py` (a fresh Trainer a round; `fitting/`: one fit of it)
 and `querying.py` (no fit at all) join them. `learning_loss/` teaches a module to predict its loss,

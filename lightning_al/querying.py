@@ -20,13 +20,12 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_al.acquisition.base import Acquisition, ScoreAcquisition, Selection
 from lightning_al.data import ActiveDataModule
-from lightning_al.data.agreement import agree
 from lightning_al.data.checks import check_lightning, check_positive
 from lightning_al.inference.outputs import FIELDS
 from lightning_al.inference.scoring import summarize_samples
 from lightning_al.ledger.indices import Indices
-from lightning_al.outcome import heard_by_all, reachable
 from lightning_al.randomness import derive_seed, generator_for
+from lightning_al.together import agree
 
 __all__ = ["Query", "check_acquisition", "check_module", "choose", "query"]
 
@@ -141,10 +140,10 @@ def choose(
         )  # fmt: skip
     scored = time.perf_counter()
     generator = generator_for(data.seed, "selection", number)
-    pool, labeled = reachable(pool), None if labeled is None else reachable(labeled)
-    with heard_by_all(pool.shard, f"`{type(acquisition).__name__}.select`"):
+    with pool.shard.together(f"`{type(acquisition).__name__}.select`") as end:
         found = acquisition.select(pool, query_size, labeled=labeled, generator=generator)
         _check_selection(acquisition, found, query_size, len(indices))
+        end.chosen = found.positions
     positions, scores = agree(lambda: (found.positions.cpu().numpy(), found.scores.cpu().double().numpy()))
     return Query(indices[positions], scores, scored - begun, time.perf_counter() - scored)
 

@@ -20,10 +20,10 @@ from lightning_al.callbacks.whole import (
     read_state,
     state_of,
 )
-from lightning_al.data.agreement import agree
 from lightning_al.data.book import is_writer
 from lightning_al.inference.sharded import is_wrapped
 from lightning_al.randomness import preserved_rng
+from lightning_al.together import agree
 from lightning_al.whole_file import replacing
 
 __all__ = ["Restart", "StoredWeights", "best_weights", "redraw", "save_whole"]

@@ -22,8 +22,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.tensor import DTensor
 
-from lightning_al.data.agreement import agree
 from lightning_al.inference.sharded import is_sharded, is_wrapped, reshard
+from lightning_al.together import agree
 
 __all__ = ["changed_whole", "copied", "put_state", "read_checkpoint", "read_state", "state_of"]
 

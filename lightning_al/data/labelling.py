@@ -15,7 +15,6 @@ import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
-from lightning_al.data.agreement import agree, gathered, same_on_every_rank, shared
 from lightning_al.data.book import is_writer
 from lightning_al.data.overview import Overview
 from lightning_al.data.ranks import check_labels_given
@@ -34,6 +33,7 @@ from lightning_al.ledger.connection import LedgerError
 from lightning_al.ledger.indices import Indices, as_indices
 from lightning_al.ledger.state import PoolState
 from lightning_al.ledger.waiting import Waiting
+from lightning_al.together import agree, gathered, same_on_every_rank, shared
 
 __all__ = ["Labelling", "Oracle"]
 
@@ -295,7 +295,7 @@ class Labelling(Overview):
                 self.answer()
             return self.book.state_dir, self.book.state
 
-        told = gathered(lambda: sorted(self._told))
+        told = gathered(lambda: sorted(self._told), "Opening the ledger")
         found, self.book.state = agree(look)
         if self.book.state_dir is None:  # else this rank's own, perhaps on a disk of its own
             self.book.state_dir = found

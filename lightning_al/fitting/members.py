@@ -8,10 +8,10 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al.callbacks.seat import Seat
-from lightning_al.data.agreement import agree
 from lightning_al.fitting.fits import Fits
 from lightning_al.inference.committee import Committee
 from lightning_al.inference.member import Member
+from lightning_al.together import agree
 
 __all__ = ["seat_of", "train_members"]
 

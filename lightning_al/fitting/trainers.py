@@ -19,10 +19,10 @@ from lightning_al.callbacks import ActiveLearning
 from lightning_al.callbacks.rearm import KEEPS_STATE
 from lightning_al.callbacks.seat import Seat
 from lightning_al.data import ActiveDataModule
-from lightning_al.data.agreement import agree, gathered, shared
 from lightning_al.data.book import is_writer
 from lightning_al.fitting.connecting import connect
 from lightning_al.history import COLUMNS
+from lightning_al.together import agree, gathered, shared
 
 __all__ = ["Trainers", "check_whole"]
 
@@ -168,7 +168,7 @@ def check_whole(checkpoint: str | None) -> None:
     """
     if checkpoint is None or not shared() or not agree(Path(checkpoint).is_dir):
         return
-    seen = gathered(lambda: _files_in(Path(checkpoint)))
+    seen = gathered(lambda: _files_in(Path(checkpoint)), "Looking for a checkpoint")
     for rank, files in enumerate(seen):
         if files != seen[0]:
             raise RuntimeError(

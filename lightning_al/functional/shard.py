@@ -8,14 +8,16 @@ A batch therefore has the same rows on any number of ranks, and so have its floa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
+
+from lightning_al.together import Ranks, ranks_of, together
+from lightning_al.together.failing import Ending
 
 __all__ = ["Shard"]
 
@@ -60,12 +62,18 @@ class Shard:
     @property
     def world_size(self) -> int:
         """Number of ranks that share the pool."""
-        return 1 if self.group is None else dist.get_world_size(self.group)
+        return 1 if self.ranks is None else self.ranks.size
 
     @property
     def rank(self) -> int:
         """Of this process in the group."""
-        return 0 if self.group is None else dist.get_rank(self.group)
+        return 0 if self.ranks is None else self.ranks.rank
+
+    @property
+    def ranks(self) -> Ranks | None:
+        """Those that share the pool; `None`: this process holds all of it."""
+        ranks = None if self.group is None else ranks_of(self.group)
+        return None if ranks is None or ranks.size == 1 else ranks
 
     def of_rows(self, rows: Tensor) -> Shard:
         """The same pool, of which some of the rows held here are looked at."""
@@ -114,58 +122,33 @@ class Shard:
             where, names = "in samples", self.samples
         return f"{where} {names[rows[:5]].tolist()}{' and more' if len(rows) > 5 else ''}"
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self, what: str = "The selection") -> AbstractContextManager[Ending]:
         """A rank that fails in the block makes all fail, with its message, instead of leaving them waiting.
 
-        The block itself exchanges nothing between ranks.
+        In the block ranks exchange by `gather` and `gather_objects`, or not at all; see
+        `lightning_al.together`.
+
+        Args:
+            what: Is done, for the message.
 
         Raises:
             RuntimeError: If another rank failed.
         """
-        failure: Exception | None = None
-        try:
-            yield
-        except Exception as error:
-            failure = error
-        said = self.gather_objects(None if failure is None else f"{type(failure).__name__}: {failure}")
-        if failure is not None:
-            raise failure
-        for rank, message in enumerate(said):
-            if message is not None:
-                raise RuntimeError(f"Rank {rank} cannot select: {message}")
+        return together(self.ranks, what)
 
     def gather(self, tensor: Tensor, counts: Sequence[int] | None = None) -> Tensor:
         """Rows of all ranks, those of rank 0 first.
 
         Args:
             tensor: Those of this rank; ranks may hold different numbers of them.
-            counts: How many each rank holds, if all know; else they tell each other, by one exchange more.
-        """
-        if self.world_size == 1:
-            return tensor
-        device = torch.device("cuda") if dist.get_backend(self.group) == "nccl" else torch.device("cpu")
-        local = tensor.to(device).contiguous()
-        counts = self._counts(len(local), device) if counts is None else counts
-        longest = max(counts)
-        if longest == 0:
-            return tensor
-        padded = local.new_zeros((longest, *local.shape[1:]))
-        padded[: len(local)] = local
-        parts = [torch.empty_like(padded) for _ in range(self.world_size)]
-        dist.all_gather(parts, padded, group=self.group)
-        rows = [part[:count] for part, count in zip(parts, counts, strict=True)]
-        return torch.cat(rows).to(tensor.device)
+            counts: How many each rank holds, if all know. They tell each other all the same: one may have
+                failed, or know otherwise.
 
-    def _counts(self, count: int, device: torch.device) -> list[int]:
-        counts = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(self.world_size)]
-        dist.all_gather(counts, torch.tensor([count], device=device), group=self.group)
-        return [int(one) for one in counts]
+        Raises:
+            RuntimeError: If another rank failed, or exchanges something else.
+        """
+        return tensor if self.ranks is None else self.ranks.gather(tensor, counts)
 
     def gather_objects(self, value: Any) -> list[Any]:
-        """One small Python object from every rank, in rank order."""
-        if self.world_size == 1:
-            return [value]
-        values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value, group=self.group)
-        return values
+        """One small Python object from every rank, in rank order; errors as in `gather`."""
+        return [value] if self.ranks is None else self.ranks.gather_objects(value)

@@ -7,7 +7,6 @@ committee.py   one of each of several models
 mc_dropout.py  many, with dropout on; look.py, dropout.py, prefix.py, masks.py, recurrent.py, layout.py: how
 statistics.py  what is kept of many passes
 summary.py     what is kept of each sample; kept_rows.py where; given_embeddings.py what needs no pass
-together.py    what fails on one rank fails on all
 sharded.py     modules that processes hold parts of: passes in step; every_pass.py: many passes of such
 """
 

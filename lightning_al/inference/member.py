@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from lightning_al.data.agreement import agree
 from lightning_al.inference.sharing import buffers_kept, shares_storage
+from lightning_al.together import agree
 
 __all__ = ["Maker", "Member", "name_of", "ready"]
 

@@ -43,9 +43,9 @@ from lightning_al.inference.sharded import InStep, is_sharded, reshard, root_of
 from lightning_al.inference.sharing import share_buffers
 from lightning_al.inference.statistics import STATISTICS, Statistics
 from lightning_al.inference.summary import Summary
-from lightning_al.inference.together import together
 from lightning_al.inference.undisturbed import to_device, undisturbed
 from lightning_al.randomness import derive_seed
+from lightning_al.together import together
 
 if TYPE_CHECKING:
     from lightning_al.acquisition.base import Acquisition
@@ -183,11 +183,16 @@ class _Scoring:
     @cached_property
     def in_step(self) -> InStep | None:
         """Where passes of all ranks must be as many."""
-        return InStep(self.shard, self._spare) if self.is_sharded and self.shard.world_size > 1 else None
+        return InStep(self.shard.ranks, self._spare) if self.is_sharded and self.shard.ranks else None
 
-    def together(self) -> AbstractContextManager[None]:
+    def together(self) -> AbstractContextManager[Any]:
         """What fails on one rank fails on all."""
-        return together(self.shard) if self.in_step is None else self.in_step.together()
+        return self._step() if self.in_step is None else self.in_step.together("Scoring")
+
+    def _step(self) -> AbstractContextManager[Any]:
+        """The same of a part, in which no passes are in step."""
+        # A rehearsal forgives what is not finite: nobody is to read of it.
+        return together(self.shard.ranks, "Scoring", forgiven=() if self.shows_progress else NotFiniteError)
 
     @contextmanager
     def one_model(self) -> Iterator[None]:
@@ -272,17 +277,17 @@ class _Scoring:
                 # Step by step, one after the other and none inside of another: a rank that fails in one
                 # ends it on all, before they share out weights or agree on anything.
                 with ExitStack() as stack:
-                    with together(self.shard):
+                    with self._step():
                         member = stack.enter_context(ready)
                     if member is not self.module:
                         share_buffers(member, self.shard)
                     passes = stack.enter_context(closing(self._through_pool(member, _said, (), some, title)))
                     if not at_once:
-                        with together(self.shard):
+                        with self._step():
                             for positions, one in islice(passes, 1):
                                 add(number, 0, positions, one)
                         at_once, times = self._blocks_at_once(found, committee)
-                    with together(self.shard):
+                    with self._step():
                         seen = 0 if number else len(found)
                         for block, (positions, one) in enumerate(islice(passes, at_once - seen), seen):
                             add(number, block, positions, one)
@@ -338,6 +343,8 @@ class _Scoring:
             in_step=self.in_step if scored else None,
         ) as call:  # fmt: skip
             for places, batch in steps:
+                if self.shard.ranks is not None:
+                    self.shard.ranks.look()
                 moved = to_device(self.trainer, self.module, self.data, batch)
                 with self.trainer.precision_plugin.forward_context():
                     try:

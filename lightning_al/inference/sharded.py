@@ -6,9 +6,8 @@ Those that have nothing to score make a pass over a batch that they have, and th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import lightning as L
 import torch
@@ -17,8 +16,8 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 
-from lightning_al.functional.shard import Shard
-from lightning_al.inference.together import together
+from lightning_al.together import Ranks, together
+from lightning_al.together.ranks import is_broken
 
 try:
     from torch.distributed.fsdp import FSDPModule
@@ -72,39 +71,50 @@ class InStep:
     it sent them for that. It is printed at once and raised; the others end when this process does.
 
     Args:
-        shard: Says who the others are.
+        ranks: All of them.
         spare: Makes a pass whose results are dropped: a plain one, or one with predicted losses.
     """
 
-    def __init__(self, shard: Shard, spare: Callable[[bool], None]) -> None:
-        self.shard, self._spare = shard, spare
+    def __init__(self, ranks: Ranks, spare: Callable[[bool], None]) -> None:
+        self.ranks, self._spare = ranks, spare
         self._inside = False
-        self._device = torch.device("cuda" if dist.get_backend(shard.group) == "nccl" else "cpu")
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """As `together`, around passes in step.
+    def together(self, what: str) -> Iterator[None]:
+        """As `lightning_al.together.together`, around passes in step.
 
         Raises:
             Exception: What this rank raised.
             RuntimeError: If another rank failed between two passes; the message says which and why.
         """
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             yield
         except _StoppedError:
             pass
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             if self._inside:
-                text = f"{type(error).__name__}: {error}"
-                where = f"Scoring failed on rank {dist.get_rank()}, in a pass of a sharded module"
-                print(f"{where}; the other processes end with this one. {text}", file=sys.stderr, flush=True)
+                self._alone(what, error)
                 raise
             failure = error
-            self._say(_FAILED)
-        with together(self.shard):
+            self.ranks.announce(error, what)
+            if not is_broken(error):
+                with suppress(RuntimeError):  # this rank's own error is what it ends with
+                    self._say(_FAILED)
+        with together(self.ranks, what):
             if failure is not None:
                 raise failure
+
+    def _alone(self, what: str, error: BaseException) -> None:
+        """An error where the others cannot be met: that of a broken pass may be the fault of another rank.
+
+        Raises:
+            RuntimeError: If so, with what that one left.
+        """
+        text = self.ranks.heard() if isinstance(error, RuntimeError) else None
+        if text is not None:
+            raise RuntimeError(text) from error
+        self.ranks.announce(error, f"{what} (in a pass of a sharded module, which the others cannot end)")
 
     @contextmanager
     def turn(self, *, judged: bool = False) -> Iterator[None]:
@@ -129,6 +139,7 @@ class InStep:
                 self._inside = False
 
     def _say(self, what: int) -> int:
-        said = torch.tensor([what], device=self._device)
-        dist.all_reduce(said, dist.ReduceOp.MAX, group=self.shard.group)
+        said = torch.tensor([what], device=self.ranks.device)
+        with self.ranks.unbroken():
+            dist.all_reduce(said, dist.ReduceOp.MAX, group=self.ranks.group)
         return int(said)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from lightning_al.functional.shard import Shard
 from lightning_al.inference.kept_rows import KeptRows, Room, bytes_of_row
-from lightning_al.inference.together import together
 
 __all__ = ["Summary"]
 
@@ -77,7 +76,7 @@ class Summary(Mapping[str, Tensor]):
         held = upto > before
         rows = before[held]
         kept = KeptRows(len(rows), self.room)
-        with together(self.shard):
+        with self.shard.together():
             for some in torch.split(rows, 1 + _COPIED_BYTES // max(1, bytes_of_row(self.tensors))):
                 kept.add({name: tensor.index_select(0, some) for name, tensor in self.tensors.items()})
         shard = replace(
@@ -106,11 +105,31 @@ class Summary(Mapping[str, Tensor]):
         shard: Shard,
         room: Room | None = None,
     ) -> Summary:
-        """What this rank found; one without a batch gets empty tensors like the others' ones."""
+        """What this rank found; one without a batch gets empty tensors like the others' ones.
+
+        Raises:
+            RuntimeError: If two ranks found different things; all raise it.
+        """
         like = {name: (tuple(rows.shape[1:]), rows.dtype) for name, rows in tensors.items()}
-        for known in shard.gather_objects(like):
-            if not tensors and known:
+        found = [(rank, one) for rank, one in enumerate(shard.gather_objects(like)) if one]
+        for rank, other in found:
+            first, known = found[0]
+            if other != known:
+                raise RuntimeError(
+                    f"`summarize` returned different things: on rank {first} {_shown(known)}, on rank {rank} "
+                    f"{_shown(other)}; needed are the same names, shapes and types on every rank. Do not let "
+                    "them depend on the rank or on its samples."
+                )
+            if not tensors:
                 tensors = {
                     name: torch.empty(0, *shape, dtype=dtype) for name, (shape, dtype) in known.items()
                 }
         return cls(tensors, shard, room)
+
+
+def _shown(like: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> str:
+    parts = [
+        f"{name!r} of shape {('n', *shape)} and type {str(kind).removeprefix('torch.')}".replace("'n'", "n")
+        for name, (shape, kind) in like.items()
+    ]
+    return ", ".join(parts)

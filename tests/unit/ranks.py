@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_al.functional import Shard
+from lightning_al.together import Ranks
+from lightning_al.together.word import Word
 
 __all__ = ["RankShard", "on_ranks"]
 
@@ -29,24 +30,23 @@ class Meeting:
         return everything
 
 
-@dataclass(frozen=True)
+class Threads(Ranks):
+    """`Ranks` that are threads."""
+
+    def __init__(self, meeting: Meeting, rank: int) -> None:
+        self.meeting, self.size, self.rank = meeting, len(meeting.brought), rank
+        self.device, self.within = torch.device("cpu"), []
+        self.word = Word("threads")  # without a store
+        self._number, self._looked = 0, 0.0
+
+    def all_gather(self, tensor: Tensor) -> list[Tensor]:
+        brought = self.meeting.exchange(self.rank, tensor)
+        assert all((part.shape, part.dtype) == (tensor.shape, tensor.dtype) for part in brought)
+        return brought
+
+
 class RankShard(Shard):
     """A `Shard` whose other ranks are threads."""
-
-    rank: int = 0
-    meeting: Any = None
-
-    @property
-    def world_size(self) -> int:
-        return len(self.meeting.brought)
-
-    def gather(self, tensor: Tensor, counts: Sequence[int] | None = None) -> Tensor:
-        brought = self.meeting.exchange(self.rank, tensor)
-        assert counts is None or [len(part) for part in brought] == list(counts)
-        return torch.cat(brought)
-
-    def gather_objects(self, value: Any) -> list[Any]:
-        return self.meeting.exchange(self.rank, value)
 
 
 def on_ranks(world_size: int, total: int, block_size: int, work: Callable[[RankShard], Any]) -> list[Any]:
@@ -56,7 +56,7 @@ def on_ranks(world_size: int, total: int, block_size: int, work: Callable[[RankS
     def run(rank: int) -> Any:
         try:
             cut = Shard.blocks(total, block_size, rank=rank, world_size=world_size)
-            return work(RankShard(cut.positions, total, "threads", rank=rank, meeting=meeting))
+            return work(RankShard(cut.positions, total, Threads(meeting, rank)))
         except BaseException:
             meeting.barrier.abort()
             raise

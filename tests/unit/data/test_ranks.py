@@ -6,7 +6,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.data import TensorDataset
 
 from lightning_al import ActiveDataModule, Ledger
-from lightning_al.data.agreement import agree, gathered, on_every_rank, same_on_every_rank
+from lightning_al.together import agree, gathered, on_every_rank, same_on_every_rank
 
 
 def labelled(state_dir):
