@@ -7,7 +7,8 @@ looking.py     status, history, plot
 exchanging.py  export, import, push, pull
 changing.py    undo, relabel, ignore
 keeping.py     verify, backup, release
-fit_rounds.py  training, with LightningCLI; the only command that imports torch
+fit_rounds.py  training, with LightningCLI
+compare.py     strategies against each other, likewise; these two commands alone import torch
 """
 
 from __future__ import annotations
@@ -55,6 +56,10 @@ def _run(arguments: list[str]) -> int:
             from lightning_al.cli.fit_rounds import train
 
             return train(arguments[1:])
+        if arguments[:1] == ["compare"]:
+            from lightning_al.cli.compare import run
+
+            return run(arguments[1:])
         from lightning_al.cli.commands import COMMANDS
         from lightning_al.cli.parsing import parsed
 

@@ -16,11 +16,11 @@ __all__ = ["COMMANDS"]
 
 
 def _no_arguments(parser: ArgumentParser) -> None:
-    """Those of `fit-rounds` are read by LightningCLI, which needs torch."""
+    """Those of `fit-rounds` and `compare` are read by LightningCLI, which needs torch."""
 
 
 def _elsewhere(options: Any) -> int:
-    raise TypeError("`fit-rounds` comes first: lightning-al fit-rounds --config run.yaml")
+    raise TypeError("the command comes first: lightning-al fit-rounds --config run.yaml")
 
 
 _FIT_ROUNDS = Command(
@@ -31,8 +31,16 @@ _FIT_ROUNDS = Command(
     _elsewhere,
 )
 
+_COMPARE = Command(
+    "Run strategies against each other, and say what labels they save",
+    "--config compare.yaml ...",
+    "lightning-al compare --config compare.yaml",
+    _no_arguments,
+    _elsewhere,
+)
+
 COMMANDS: dict[str, Command] = {
-    "fit-rounds": _FIT_ROUNDS, "status": STATUS, "history": HISTORY, "plot": PLOT, "export": EXPORT,
-    "import": IMPORT, "push": PUSH, "pull": PULL, "undo": UNDO, "relabel": RELABEL, "ignore": IGNORE,
-    "verify": VERIFY, "backup": BACKUP, "release": RELEASE,
+    "fit-rounds": _FIT_ROUNDS, "compare": _COMPARE, "status": STATUS, "history": HISTORY, "plot": PLOT,
+    "export": EXPORT, "import": IMPORT, "push": PUSH, "pull": PULL, "undo": UNDO, "relabel": RELABEL,
+    "ignore": IGNORE, "verify": VERIFY, "backup": BACKUP, "release": RELEASE,
 }  # fmt: skip

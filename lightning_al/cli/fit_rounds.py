@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from lightning_al.ledger.waiting import AwaitingLabels
 from lightning_al.rounds import fit_rounds
 from lightning_al.whole_file import replacing
 
-__all__ = ["run", "train"]
+__all__ = ["FitRounds", "run", "train"]
 
 _CONFIG = "fit_rounds.yaml"
 
@@ -70,21 +70,27 @@ def run(arguments: Sequence[str]) -> History:
     Returns:
         The rounds that are finished.
     """
-    return _Command(arguments).fit_rounds()
+    return FitRounds(arguments).fit_rounds()
 
 
 _PARSER = {"prog": "lightning-al fit-rounds", "description": _DESCRIPTION, "formatter_class": Brief}
 
 
-class _Command(LightningCLI):
-    """What the arguments say. Nothing is made of it before it is needed: a round has a Trainer of its own."""
+class FitRounds(LightningCLI):
+    """What the arguments say. Nothing is made of it before it is needed: a round has a Trainer of its own.
+
+    Args:
+        arguments: Of the command line, after the command's name.
+    """
+
+    parser_options: Mapping[str, Any] = _PARSER
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self.arguments = list(arguments)
         self._is_kept = False
         super().__init__(
             L.LightningModule, ActiveDataModule, save_config_callback=None, seed_everything_default=False,
-            parser_kwargs=_PARSER, run=False,
+            parser_kwargs=dict(self.parser_options), run=False,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ arguments

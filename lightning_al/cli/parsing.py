@@ -18,8 +18,8 @@ __all__ = ["Command", "parsed"]
 
 _DESCRIPTION = """Active learning from the shell: what a run asked for, who labelled what, labels out and in.
 
-A run is named by its state directory (`state_dir=` of ActiveDataModule). All commands but fit-rounds work on
-the ledger that is there; they need neither the data set nor torch."""
+A run is named by its state directory (`state_dir=` of ActiveDataModule). All commands but fit-rounds and
+compare work on the ledger that is there; they need neither the data set nor torch."""
 _EXAMPLE = """Example:
   lightning-al status runs/digits
   lightning-al export runs/digits --to query.csv

@@ -1,0 +1,89 @@
+"""`lightning-al compare`: from YAML to tables and pictures, and how it ends."""
+
+import csv
+
+import pytest
+import yaml
+
+from lightning_al.cli import main
+
+from .test_fit_rounds import CONFIG, PROJECT
+
+ACQUISITION = "lightning_al.acquisition"
+
+
+def settings(folder, **changed):
+    own = {key: value for key, value in CONFIG.items() if key not in ("active", "rounds")}
+    strategies = {
+        "margin": {"class_path": f"{ACQUISITION}.Margin"},
+        "BADGE": {"class_path": f"{ACQUISITION}.BADGE"},
+    }
+    return {
+        **own, "strategies": strategies, "query_size": 3, "rounds": 2, "seeds": 2, "workers": 2,
+        "state_dir": str(folder), **changed,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def compared(tmp_path, capsys):
+    def compared(*flags, **changed):
+        path = tmp_path / "compare.yaml"
+        path.write_text(yaml.safe_dump(settings(tmp_path / "runs", **changed)))
+        try:
+            code = main(["compare", "--config", str(path), *flags])
+        except SystemExit as ended:
+            code = ended.code
+        return code, *capsys.readouterr()
+
+    return compared
+
+
+def test_tables_and_pictures_come_of_a_file(compared, tmp_path, capsys):
+    code, said, _ = compared("--figures", "--target", "0.5")
+    assert code == 0
+    assert "3 strategies, 2 seeds, 4 to 10 labels; test_acc, higher is better" in said
+    assert "labels to 0.5" in said
+    assert "beaten by  Random   BADGE  margin   mean" in said
+    with (tmp_path / "runs" / "table.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 18
+    names = ["class_balance.png", "learning_curves.png", "penalty_matrix.png", "time_split.png"]
+    assert sorted(path.name for path in (tmp_path / "runs").glob("*.png")) == names
+    assert not list((tmp_path / "runs").rglob("fit_rounds.yaml"))
+    assert main(["compare", "--report", "--state_dir", str(tmp_path / "runs"), "--target", "0.5"]) == 0
+    report = capsys.readouterr().out
+    assert report.split("Every round")[0] == said.split("Every round")[0]
+
+
+def test_strategies_may_be_a_list_of_names(compared):
+    code, said, _ = compared("--rounds", "1", strategies=["Margin", {"class_path": "Entropy"}], seeds=[3])
+    assert code == 0
+    assert [line.split()[0] for line in said.splitlines()[3:6]] == ["Random", "Margin", "Entropy"]
+
+
+def test_a_run_that_fails_ends_with_one(compared):
+    code, _, errors = compared(model={"class_path": f"{PROJECT}.Net", "init_args": {"fails": True}}, seeds=1)
+    assert code == 1
+    assert "3 run(s) failed" in errors
+    assert "a mistake in training" in errors
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"query_size": 0}, "query_size"),
+        ({"seeds": [1, 1]}, "different whole numbers"),
+        ({"strategies": {"Random": {"class_path": f"{ACQUISITION}.Margin"}}}, "'Random' is another one"),
+        ({"data": {**CONFIG["data"], "seed": 4}}, "every run has its own"),
+    ],
+)
+def test_wrong_arguments_end_with_two(compared, changed, message):
+    code, said, errors = compared(**changed)
+    assert code == 2
+    assert message in errors
+    assert not said
+
+
+def test_a_folder_without_runs_is_told_of(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", "--report", "--state_dir", str(tmp_path)])
+    assert "holds no comparison" in capsys.readouterr().err
