@@ -149,12 +149,13 @@ class _Texts:
     def __init__(self, book: Book) -> None:
         self.book, self.kind = book, book.kind
         self.is_known = self.kind.template is not None or self.kind.class_names is not None
-        self._read: dict[str, str] = {}
+        self._read: dict[Any, str] = {}
         self._fresh: dict[int, Any] = {}
 
     def of(self, row: Given, index: int) -> str:
-        if not row.is_value and row.label in self._read:
-            return self._read[row.label]
+        key = (row.is_value, type(row.label), row.label) if type(row.label) in (str, int) else None
+        if key in self._read:
+            return self._read[key]
         template = self.kind.template_for(index, self.book.state, self._fresh)
         numbers = is_class(template) or isinstance(template, int | float)
         if row.is_value and isinstance(row.label, bool) and (numbers or self.kind.class_names is not None):
@@ -169,8 +170,8 @@ class _Texts:
         text = encode(value)
         if not self.is_known and not self._fresh:
             self._fresh[index] = value
-        elif self.is_known and not row.is_value:
-            self._read[row.label] = text
+        elif self.is_known and key is not None:
+            self._read[key] = text
         return text
 
 

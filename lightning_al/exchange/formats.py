@@ -20,6 +20,7 @@ from lightning_al.exchange.csv import read_csv, write_csv
 from lightning_al.exchange.files import query_path
 from lightning_al.exchange.jsonl import read_jsonl, write_jsonl
 from lightning_al.ledger.book import Book
+from lightning_al.ledger.schema import Event
 
 __all__ = ["Format", "Imported", "format_of", "import_answers", "read_answers", "write_query"]
 
@@ -152,20 +153,20 @@ def import_answers(
         ValueError: If a row is wrong; the message names every one, and nothing was taken over.
         LedgerError: If they cannot be written.
     """
-    before = book.current().seq
     if format_of(path, format) == "label-studio":
         from lightning_al.exchange.label_studio import import_export
 
+        before = book.current().seq
         report = import_export(book, Path(path), overwrite=overwrite)
-        given, problems = report.given, report.problems
-    else:
-        rows, problems = read_answers(path, format=format), []
-        given = sum(row.is_filled for row in rows)
-        book.take(collect(book, rows, path, who=who, overwrite=overwrite))
-    return _counted((event.kind for _, event in book.ledger.events(after=before)), given, problems)
+        new = [event for _, event in book.ledger.events(after=before)]
+        return _counted(new, report.given, report.problems)
+    rows = read_answers(path, format=format)
+    intake = collect(book, rows, path, who=who, overwrite=overwrite)
+    book.take(intake)
+    return _counted(intake.events, sum(row.is_filled for row in rows), [])
 
 
-def _counted(kinds: Iterable[str], given: int, problems: list[str]) -> Imported:
-    counts = Counter(_KINDS[kind] for kind in kinds if kind in _KINDS)
+def _counted(events: Iterable[Event], given: int, problems: list[str]) -> Imported:
+    counts = Counter(_KINDS[event.kind] for event in events)
     known = max(0, given - sum(counts.values()))
     return Imported(**counts, known=known, problems=problems)

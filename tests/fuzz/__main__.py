@@ -72,7 +72,7 @@ After each file it is checked that
 - a file that is refused leaves the ledger as it was, byte for byte, and nothing else in its folder;
 - what is accepted are labels that can be trained on (a class that exists, a finite number of at most 64 bits,
   text without NUL or halves of characters), of annotators with names that can be shown;
-- the chain of digests verifies, and the same file read again says nothing new.
+- the chain of digests verifies, and the same file read again adds nothing.
 
 | format | files | {" | ".join(OUTCOMES)} |
 |---|---|{"---|" * len(OUTCOMES)}

@@ -16,7 +16,6 @@ from typing import Any
 from lightning_al.exchange.label_studio.form import KINDS, Form
 from lightning_al.exchange.label_studio.tasks import key_of
 from lightning_al.exchange.reading import parse_json, read_text
-from lightning_al.ledger.answer import moment
 from lightning_al.ledger.book import Book
 
 __all__ = ["form_of", "read_export"]
@@ -32,7 +31,7 @@ def read_export(path: Path) -> list[dict[str, Any]]:
         ValueError: If it is no such file; the message names what is wrong.
     """
     try:
-        tasks = parse_json(read_text(path, "JSON"))
+        tasks = parse_json(read_text(path, "JSON"), unique=False)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error}). Export the project again, as JSON.") from error
     if not isinstance(tasks, list) or not all(
@@ -71,8 +70,10 @@ def _problems(task: Mapping[str, Any]) -> Iterator[str]:
             yield f"annotation {given['id']} has {given['was_cancelled']!r:.60} as `was_cancelled`"
         at: Any = given.get("updated_at") or given.get("created_at")
         try:
-            moment(datetime.fromisoformat(at))
+            is_time = 1 < datetime.fromisoformat(at).year < 9999  # in any zone
         except (TypeError, ValueError):
+            is_time = False
+        if not is_time:
             yield f"annotation {given['id']} is of {at!r:.60}; needed is `updated_at` as ISO 8601"
 
 
