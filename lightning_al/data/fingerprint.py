@@ -1,7 +1,10 @@
 """FINGERPRINT: is this the data set the ledger was written for?
 
-A digest of the user's `ids`, else of 16 seeded items. A longer data set with the same beginning
-passes, so that a pool can grow.
+A digest of the user's `ids`, else of 16 seeded items; what differs elsewhere only passes. A longer data set
+with the same beginning passes, so that a pool can grow.
+
+Random items, as of augmentation, are fetched with all generators seeded. Of those that draw from a generator
+of their own nothing but their number is known.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lightning_al.data.targets import TargetPlace
-from lightning_al.randomness import generator_for, preserved_rng
+from lightning_al.randomness import derive_seed, generator_for, preserved_rng
 
 __all__ = ["fingerprint", "is_stochastic"]
 
@@ -27,13 +30,21 @@ def fingerprint(dataset: Any, length: int, place: TargetPlace, ids: Sequence[str
     if ids is not None:
         text = "\n".join(ids[:length])
         return "ids:" + hashlib.sha256(text.encode()).hexdigest()[:32]
-    if length == 0 or is_stochastic(dataset, place):
+    if length == 0 or _of_item(dataset, place, 0) != _of_item(dataset, place, 0):
         return "length"
     digest = hashlib.sha256()
-    with preserved_rng():
-        for index in _probes(length):
-            _update(digest, place.put(dataset[index], None))
+    for index in _probes(length):
+        _of_item(dataset, place, index, digest)
     return "items:" + digest.hexdigest()[:32]
+
+
+def _of_item(dataset: Any, place: TargetPlace, index: int, digest: Any = None) -> bytes:
+    """Feed an item, fetched as with every other call for it, to a digest or to one of its own."""
+    digest = hashlib.sha256() if digest is None else digest
+    with preserved_rng(derive_seed(0, "fingerprint", index)):
+        _update(digest, place.put(dataset[index], None))
+    found: bytes = digest.digest()
+    return found
 
 
 def is_stochastic(dataset: Any, place: TargetPlace) -> bool:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
+import torch
+from torch import Tensor
 
-from lightning_al.data.agreement import same_on_every_rank
 from lightning_al.ledger.answer import name_of_rule
 from lightning_al.ledger.state import LABELED, PoolState
+from lightning_al.randomness import generator_for
+from lightning_al.together import same_on_every_rank
 
 if TYPE_CHECKING:
     from lightning_al.data.module import ActiveDataModule
 
 __all__ = ["asking_by", "asking_in", "check_labels_given", "check_ranks"]
 
+#: Of given embeddings that are compared.
+_ROWS = 16
 _OF_DATA = ("batch_size", "steps_per_epoch", "last_rounds", "drop_last", "pool_batch_size", "min_answered")
 _OF_ASKING = (
     "query_size", "budget", "candidates", "restart", "score_with", "embedding_layer", "test_posterior",
@@ -34,7 +40,10 @@ def check_ranks(data: ActiveDataModule, asking: dict[str, Any]) -> None:
     """
     same_on_every_rank(
         lambda: {**_settings_of(data), **asking},
-        {"The data set": "Give every process the same samples in the same order."},
+        {
+            "The data set": "Give every process the same samples in the same order.",
+            "`embeddings`": "Give every process the same vectors in the same order.",
+        },
     )
 
 
@@ -55,7 +64,27 @@ def _settings_of(data: ActiveDataModule) -> dict[str, Any]:
 def asking_by(callback: Any) -> dict[str, Any]:
     """How an `ActiveLearning` is set."""
     settings = {f"`{name}`": getattr(callback, name, None) for name in _OF_ASKING}
-    return {"The strategy": callback.acquisition, **settings}
+    given = ", ".join(_given_to(callback.acquisition)) or "none"
+    return {"The strategy": callback.acquisition, **settings, "`embeddings`": given}
+
+
+def _given_to(strategy: Any) -> Iterator[str]:
+    """What the vectors are that a strategy was given, or those in it."""
+    from lightning_al.inference.given_embeddings import GivenEmbeddings  # which builds on this package
+
+    for value in vars(strategy).values():
+        if isinstance(value, GivenEmbeddings):
+            yield _shown(value.tensor)
+        elif hasattr(value, "select") and hasattr(value, "summarize"):
+            yield from _given_to(value)
+
+
+def _shown(vectors: Tensor) -> str:
+    """Shape and type, and a digest of some rows: a file is not read as a whole."""
+    drawn = torch.randperm(len(vectors), generator=generator_for(0, "embeddings", len(vectors)))
+    rows = vectors[drawn[:_ROWS].sort().values.to(vectors.device)].cpu().contiguous()
+    digest = hashlib.sha256(rows.view(torch.uint8).numpy().tobytes()).hexdigest()[:8]
+    return f"{tuple(vectors.shape)} of type {str(vectors.dtype).removeprefix('torch.')} (rows {digest})"
 
 
 def asking_in(trainer: L.Trainer | None) -> dict[str, Any]:

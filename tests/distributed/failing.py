@@ -2,6 +2,8 @@
 
 import dataclasses
 import sys
+import time
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from integration.small import Net, blobs, margin, pool, quiet
+from lightning.pytorch.strategies import DDPStrategy
 
 import lightning_al.data.book as book
 from distributed.launch import note, rank
@@ -16,6 +19,8 @@ from lightning_al import ActiveDataModule, ActiveLearning, Committee, LedgerErro
 from lightning_al import acquisition as acq
 
 OPTIONS = {"devices": 2, "strategy": "ddp", "max_epochs": 1}
+#: Of processes that wait for each other for so many seconds only.
+SHORT = 4
 
 
 class Failing(Net):
@@ -91,10 +96,22 @@ class Counts(acq.CoreSet):
         found = super().select(pool, *args, **kwargs)
         if here and self._what == "after":
             raise ArithmeticError("the strategy cannot count")
+        if here and self._what == "exit":
+            sys.exit("the strategy gives up")
         if here and self._what == "fewer":
             found = dataclasses.replace(found, positions=found.positions[:-1])
         if here and self._what == "once more":
             pool.shard.gather(torch.zeros(1))
+        if here and self._what == "otherwise":
+            found = dataclasses.replace(found, positions=found.positions.flip(0))
+        if self._what == "kind":
+            pool.shard.gather_objects("x") if here else pool.shard.gather(torch.zeros(3, 2))
+        if self._what == "shape":
+            pool.shard.gather(torch.zeros(3, 2 + here))
+        if self._what == "type":
+            pool.shard.gather(torch.zeros(3, dtype=torch.float64 if here else torch.float32))
+        if self._what == "counts":
+            pool.shard.gather(torch.zeros(2 + here), [2, 2])
         if self._what == "own":
             dist.all_reduce(torch.ones(3)) if not here else [][0]
         return found
@@ -102,7 +119,71 @@ class Counts(acq.CoreSet):
 
 def selection_fails(on, what="before"):
     active = ActiveLearning(Counts(on, what), query_size=8)
-    quiet(callbacks=[active], **OPTIONS).fit(Net(), datamodule=pool(Path(f"select {what} {on}")))
+    options = {**OPTIONS, "strategy": short()} if what == "own" else OPTIONS
+    quiet(callbacks=[active], **options).fit(Net(), datamodule=pool(Path(f"select {what} {on}")))
+
+
+class Keeps(acq.CoreSet):
+    """What is kept of a sample depends on the rank."""
+
+    def __init__(self, what):
+        super().__init__()
+        self._what = what
+
+    def summarize(self, outputs):
+        found = super().summarize(outputs)
+        rows = found["embeddings"]
+        if rank():
+            found = {
+                "names": {**found, "more": rows},
+                "shape": {"embeddings": rows[:, 1:]},
+                "type": {"embeddings": rows.half()},
+            }[self._what]
+        return found
+
+
+def summaries(on, what):
+    active = ActiveLearning(Keeps(what), query_size=8)
+    quiet(callbacks=[active], **OPTIONS).fit(Net(), datamodule=pool(Path(f"keeps {what}")))
+
+
+def short():
+    return DDPStrategy(timeout=timedelta(seconds=SHORT))
+
+
+class Slow(Net):
+    """One rank fails at once; the others need longer for the scoring than processes wait."""
+
+    def __init__(self, on: int) -> None:
+        super().__init__()
+        self.on = on
+
+    def active_step(self, batch, batch_idx):
+        if self.trainer.global_step:
+            if rank() == self.on:
+                raise ArithmeticError("the model cannot count")
+            time.sleep(SHORT / 4)
+        return self(batch[0])
+
+
+def slow_scoring(on):
+    data = pool(Path("slow scoring"), size=12 + 2 * 8 * 8, pool_batch_size=8)
+    quiet(callbacks=[margin()], **{**OPTIONS, "strategy": short()}).fit(Slow(on), datamodule=data)
+
+
+def slow_selection(on):
+    """The others come to their first exchange when it is too late to be told there."""
+
+    class Late(acq.Margin):
+        def select(self, *args, **kwargs):
+            if rank() == on:
+                raise ArithmeticError("the strategy cannot count")
+            time.sleep(11)
+            return super().select(*args, **kwargs)
+
+    active = ActiveLearning(Late(), query_size=8)
+    data = pool(Path("slow selection"))
+    quiet(callbacks=[active], **{**OPTIONS, "strategy": short()}).fit(Net(), datamodule=data)
 
 
 def selection_of_two(on):
@@ -134,6 +215,18 @@ class Gone(torch.utils.data.TensorDataset):
         if rank() and index:
             raise FileNotFoundError(f"there is no image_{index}.png")
         return super().__getitem__(index)
+
+
+class Augmented(torch.utils.data.TensorDataset):
+    """Other samples on every rank, with noise."""
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return x + 9 * rank() + torch.randn(4), y
+
+
+def given():
+    return acq.CoreSet(embeddings=torch.full((60, 3), 1.0 + rank()))
 
 
 def other_labels(on):
@@ -241,6 +334,9 @@ OTHER = {
     "seed": lambda: {"seed": rank()},
     "initial": lambda: {"initial": range(12 + rank())},
     "steps": lambda: {"steps_per_epoch": 3 + rank()},
+    "augmented": lambda: {"query_view": Augmented(*blobs().tensors)},
+    "embeddings": lambda: {"strategy": given},
+    "embeddings of a stage": lambda: {"strategy": lambda: acq.TwoStage(acq.Margin(), given(), keep=20)},
     "strategy": lambda: {"strategy": [acq.Margin, acq.Entropy][rank()]},
     "query_size": lambda: {"query_size": 8 + rank()},
     "rounds": lambda: {"rounds": 1 + rank()},
@@ -252,6 +348,7 @@ def differing(name, on):
     other(name, **OTHER[name]())
 
 
+OTHERWISE = ("exit", "otherwise", "kind", "shape", "type", "counts")
 CAUGHT = {
     **{f"other {name}": (partial(differing, name), None) for name in OTHER},
     "other labels": (other_labels, None),
@@ -261,6 +358,8 @@ CAUGHT = {
     "select fewer on 1": (partial(selection_fails, what="fewer"), 1),
     "select once more on 1": (partial(selection_fails, what="once more"), 1),
     "select two on 1": (selection_of_two, 1),
+    **{f"select {what}": (partial(selection_fails, what=what), 1) for what in OTHERWISE},
+    **{f"keeps {what}": (partial(summaries, what=what), None) for what in ("names", "shape", "type")},
     "few_labels": (few_labels, None),
     "oracle_fails": (oracle_fails, 0),
     "nan_on_0": (nan, 0),
@@ -279,6 +378,7 @@ CAUGHT = {
     "passes_on_0": (partial(passes, strategy=acq.VoteEntropy, consistent=False), 0),
     "no_dropout": (no_dropout, None),
 }
+LATE = {"slow scoring": (slow_scoring, 1), "slow selection": (slow_selection, 1)}
 UNCAUGHT = {
     "nan": (nan, 1),
     "waiting": (waiting, None),
@@ -287,8 +387,8 @@ UNCAUGHT = {
 }
 
 if __name__ == "__main__":
-    if sys.argv[1] == "caught":
-        for name, (way, on) in CAUGHT.items():
+    if sys.argv[1] in ("caught", "late"):
+        for name, (way, on) in (CAUGHT if sys.argv[1] == "caught" else LATE).items():
             try:
                 way(on)
             except (Exception, SystemExit) as error:

@@ -18,6 +18,13 @@ def caught(tmp_path_factory):
     return ended
 
 
+@pytest.fixture(scope="module")
+def late(tmp_path_factory):
+    ended = launch("failing.py", tmp_path_factory.mktemp("late"), "late", ranks=2, limit=100)
+    assert ended.status == 0, ended.said[-4000:]
+    return ended
+
+
 BOTH = {
     "few_labels": "RuntimeError: There are 1 labelled samples for 2 devices",
     "oracle_fails": "ArithmeticError: the oracle cannot count",
@@ -28,6 +35,8 @@ BOTH = {
 
 SAMPLES = r"60 samples \(fingerprint {}:\w+\)"
 GIVE = "All processes make one run: give every process the same."
+ROWS = r"\(60, 3\) of type float32 \(rows \w+\)"
+SAME = "Give every process the same vectors in the same order."
 ORDER = "Give every process the same samples in the same order."
 OTHER = {
     "data": f"The data set differs .*: rank 0 has {SAMPLES}, rank 1 has {SAMPLES}. {ORDER}".format(
@@ -42,6 +51,11 @@ OTHER = {
     "steps": f"`steps_per_epoch` differs between processes: rank 0 has 3, rank 1 has 4. {GIVE}",
     "strategy": rf"The strategy differs .*: rank 0 has Margin\(.*, rank 1 has Entropy\(.*\). {GIVE}",
     "query_size": f"`query_size` differs between processes: rank 0 has 8, rank 1 has 9. {GIVE}",
+    "augmented": f"The data set differs .*: rank 0 has {SAMPLES}, rank 1 has {SAMPLES}. {ORDER}".format(
+        "items", "items"
+    ),
+    "embeddings": rf"`embeddings` differs .*: rank 0 has {ROWS}, rank 1 has {ROWS}. {SAME}",
+    "embeddings of a stage": rf"`embeddings` differs .*: rank 0 has {ROWS}, rank 1 has {ROWS}. {SAME}",
     "rounds": f"`rounds` differs between processes: rank 0 has 1, rank 1 has 2. {GIVE}",
     "strategy of rounds": r"The strategy differs between processes: rank 0 has Margin\(",
     "labels": r"Rank 1 was given labels of samples \[\d+\], but rank 0, which alone writes .* rank 0 only.",
@@ -77,15 +91,82 @@ def test_a_selection_that_fails_on_one_rank_fails_on_all(caught, name, failed, s
     assert re.match(f"RuntimeError: `{strategy}.select` failed on rank {failed}: {message}", other)
 
 
-def test_ranks_that_exchange_more_and_less_often_are_told(caught):
+STEP = r"RuntimeError: `Counts.select` is out of step: rank 0 {}, while rank 1 {}. Every rank must exchange"
+FLOATS = r"gathers rows of shape \(n, 2\) and type float32"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("select once more on 1", "has ended", r"gathers rows of shape \(n\) and type float32"),
+        ("select kind", FLOATS, "gathers an object"),
+        ("select shape", FLOATS, r"gathers rows of shape \(n, 3\) and type float32"),
+        ("select type", r"gathers rows of shape \(n\) and type float32", r"gathers .* and type float64"),
+    ],
+)
+def test_ranks_that_exchange_other_things_or_more_often_are_told(caught, name, first, second):
     for rank in (0, 1):
-        said = caught.notes(rank)["select once more on 1"]
-        assert "Rank 0 has selected while rank 1 goes on: `select` must exchange as often" in said
+        assert re.match(STEP.format(first, second), caught.notes(rank)[name])
+
+
+def test_ranks_that_bring_more_than_is_expected_are_told(caught):
+    for rank in (0, 1):
+        expected = rf"RuntimeError: the ranks bring \[2, 3\] rows, where rank {rank} expects \[2, 2\]"
+        assert re.match(expected, caught.notes(rank)["select counts"])
+
+
+def test_ranks_that_choose_otherwise_are_told(caught):
+    said = [caught.notes(rank)["select otherwise"] for rank in (0, 1)]
+    found = re.match(
+        r"RuntimeError: `Counts.select` chose otherwise on other ranks: rank 0 has 8 positions, "
+        r"\[(\d+, \d+, \d+), ...\], rank 1 8 positions, \[(\d+, \d+, \d+), ...\]; needed are the same",
+        said[0],
+    )
+    assert found.group(1) != found.group(2)
+    assert said[0] == said[1]
+
+
+def test_a_strategy_that_ends_its_process_ends_all(caught):
+    assert caught.notes(1)["select exit"] == "SystemExit: the strategy gives up"
+    failed = "RuntimeError: `Counts.select` failed on rank 1: SystemExit: the strategy gives up"
+    assert caught.notes(0)["select exit"] == failed
+
+
+KEPT = r"'embeddings' of shape \(n, {}\) and type {}"
+
+
+@pytest.mark.parametrize(
+    ("what", "other"),
+    [
+        ("names", KEPT.format(8, "float32") + r", 'more' of shape \(n, 8\) and type float32"),
+        ("shape", KEPT.format(7, "float32")),
+        ("type", KEPT.format(8, "float16")),
+    ],
+)
+def test_summaries_that_differ_by_rank_end_all_with_both(caught, what, other):
+    both = f"on rank 0 {KEPT.format(8, 'float32')}, on rank 1 {other}; needed are the same"
+    for rank in (0, 1):
+        assert re.match(f"RuntimeError: `summarize` .*: {both}", caught.notes(rank)[f"keeps {what}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "message"),
+    [
+        ("slow scoring", "Scoring", "ArithmeticError: the model cannot count"),
+        ("slow selection", "`Late.select`", CANNOT),
+    ],
+)
+def test_a_failure_is_known_to_those_that_take_longer_than_processes_wait(late, name, what, message):
+    assert late.notes(1)[name] == message
+    assert late.notes(0)[name] == f"RuntimeError: {what} failed on rank 1: {message}"
+    assert f"\n{what} failed on rank 1: {message}\n" in f"\n{late.said}"
 
 
 def test_samples_that_one_rank_cannot_read_end_all(caught):
     gone = r"FileNotFoundError: there is no image_\d+.png"
-    assert re.match(f"RuntimeError: Rank 1 failed: {gone}", caught.notes(0)["other files"])
+    assert re.match(
+        f"RuntimeError: Comparing the processes failed on rank 1: {gone}", caught.notes(0)["other files"]
+    )
     assert re.match(gone, caught.notes(1)["other files"])
 
 
@@ -151,6 +232,8 @@ def test_what_goes_wrong_in_the_rehearsal_ends_both_before_the_first_step(caught
         "select fewer 1",
         "select once more 1",
         "select two",
+        *[f"select {what} 1" for what in ("exit", "otherwise", "kind", "shape", "type", "counts")],
+        *[f"keeps {what}" for what in ("names", "shape", "type")],
     ],
 )
 def test_nothing_was_asked_and_the_ledger_verifies(caught, folder):

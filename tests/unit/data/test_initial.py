@@ -1,3 +1,4 @@
+import random
 from collections import Counter
 
 import hypothesis.strategies as st
@@ -146,13 +147,24 @@ def test_targets_do_not_count():
     assert fingerprint(one, 2, PLACE) == fingerprint(other, 2, PLACE)
 
 
-def test_augmented_items_are_known_by_their_length_and_leave_the_streams_alone():
-    data = Items([lambda: (torch.rand(2), 0)] * 3)
+def test_augmented_items_are_known_by_what_is_augmented_and_leave_the_streams_alone():
+    def augmented(shift):
+        sources = (torch.rand, np.random.rand, lambda n: random.random() + n)
+        return Items([lambda s=s, i=i: (s(2) + i + shift, 0) for i, s in enumerate(sources)])
+
     torch.manual_seed(0)
-    before = torch.get_rng_state()
-    assert is_stochastic(data, PLACE)
-    assert fingerprint(data, 3, PLACE) == "length"
-    assert torch.equal(torch.get_rng_state(), before)
+    streams = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert is_stochastic(augmented(0), PLACE)
+    one, again, other = (fingerprint(augmented(shift), 3, PLACE) for shift in (0, 0, 1))
+    assert one == again != other
+    after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert torch.equal(streams[0], after[0])
+    assert streams[1:] == after[1:]
+
+
+def test_a_data_set_with_a_generator_of_its_own_is_known_by_its_length():
+    own = np.random.default_rng(0)
+    assert fingerprint(Items([lambda: (own.random(2), 0)] * 3), 3, PLACE) == "length"
 
 
 def test_ids_tell_data_sets_apart():
