@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lightning_al import acquisition, functional
-    from lightning_al.callbacks import ActiveLearning
+    from lightning_al.callbacks import ActiveLearning, ClassBalance
     from lightning_al.comparing import Comparison, compare
     from lightning_al.data import ActiveDataModule
     from lightning_al.history import History
@@ -37,6 +37,7 @@ __all__ = [
     "ActiveDataModule",
     "ActiveLearning",
     "AwaitingLabels",
+    "ClassBalance",
     "Committee",
     "Comparison",
     "History",
@@ -58,6 +59,7 @@ _PLACES = {
     "ActiveDataModule": "data",
     "ActiveLearning": "callbacks",
     "AwaitingLabels": "ledger",
+    "ClassBalance": "callbacks",
     "Committee": "inference",
     "Comparison": "comparing",
     "History": "history",

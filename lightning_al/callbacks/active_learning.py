@@ -26,6 +26,7 @@ from lightning_al.callbacks.checks import (
     data_of,
     no_step,
 )
+from lightning_al.callbacks.class_balance import ClassBalance
 from lightning_al.callbacks.rearm import Rearm
 from lightning_al.callbacks.report import log_round, said_of_round
 from lightning_al.callbacks.seat import Seat
@@ -252,6 +253,7 @@ class ActiveLearning(L.Callback):
             "trained": data.training.digest,
             "train_s": time.perf_counter() - self._begun,
             "label_entropy": data.state.label_entropy(labeled),
+            **_noted(trainer),
         }
         if self._seat is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             if not self._seat.is_last:  # before it counts as trained
@@ -370,3 +372,9 @@ class ActiveLearning(L.Callback):
         facts = {"strategy": now, "query_size": self.query_size, "budget": self.budget}
         if any(key not in meta or meta[key] != value for key, value in facts.items()):
             data.ledger.set_meta(**facts)
+
+
+def _noted(trainer: L.Trainer) -> dict[str, float]:
+    """What was noticed about the round's labels."""
+    watches = [c for c in trainer.callbacks if isinstance(c, ClassBalance)]  # type: ignore[attr-defined]
+    return {name: value for watch in watches for name, value in watch.row.items()}

@@ -1,0 +1,131 @@
+"""COLLAPSE: do labels fall on fewer classes than a random draw's would? A Monte Carlo test.
+
+labels a class, and what the pool is known by -> random draws of as many -> p
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Balance", "Counts", "Reference", "compared", "entropy_of"]
+
+Counts = npt.NDArray[np.int64]
+_CHUNK = 2**20  # numbers of draws at a time
+_NAMED = 8  # classes in a message
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the classes of the pool are known by; one of the three, an entry a class.
+
+    Args:
+        sample: Labels of a random draw from the pool; the question is whether both are draws of one pool.
+        population: Labels of the pool itself.
+        shares: Of the classes, in any unit.
+    """
+
+    sample: Counts | None = None
+    population: Counts | None = None
+    shares: npt.NDArray[np.float64] | None = None
+
+    @property
+    def parts(self) -> npt.NDArray[np.float64]:
+        """Shares of the classes, as far as they are known."""
+        known: Any = next(p for p in (self.sample, self.population, self.shares) if p is not None)
+        shares: npt.NDArray[np.float64] = known / known.sum()
+        return shares
+
+    def draw(self, acquired: Counts, draws: int, rng: np.random.Generator) -> Counts:
+        """Random draws of as many labels as were acquired, `(draws, classes)`."""
+        count = int(acquired.sum())
+        if self.shares is not None:
+            return rng.multinomial(count, self.parts, size=draws)
+        drawn_from = self.population if self.sample is None else self.sample + acquired
+        assert drawn_from is not None
+        return rng.multivariate_hypergeometric(drawn_from, count, size=draws, method="marginals")
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How the classes of some labels compare with random draws.
+
+    Args:
+        acquired: The labels a class, `(classes,)`.
+        entropy: Of their classes, in nats.
+        random_entropy: The mean of as many labels drawn at random.
+        p: How often random draws have an entropy as low or lower.
+        expected: Labels a class in a random draw, as the reference says, `(classes,)`.
+    """
+
+    acquired: Counts
+    entropy: float
+    random_entropy: float
+    p: float
+    expected: npt.NDArray[np.float64]
+
+    def starved(self, names: Sequence[str]) -> str:
+        """The classes with less than half of a random draw's labels, in words; first those that lack most.
+
+        Args:
+            names: Of the classes.
+        """
+        missing = self.expected - self.acquired
+        places = [int(i) for i in np.argsort(-missing, kind="stable") if missing[i] > self.expected[i] / 2]
+        places = places or [int(np.argmax(missing))]
+        said = [f"{names[i]} ({self.acquired[i]}, expected {self.expected[i]:.1f})" for i in places[:_NAMED]]
+        return ", ".join(said) + (f" and {len(places) - _NAMED} more" if len(places) > _NAMED else "")
+
+
+def compared(acquired: Counts, reference: Reference, *, draws: int, rng: np.random.Generator) -> Balance:
+    """Hold labels against random draws of as many.
+
+    With a `sample` this is a permutation test: were the acquired labels a random draw too, any division of
+    all labels into the two would be as likely. So whatever the classes of the pool, and however few labels
+    the sample has, p is below 0.01 in one random draw of a hundred at most. With a `population` draws are
+    without replacement, with `shares` they are independent.
+
+    Args:
+        acquired: Labels a class `(classes,)`, one at least.
+        reference: Of the same classes.
+        draws: How many; p is from 1 / (draws + 1).
+        rng: Source of randomness.
+
+    References:
+        Valid Monte Carlo p: Phipson & Smyth, "Permutation P-values Should Never Be Zero", 2010.
+
+    Example:
+        >>> few, sample = np.array([30, 0, 0]), np.array([9, 11, 10])
+        >>> found = compared(few, Reference(sample), draws=999, rng=np.random.default_rng(0))
+        >>> found.entropy, found.p, found.expected.tolist()
+        (0.0, 0.001, [9.0, 11.0, 10.0])
+    """
+    own = float(entropy_of(acquired[None])[0])
+    lower, total, left = 0, 0.0, draws
+    while left:
+        some = min(left, 1 + _CHUNK // len(acquired))
+        entropies = entropy_of(reference.draw(acquired, some, rng))
+        # The same counts of other classes, summed in another order, are as low.
+        lower += int((entropies <= own + 1e-9).sum())
+        total += float(entropies.sum())
+        left -= some
+    expected = reference.parts * acquired.sum()
+    return Balance(acquired, own, total / draws, (1 + lower) / (1 + draws), expected)
+
+
+def entropy_of(counts: Counts) -> npt.NDArray[np.float64]:
+    """In nats, of rows of labels a class, none of them empty: `(n,)`.
+
+    Example:
+        >>> entropy_of(np.array([[4, 0], [2, 2]])).round(4).tolist()
+        [0.0, 0.6931]
+    """
+    totals = counts.sum(axis=1)
+    logs = np.zeros(int(totals.max()) + 1)
+    logs[1:] = np.log(np.arange(1, len(logs)))
+    found: npt.NDArray[np.float64] = np.log(totals) - (counts * logs[counts]).sum(axis=1) / totals
+    return np.maximum(found, 0.0)
