@@ -98,8 +98,7 @@ def _tell(
 ) -> None:
     if not comparison.ended:
         raise ValueError(f"{comparison!r}: none to tell of. Let the command that runs them go on.")
-    goal = comparison.reached_at_random(metric) if target is None else target
-    print(comparison.summary(metric, target=goal))
+    print(comparison.summary(metric, target="random" if target is None else target))
     if len(comparison.seeds) > 1:
         print(f"\n{comparison.penalties(metric)}")
     comparison.write_csv(place / "table.csv")

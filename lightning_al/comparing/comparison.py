@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -253,7 +253,7 @@ class Comparison:
     def summary(
         self,
         metric: str | None = None,
-        target: float | None = None,
+        target: float | Literal["random"] | None = None,
         *,
         higher_is_better: bool | None = None,
         seed: int = 0,
@@ -262,7 +262,8 @@ class Comparison:
 
         Args:
             metric: Column of the rows; `None`: `metric`.
-            target: That labels are counted to: the first of two consecutive rounds at it or beyond. `None`:
+            target: That labels are counted to: the first of two consecutive rounds at it or beyond;
+                `"random"`: what random sampling just reaches, its median in the last round but one. `None`:
                 they are not counted.
             higher_is_better: `None`: unless the metric's name speaks of a loss or an error.
             seed: Of the bootstrap.
@@ -272,7 +273,10 @@ class Comparison:
         """
         name = self.metric if metric is None else metric
         higher = self.rises(name) if higher_is_better is None else higher_is_better
-        return summarize(self, name, target, higher, seed)
+        goal = self.reached_at_random(name) if target == "random" else target
+        summary = summarize(self, name, goal, higher, seed)
+        summary.facts["of_random"] = target == "random"
+        return summary
 
     def penalties(self, metric: str | None = None, *, higher_is_better: bool | None = None) -> Penalties:
         """Which strategy is beaten by which, and how often.
@@ -354,7 +358,7 @@ class Comparison:
     def __str__(self) -> str:
         if not self.ended:
             return repr(self)
-        return str(self.summary(target=self.reached_at_random()))
+        return str(self.summary(target="random"))
 
     def __repr__(self) -> str:
         return (

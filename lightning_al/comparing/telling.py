@@ -66,6 +66,8 @@ def _notes(summary: ComparisonSummary) -> list[str]:
             "labels to: at the first of two consecutive rounds at the target; a seed without such needed "
             f"more than {facts['budget']}.",
         ]
+    if facts["target"] is not None and facts.get("of_random"):
+        notes += [f"The target is {base}'s median in the last round but one; name your own by `target`."]
     notes += [
         f"against {base}: paired by seed; [95 % of {facts['resamples']:,} bootstrap resamples of the seeds].",
     ]

@@ -335,6 +335,31 @@ def test_beginnings_that_differ_are_an_error_however_late(tmp_path):
         )  # fmt: skip
 
 
+# ---------------------------------------------------------------------- without forks
+
+
+def make_model(seed):
+    return Net()
+
+
+def make_trainer(number):
+    return quiet(max_epochs=1)
+
+
+@pytest.mark.slow
+def test_without_forks_runs_are_the_same(tmp_path, done, monkeypatch):
+    monkeypatch.setattr("lightning_al.comparing.processes.sys.platform", "darwin")
+    found = run(tmp_path, [acq.Margin()], make_model=make_model, make_trainer=make_trainer, seeds=1)
+    assert table(found) == [row for row in table(done[1]) if row["strategy"] != "BADGE" and not row["seed"]]
+
+
+def test_without_forks_closures_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning_al.comparing.processes.sys.platform", "darwin")
+    with pytest.raises(TypeError, match=r"this is not Linux.*needed are functions of a module.*`workers=0`"):
+        run(tmp_path)
+    assert run(tmp_path, [acq.Random()], seeds=1, rounds=1, workers=0).rows
+
+
 # ---------------------------------------------------------------------- arguments
 
 

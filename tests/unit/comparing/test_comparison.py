@@ -76,6 +76,8 @@ def test_printing_takes_a_target_that_random_just_reaches():
     found = comparison(CURVES)
     assert found.reached_at_random() == 0.5
     assert "labels to 0.5" in str(found)
+    assert "The target is Random's median in the last round but one" in str(found)
+    assert "The target is" not in str(found.summary(target=0.5))
 
 
 def test_penalties_say_who_is_beaten_by_whom():
