@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    from lightning_al.exchange.refusal import RefusedAnswers
     from lightning_al.ledger.connection import LedgerError
 
     try:
@@ -64,7 +65,7 @@ def _run(arguments: list[str]) -> int:
         from lightning_al.cli.parsing import parsed
 
         name, options = parsed(arguments, COMMANDS)
-    except LedgerError as error:
+    except (LedgerError, RefusedAnswers) as error:  # what else a training raises keeps its traceback
         return _said(error)
     try:
         code = COMMANDS[name].run(options)

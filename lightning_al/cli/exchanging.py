@@ -73,14 +73,9 @@ def _add_import(parser: ArgumentParser) -> None:
 
 def _import(options: Any) -> int:
     book = Book(options.state_dir)
-    try:
-        found = import_answers(
-            book, options.path, who=options.who, overwrite=options.overwrite, format=options.format
-        )
-    except ValueError as error:
-        raise ValueError(
-            str(error).replace("`import_labels(overwrite=True)` lets", "`--overwrite` lets")
-        ) from None
+    found = import_answers(
+        book, options.path, who=options.who, overwrite=options.overwrite, format=options.format
+    )
     print(f"{options.path}: {found}")
     if found.beside and book.resolve is None:
         print("The run's own function makes labels of answers, when it is started again.")

@@ -16,6 +16,7 @@ from typing import Any
 
 from lightning_al.exchange.progress import with_progress
 from lightning_al.exchange.reading import check_answer
+from lightning_al.exchange.refusal import RefusedAnswers
 from lightning_al.ledger.answer import RESERVED, Opinion, check_annotator
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.intake import Intake
@@ -244,13 +245,14 @@ def of_its_query(book: Book, row: Given, index: int) -> bool:
     return number == str(query if query >= 0 else book.state.round[index])
 
 
-def refusal(source: str | os.PathLike[str], problems: list[str]) -> ValueError:
+def refusal(source: str | os.PathLike[str], problems: list[str]) -> RefusedAnswers:
     """The error that names every row which is wrong."""
     shown = "\n  ".join(problem[:_SHOWN_LETTERS] for problem in problems[:_SHOWN_PROBLEMS])
     more = len(problems) - _SHOWN_PROBLEMS
     shown += f"\n  and {more:,} more" if more > 0 else ""
-    return ValueError(
+    return RefusedAnswers(
         f"{source} was not read, no label was taken over:\n  {shown}\nMend these lines and run "
-        "again; `import_labels(overwrite=True)` lets a new answer win over a label on record. (Spreadsheets "
-        "turn an id such as 00123 into 123: read and write that column as text.)"
+        "again; `lightning-al import --overwrite`, in Python `import_labels(overwrite=True)`, lets a new "
+        "answer win over a label on record. (Spreadsheets turn an id such as 00123 into 123: read and write "
+        "that column as text.)"
     )

@@ -257,7 +257,7 @@ def test_import_says_what_it_was(book, run, tmp_path):
     path.write_text("index,label\n7,cat\n")
     said = wrong(run, "import", book.folder, path, "--who", "Ada")
     assert "line 2: sample 7 is labelled 1 already, not cat" in said
-    assert "`--overwrite` lets a new answer win" in said
+    assert "`lightning-al import --overwrite`" in said
     assert "1 corrected" in run("import", book.folder, path, "--who", "Ada", "--overwrite")[1]
 
 

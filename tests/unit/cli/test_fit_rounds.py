@@ -113,6 +113,27 @@ def test_what_the_ledger_refuses_is_one_message(train, folder, capsys):
     assert (folder / "fit_rounds.yaml").read_text() == before
 
 
+def test_an_annotators_typo_is_one_message(train, folder, capsys):
+    flags = [
+        "--data.train_set.init_args.labels", "false", "--data.oracle", "people", "--data.class_names",
+        "[left, right]",
+    ]  # fmt: skip
+    train(*flags)
+    (query,) = folder.glob("query_*.csv")
+    good = query.read_text()
+    header, row, *rest = good.splitlines()
+    cells = row.split(",")
+    cells[header.split(",").index("label")] = "lefft"
+    query.write_text("\n".join([header, ",".join(cells), *rest]) + "\n")
+    assert main(["fit-rounds", "--config", str(folder / "fit_rounds.yaml")]) == 1
+    said = capsys.readouterr().err
+    assert said.count("lightning-al: error: ") == 1
+    assert "'lefft'" in said
+    assert "Traceback" not in said
+    assert "`lightning-al import --overwrite`" in said
+    assert Book(folder).current().values == {}
+
+
 def test_mistakes_in_the_users_code_keep_their_traceback(train):
     with pytest.raises(ValueError, match="my own mistake"):
         train("--data.train_set", f"{PROJECT}.Broken")
