@@ -24,7 +24,7 @@ from lightning_al.ledger.label_values import encode, is_class, whole
 from lightning_al.ledger.state import LABELED
 from lightning_al.ledger.trail import Happened
 
-__all__ = ["Given", "collect", "index_of", "of_its_query", "refusal"]
+__all__ = ["Given", "Texts", "collect", "index_of", "of_its_query", "refusal"]
 
 _SHOWN_PROBLEMS = 20
 _SHOWN_LETTERS = 500
@@ -99,7 +99,7 @@ def collect(
     name = _name_of(source, who)
     read: list[tuple[int, Opinion]] = []
     problems: list[tuple[int, str]] = []
-    rows, texts = list(rows), _Texts(book)
+    rows, texts = list(rows), Texts(book)
     _check_number(book, rows, source)
     for number, row in enumerate(with_progress(rows, name)):
         if not row.is_filled:
@@ -144,8 +144,12 @@ def _check_number(book: Book, rows: list[Given], source: str | os.PathLike[str])
         )
 
 
-class _Texts:
-    """From what a row says to a target as JSON; where every label is of one kind, each text is read once."""
+class Texts:
+    """From what a row says to a target as JSON; where every label is of one kind, each text is read once.
+
+    Args:
+        book: What labels there are, and what they must be like.
+    """
 
     def __init__(self, book: Book) -> None:
         self.book, self.kind = book, book.kind
@@ -154,6 +158,11 @@ class _Texts:
         self._fresh: dict[int, Any] = {}
 
     def of(self, row: Given, index: int) -> str:
+        """The target that a row means, as JSON.
+
+        Raises:
+            ValueError: If it is none of the classes, or of another kind.
+        """
         key = (row.is_value, type(row.label), row.label) if type(row.label) in (str, int) else None
         if key in self._read:
             return self._read[key]
@@ -176,7 +185,7 @@ class _Texts:
         return text
 
 
-def _opinion(row: Given, index: int, texts: _Texts, *, who: str, named: bool) -> Opinion:
+def _opinion(row: Given, index: int, texts: Texts, *, who: str, named: bool) -> Opinion:
     if row.label is None:
         return Opinion(index, "skip" if row.skip else "unsure", None, who, named, row.said)
     return Opinion(index, "label", texts.of(row, index), who, named, row.said, str(row.label))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,6 @@ from lightning_al.exchange.csv import read_csv, write_csv
 from lightning_al.exchange.files import query_path
 from lightning_al.exchange.jsonl import read_jsonl, write_jsonl
 from lightning_al.ledger.book import Book
-from lightning_al.ledger.schema import Event
 
 __all__ = ["Format", "Imported", "format_of", "import_answers", "read_answers", "write_query"]
 
@@ -156,17 +155,15 @@ def import_answers(
     if format_of(path, format) == "label-studio":
         from lightning_al.exchange.label_studio import import_export
 
-        before = book.current().seq
         report = import_export(book, Path(path), overwrite=overwrite)
-        new = [event for _, event in book.ledger.events(after=before)]
-        return _counted(new, report.given, report.problems)
+        return _counted(report.kinds, report.given, report.problems)
     rows = read_answers(path, format=format)
     intake = collect(book, rows, path, who=who, overwrite=overwrite)
     book.take(intake)
-    return _counted(intake.events, sum(row.is_filled for row in rows), [])
+    return _counted(Counter(event.kind for event in intake.events), sum(row.is_filled for row in rows), [])
 
 
-def _counted(events: Iterable[Event], given: int, problems: list[str]) -> Imported:
-    counts = Counter(_KINDS[event.kind] for event in events)
+def _counted(kinds: Mapping[str, int], given: int, problems: list[str]) -> Imported:
+    counts = {_KINDS[kind]: count for kind, count in kinds.items()}
     known = max(0, given - sum(counts.values()))
     return Imported(**counts, known=known, problems=problems)

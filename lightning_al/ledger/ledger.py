@@ -27,6 +27,7 @@ from lightning_al.ledger.schema import COLUMNS, SCHEMA_VERSION, TABLES, Event
 __all__ = ["Ledger", "LedgerError"]
 
 _KEPT_BACKUPS = 3
+_AT_ONCE = 500  # numbers in one query; SQLite takes 999
 _COLUMNS = ", ".join(COLUMNS)
 _CHUNK = 1000
 
@@ -109,13 +110,12 @@ class Ledger:
         """Events of kind "asked" by their number, each with what an annotator is shown, if that is known."""
         found: dict[int, tuple[Event, dict[str, Any] | None]] = {}
         with self._file.reading() as db:
-            has_shown = version_of(db) > 1
-            for number in numbers:
-                row = db.execute(f"{_select(db)} FROM events WHERE seq = ?", (number,)).fetchone()
-                what = (
-                    has_shown and db.execute("SELECT what FROM shown WHERE asked = ?", (number,)).fetchone()
-                )
-                found[number] = _event(row), from_json(what[0]) if what else None
+            shown = "what FROM events LEFT JOIN shown ON asked = seq"
+            query = f"{_select(db)}, {shown if version_of(db) > 1 else 'NULL FROM events'} WHERE seq IN "
+            for start in range(0, len(numbers), _AT_ONCE):
+                part = numbers[start : start + _AT_ONCE]
+                for row in db.execute(f"{query}({','.join('?' * len(part))})", part):
+                    found[row[0]] = _event(row), None if row[-1] is None else from_json(row[-1])
         return found
 
     def names(self) -> list[str] | None:

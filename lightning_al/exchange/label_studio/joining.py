@@ -10,6 +10,7 @@ again by annotator and time, so a pull can be repeated as often as one likes.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from lightning_al.exchange.answers import Given, Texts
 from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read
 from lightning_al.exchange.label_studio.file import form_of, read_export
 from lightning_al.exchange.label_studio.form import Form
@@ -24,11 +26,9 @@ from lightning_al.exchange.label_studio.sending import Pushed
 from lightning_al.exchange.label_studio.server import LabelStudio
 from lightning_al.exchange.label_studio.tasks import Key, Task, is_address, medium_of
 from lightning_al.exchange.queries import waiting_queries
-from lightning_al.exchange.reading import check_answer
 from lightning_al.exchange.writing import new_file
 from lightning_al.ledger.answer import Opinion, moment
 from lightning_al.ledger.book import Book
-from lightning_al.ledger.label_values import encode
 from lightning_al.ledger.state import ASKED, LABELED
 
 __all__ = [
@@ -54,6 +54,7 @@ class Report:
         problems: What was not taken over, and why; each names task, annotation and annotator.
         missing: Samples that wait and are not in the project: push them.
         waiting: How many wait for an answer after it.
+        kinds: What was written down, by the kinds of events.
 
     Example:
         >>> print(Report(taken=2, waiting=1, missing=[5]))
@@ -65,6 +66,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     waiting: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         said = f"{self.taken} answers taken over, {self.waiting} samples wait."
@@ -175,9 +177,10 @@ def export_tasks(book: Book, path: Path, form: Form) -> Path:
                 "that annotators' browsers find. Let `describe` return one, or push to a server, which takes "
                 "pictures along."
             )
-    text = json.dumps([task.as_json(form) for task in tasks], indent=1, ensure_ascii=False, allow_nan=False)
+    lines = (json.dumps(task.as_json(form), ensure_ascii=False, allow_nan=False) for task in tasks)
+    text = ",\n".join(lines)
     with new_file(book, path) as file:
-        file.write(text)
+        file.write(f"[\n{text}\n]\n")
     return path
 
 
@@ -223,11 +226,11 @@ def _keys(book: Book) -> dict[Key, int]:
 def _take(book: Book, said: Mapping[int, list[Annotation]], form: Form, *, overwrite: bool) -> Report:
     """Hold what was said against the record; the good ones are written in one transaction."""
     report = Report(given=sum(len(each) for each in said.values()))
-    opinions, fresh = list[tuple[Annotation, Opinion]](), dict[int, Any]()
+    opinions, texts = list[tuple[Annotation, Opinion]](), Texts(book)
     for index, each in said.items():
         for annotation in each:
             try:
-                opinions.append((annotation, _opinion(book, index, annotation, form, fresh)))
+                opinions.append((annotation, _opinion(texts, index, annotation, form)))
             except ValueError as wrong:
                 report.problems.append(_named(book, index, annotation, wrong))
     known = _taken_back(book, {index for index in said if index in book.state.reverted})
@@ -238,26 +241,21 @@ def _take(book: Book, said: Mapping[int, list[Annotation]], form: Form, *, overw
         annotation, opinion = opinions[place]
         report.problems.append(_named(book, opinion.index, annotation, error))
     report.taken = book.take(intake)
+    report.kinds = Counter(event.kind for event in intake.events)
     report.waiting = len(book.state.indices(ASKED))
     return report
 
 
-def _opinion(book: Book, index: int, annotation: Annotation, form: Form, fresh: dict[int, Any]) -> Opinion:
+def _opinion(texts: Texts, index: int, annotation: Annotation, form: Form) -> Opinion:
     who = annotation.who or f"annotation {annotation.id}"
     at = moment(annotation.at)
     if annotation.problem is not None:
         raise ValueError(annotation.problem)
     if annotation.skipped:
         return Opinion(index, "skip", None, who, named=True, said=at)
-    kind, given = book.kind, annotation.value
-    template = kind.template_for(index, book.state, fresh)
-    if form.kind == "choices":
-        value = kind.parse(str(given), template)
-    else:
-        value = kind.checked(given, index, template)
-    check_answer(value)
-    fresh.setdefault(index, value)
-    return Opinion(index, "label", encode(value), who, named=True, said=at, given=str(given))
+    given = annotation.value
+    row = Given(annotation.place, label=given, is_value=form.kind != "choices")
+    return Opinion(index, "label", texts.of(row, index), who, named=True, said=at, given=str(given))
 
 
 def _named(book: Book, index: int, annotation: Annotation, why: ValueError) -> str:
