@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning_al.exchange.label_studio.form import KINDS, Form
-from lightning_al.exchange.label_studio.tasks import key_of
 from lightning_al.exchange.reading import parse_json, read_text
 from lightning_al.ledger.book import Book
 
@@ -88,7 +87,10 @@ def form_of(tasks: Iterable[Mapping[str, Any]], book: Book, path: Path) -> Form:
     Raises:
         ValueError: If no task is of this run, or answers are to several questions.
     """
-    mine = [task for task in tasks if (key := key_of(task.get("data"))) and key.run == book.state.run_id]
+    run = book.state.run_id
+    mine = [
+        task for task in tasks if isinstance(task.get("data"), dict) and task["data"].get("lal_run") == run
+    ]
     if not mine:
         raise ValueError(
             f"{path} has no task of run {book.state.run_id}; needed is an export of the project that its "
