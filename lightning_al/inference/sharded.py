@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 
 from lightning_al.together import Ranks, together
-from lightning_al.together.ranks import is_broken
+from lightning_al.together.ranks import is_broken, text_of
 
 try:
     from torch.distributed.fsdp import FSDPModule
@@ -114,7 +114,8 @@ class InStep:
         text = self.ranks.heard() if isinstance(error, RuntimeError) else None
         if text is not None:
             raise RuntimeError(text) from error
-        self.ranks.announce(error, f"{what} (in a pass of a sharded module, which the others cannot end)")
+        where = f"{what} failed on rank {self.ranks.rank}, in a pass of a sharded module"
+        self.ranks.leave(f"{where}; the other processes end with this one. {text_of(error)}")
 
     @contextmanager
     def turn(self, *, judged: bool = False) -> Iterator[None]:

@@ -168,8 +168,12 @@ class Ranks:
             return
         text = vars(error)[_TOLD] = f"{what} failed on rank {self.rank}: {text_of(error)}"
         if not silent:
-            print(text, file=sys.stderr, flush=True)
-            self.word.leave(self._number, text)
+            self.leave(text)
+
+    def leave(self, text: str) -> None:
+        """Print a message, and leave it."""
+        print(text, file=sys.stderr, flush=True)
+        self.word.leave(self._number, text)
 
     def fail(self, error: BaseException) -> None:
         """Come to the next exchange of the others with an error that was announced, unless they know of it.
