@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.waiting import Waiting
+from lightning_al.target import check_target
 from lightning_al.whole_file import replacing
 
 if TYPE_CHECKING:
@@ -87,14 +88,20 @@ class History:
             ) from error
         return pd.DataFrame(self.rows, columns=self.columns)
 
-    def write_csv(self, path: Path) -> None:
+    def write_csv(self, path: str | os.PathLike[str], *, keep_old: bool = False) -> None:
         """Write the rows, whole or not at all.
 
+        Args:
+            path: Where to.
+            keep_old: Let an older file there become `<name>.old1<suffix>`.
+
         Raises:
+            ValueError: If a run keeps something else there: its ledger, weights, answers of people.
             OSError: If the disk is full, or the folder cannot be written.
         """
+        check_target(Path(path), "the history")
         with (
-            replacing(path, "The history of the rounds") as part,
+            replacing(Path(path), "The history of the rounds", keep_old=keep_old) as part,
             part.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.DictWriter(file, self.columns)

@@ -5,7 +5,6 @@ YAML, flags -> data sets, module, Trainer of a round, each by class path -> `fit
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -137,10 +136,8 @@ class FitRounds(LightningCLI):
         text = self.parser.dump(self.config, skip_none=False)
         if path.exists() and path.read_text(encoding="utf-8") == text:
             return
-        with replacing(path, "The configuration") as part:
+        with replacing(path, "The configuration", keep_old=True) as part:
             part.write_text(text, encoding="utf-8")
-            if path.exists():
-                os.replace(path, _unused(path))
 
     def _data(self) -> ActiveDataModule:
         """Of data sets, or of a data module that exists: what it says holds unless an argument does."""
@@ -179,13 +176,6 @@ class FitRounds(LightningCLI):
             trainer = L.Trainer(**self._made("trainer"))
         self._keep_config()
         return trainer
-
-
-def _unused(path: Path) -> Path:
-    number = 1
-    while (kept := path.with_suffix(f".old{number}{path.suffix}")).exists():
-        number += 1
-    return kept
 
 
 def _optimizers(

@@ -15,6 +15,8 @@ from lightning_al.cli.samples import find, label_text, name_of
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.schema import Event
 from lightning_al.ledger.status import printable
+from lightning_al.target import check_target
+from lightning_al.whole_file import replacing
 
 __all__ = ["HISTORY", "PLOT", "STATUS", "add_state_dir"]
 
@@ -62,7 +64,10 @@ STATUS = Command(
 
 def _add_history(parser: ArgumentParser) -> None:
     add_state_dir(parser)
-    parser.add_argument("--csv", type=str, default=None, metavar="PATH", help="Write the table to a file.")
+    parser.add_argument(
+        "--csv", type=str, default=None, metavar="PATH",
+        help="Write the table to a file; one that is there is kept beside it.",
+    )  # fmt: skip
     parser.add_argument(
         "--sample", type=str, default=None, metavar="INDEX_OR_ID",
         help="Show all that happened to one sample instead: what, when and by whom.",
@@ -76,7 +81,8 @@ def _history(options: Any) -> int:
         return _history_of(Book(options.state_dir), options.sample)
     history = History.of(options.state_dir)
     if options.csv is not None:
-        history.write_csv(Path(options.csv))
+        check_target(Path(options.csv), "the history", folders=[options.state_dir])
+        history.write_csv(options.csv, keep_old=True)
         print(f"{options.csv}: {len(history)} rounds.")
     elif not len(history):
         print("No round is finished yet.")
@@ -162,6 +168,8 @@ def _plot(options: Any) -> int:
     from lightning_al.history import COLUMNS, History
     from lightning_al.plotting import learning_curves
 
+    path = Path(options.to)
+    check_target(path, "the picture", folders=options.state_dir)
     runs: dict[str, list[History]] = {}
     for folder in options.state_dir:
         history, strategy = History.of(folder), Book(folder).status().strategy
@@ -177,13 +185,14 @@ def _plot(options: Any) -> int:
             f"{options.state_dir[0]} has no test metrics; needed is one to draw. Give the data module a "
             "`test_set` and log a metric in `test_step`, or name a column: `--metric label_entropy`."
         )
-    figure = learning_curves(runs, metric)
-    try:
-        figure.savefig(options.to)
-    except (OSError, ValueError) as error:
+    figure, kind = learning_curves(runs, metric), path.suffix[1:].lower()
+    if kind not in figure.canvas.get_supported_filetypes():
         raise ValueError(
-            f"{options.to} cannot be written ({error}). Name a file such as curves.png."
-        ) from None
+            f"{path} ends in {path.suffix!r}, which is no kind of picture; needed is one that can be drawn, "
+            "such as .png, .svg or .pdf. Name a file such as curves.png."
+        )
+    with replacing(path, "The picture", keep_old=True) as part:
+        figure.savefig(part, format=kind)
     print(f"{options.to}: {metric} of {sum(map(len, runs.values()))} runs.")
     return 0
 

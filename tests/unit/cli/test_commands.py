@@ -218,7 +218,32 @@ def test_plot(book, run, tmp_path):
     assert run("plot", book.folder, book.folder, "--to", path)[1] == f"{path}: test_acc of 2 runs.\n"
     assert path.read_bytes().startswith(b"\x89PNG")
     assert "No round of" in wrong(run, "plot", book.folder, "--to", path, "--metric", "nothing")
-    assert "cannot be written" in wrong(run, "plot", book.folder, "--to", tmp_path / "curves.xyz")
+    for name in ("curves.xyz", "curves"):
+        assert "which is no kind of picture" in wrong(run, "plot", book.folder, "--to", tmp_path / name)
+    run("plot", book.folder, "--to", path, "--metric", "test_loss")
+    assert sorted(file.name for file in tmp_path.glob("*.*")) == ["curves.old1.png", "curves.png"]
+
+
+@pytest.mark.parametrize("command", ["history --csv", "plot --to", "export --to"])
+@pytest.mark.parametrize("target", ["ledger.sqlite3", "backups/x.sqlite3", "weights_0.pt"])
+def test_no_command_writes_over_what_a_run_keeps(book, run, command, target):
+    book.ledger.append([], round_row={"round": 0, "labeled": 4, "test_acc": 0.5})
+    book.ledger.backup("x")
+    (book.folder / "weights_0.pt").write_bytes(b"weights")
+    path, before = book.folder / target, content(book)
+    kept = path.read_bytes()
+    name, flag = command.split()
+    assert "belongs to the ledger" in wrong(run, name, book.folder, flag, path)
+    assert path.read_bytes() == kept
+    assert content(book) == before
+
+
+def test_a_history_keeps_the_file_that_was_there(book, run, tmp_path):
+    path = tmp_path / "rounds.csv"
+    path.write_text("mine")
+    assert run("history", book.folder, "--csv", path)[0] == 0
+    assert path.read_text().startswith("round,labeled")
+    assert (tmp_path / "rounds.old1.csv").read_text() == "mine"
 
 
 def test_plot_without_a_test_metric(book, run, tmp_path):
