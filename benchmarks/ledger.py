@@ -11,11 +11,16 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import platform
+import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +29,7 @@ import torch
 from torch.utils.data import Dataset
 
 from lightning_al import ActiveDataModule
-from lightning_al.exchange import collect, read_csv
+from lightning_al.exchange import collect, import_answers, read_csv, write_query
 from lightning_al.ledger import Book, Event, Ledger
 
 QUERIES = 10
@@ -128,6 +133,66 @@ def importing(folder: Path, size: int, rows: int, ids: list[str] | None) -> None
     print(best(lambda: again.take(collect(again, read_csv(path), path, who="Ada")), 1))
 
 
+def formats(folder: Path, size: int, rows: int, runs: int) -> None:
+    """A query out and its answers in, by every format; `lightning-al status` from a shell."""
+    waiting = np.random.default_rng(1).permutation(size)[:rows].tolist()
+    first = [
+        Event("asked", i, round=0, rank=rank, strategy="Margin()", score=0.5)
+        for rank, i in enumerate(waiting)
+    ]
+    meta = {
+        "size": size, "samples": size, "names": None, "fingerprint": "x", "label_kind": "class",
+        "class_names": [str(c) for c in range(10)],
+    }  # fmt: skip
+    shown = {rank: {"text": f"text {rank}"} for rank in range(rows)}
+    whole = folder / "whole.sqlite3"
+    Ledger(whole).create(meta, first, shown=shown)
+    for suffix, answered in (("csv", _answered_csv), ("jsonl", _answered_jsonl), ("json", _answered_tasks)):
+        place = folder / suffix
+        place.mkdir()
+        shutil.copy(whole, place / "ledger.sqlite3")
+        path = place / f"query.{suffix}"
+        print(f"{f'{rows:,} samples to .{suffix}':<34}{best(partial(write_query, Book(place), path), 1)}")
+        answered(path)
+        print(f"{f'{rows:,} answers from .{suffix}':<34}{best(partial(_import, place, path, rows), 1)}")
+    command = [sys.executable, "-m", "lightning_al.cli", "status", str(folder / "csv")]
+    status = partial(subprocess.run, command, check=True, capture_output=True)
+    print(f"{'lightning-al status':<34}{best(status, runs)}")
+
+
+def _import(place: Path, path: Path, rows: int) -> None:
+    assert import_answers(Book(place), path).new == rows
+
+
+def _answered_csv(path: Path) -> None:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | {"label": int(row["index"]) % 10} for row in rows)
+
+
+def _answered_jsonl(path: Path) -> None:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(f"{json.dumps(row | {'label': str(row['index'] % 10)})}\n" for row in rows))
+
+
+def _answered_tasks(path: Path) -> None:
+    """What Label Studio exports."""
+    tasks = json.loads(path.read_text())
+    at = "2026-11-01T10:00:00.000000Z"
+    for number, task in enumerate(tasks):
+        value = {"choices": [str(int(task["data"]["lal_sample"]) % 10)]}
+        result = [{"from_name": "label", "to_name": "text", "type": "choices", "value": value}]
+        task["id"] = number
+        task["annotations"] = [
+            {"id": number, "completed_by": {"id": 1, "email": "ada@example.org"}, "created_at": at,
+             "updated_at": at, "was_cancelled": False, "result": result}
+        ]  # fmt: skip
+    path.write_text(json.dumps(tasks))
+
+
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -144,6 +209,8 @@ def main() -> int:
             opening(folder, options.size, ids, options.runs)
             labelling(folder, options.size, ids, options.runs)
             importing(folder, options.size, options.labels, ids)
+    with tempfile.TemporaryDirectory() as place:
+        formats(Path(place), options.size, options.labels, options.runs)
     return 0
 
 
