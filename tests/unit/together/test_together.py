@@ -5,11 +5,11 @@ from contextlib import suppress
 import pytest
 import torch
 import torch.distributed as dist
-from unit.ranks import on_ranks
 
 from lightning_al.together import together
 from lightning_al.together.headers import Header
 from lightning_al.together.word import Word
+from unit.ranks import on_ranks
 
 
 def said_by(world_size, work):
