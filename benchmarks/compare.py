@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -157,7 +158,11 @@ def main() -> int:
             STRATEGIES, make_model, make_trainer, make_data, query_size=QUERY_SIZE, rounds=options.rounds,
             seeds=options.seeds, state_dir=options.state, workers=options.workers,
         )  # fmt: skip
-        print(f"\nAll runs took {(time.perf_counter() - begun) / 60:.1f} minutes.\n")
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        print(
+            f"\nAll runs took {(time.perf_counter() - begun) / 60:.1f} minutes by the clock, and "
+            f"{(used.ru_utime + used.ru_stime) / 60:.1f} minutes of processor time.\n"
+        )
     print(comparison.summary("test_acc", target=0.9))
     if options.seeds > 1:
         print(f"\n{comparison.penalties('test_acc')}\n")

@@ -12,22 +12,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from tqdm.auto import tqdm
 
-from lightning_al.acquisition import Acquisition, Random
+from lightning_al.acquisition import Acquisition
 from lightning_al.callbacks import ActiveLearning
+from lightning_al.comparing.arguments import check_functions, count, named, numbers
 from lightning_al.comparing.comparison import Comparison
-from lightning_al.comparing.processes import side_by_side, workers_of
+from lightning_al.comparing.processes import side_by_side
 from lightning_al.comparing.run import Task, carry_out
-from lightning_al.comparing.settings import FailedRunsError, Run, Settings, folder_of
+from lightning_al.comparing.settings import FailedRunsError, Run, Settings
 from lightning_al.comparing.starts import Starts
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.checks import check_positive
-from lightning_al.inference.committee import check_maker
 from lightning_al.inference.posteriors import Posterior, SinglePass
-from lightning_al.querying import check_acquisition
 
 __all__ = ["compare"]
 
@@ -125,22 +123,22 @@ def compare(
         (['Random', 'Margin'], [0, 1], 12)
     """
     check_positive(query_size=query_size, rounds=rounds)
-    _check_functions(make_model, make_trainer, make_data)
-    named, baseline = _named(strategies)
+    check_functions(make_model, make_trainer, make_data)
+    chosen, baseline = named(strategies)
     options: dict[str, Any] = {
         "candidates": candidates, "restart": restart, "score_with": score_with,
         "embedding_layer": embedding_layer,
         "test_posterior": SinglePass() if test_posterior is None else test_posterior,
     }  # fmt: skip
-    for acquisition in named.values():
+    for acquisition in chosen.values():
         ActiveLearning(acquisition, query_size=query_size, **options)  # refuses what does not fit
     common = {"query_size": query_size, **options, "test_posterior": repr(options["test_posterior"])}
-    shown = {name: repr(acquisition) for name, acquisition in named.items()}
-    settings = Settings(shown, _numbers(seeds), rounds, baseline, common)
+    shown = {name: repr(acquisition) for name, acquisition in chosen.items()}
+    settings = Settings(shown, numbers(seeds), rounds, baseline, common)
     place = Path(state_dir).absolute()
-    workers = _count(workers)
+    workers = count(workers)
     settings.joined_to(place).write(place)
-    task = Task(named, make_model, make_trainer, make_data, query_size, rounds, options)
+    task = Task(chosen, make_model, make_trainer, make_data, query_size, rounds, options)
     return _carry_out(task, settings, place, workers, progress)
 
 
@@ -212,97 +210,3 @@ class _Quiet(tqdm):  # type: ignore[misc]
     """Without the thread that looks after slow bars, which would be there when processes are forked."""
 
     monitor_interval = 0
-
-
-# ---------------------------------------------------------------------- arguments
-
-
-def _named(strategies: Any) -> tuple[dict[str, Acquisition], str]:
-    """By name, random sampling first; and which one that is.
-
-    Raises:
-        TypeError: If one is no strategy.
-        ValueError: If there is none, or two have one name.
-    """
-    if (
-        isinstance(strategies, Acquisition)
-        or not isinstance(strategies, Mapping | Sequence)
-        or not strategies
-    ):
-        raise ValueError(
-            f"`strategies` is {strategies!r}; needed is a mapping from names to strategies, or a list of "
-            "them. Pass `[acq.Margin(), acq.BADGE()]`."
-        )
-    pairs = list(strategies.items()) if isinstance(strategies, Mapping) else _by_class(strategies)
-    for _, acquisition in pairs:
-        check_acquisition(acquisition)
-    names = [name for name, _ in pairs]
-    folders = [folder_of(str(name)).casefold() for name in names]
-    if len(set(folders)) < len(pairs) or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(
-            f"The strategies are named {names}; needed is a name of its own for each, also in lower case. "
-            'Pass a mapping: `{"Power 1": acq.PowerSampling(...), "Power 2": ...}`.'
-        )
-    baseline = next((name for name, acquisition in pairs if type(acquisition) is Random), None)
-    if baseline is None:
-        if "random" in folders:
-            raise ValueError(
-                "The strategy named 'Random' is another one, but random sampling is what all are measured "
-                "against, under that name. Name yours differently."
-            )
-        rank_zero_info("compare: Random was added, which the others are measured against")
-        baseline, pairs = "Random", [("Random", Random()), *pairs]
-    return dict(sorted(pairs, key=lambda pair: pair[0] != baseline)), baseline
-
-
-def _by_class(strategies: Sequence[Any]) -> list[tuple[str, Any]]:
-    """The name of the class, or, of several of one class, what they were made with."""
-    classes = [type(one).__name__ for one in strategies]
-    return [
-        (name if classes.count(name) == 1 else repr(one), one)
-        for name, one in zip(classes, strategies, strict=True)
-    ]
-
-
-def _numbers(seeds: Any) -> list[int]:
-    whole = isinstance(seeds, int | np.integer) and not isinstance(seeds, bool)
-    try:
-        found = list(range(int(seeds))) if whole else [_whole(seed) for seed in seeds]
-    except TypeError:
-        found = []
-    if not found or len(set(found)) < len(found):
-        raise ValueError(
-            f"`seeds` is {seeds!r}; needed is how many, 1 or more, or different whole numbers. Pass "
-            "`seeds=5`."
-        )
-    return found
-
-
-def _whole(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise TypeError
-    return int(seed)
-
-
-def _count(workers: Any) -> int:
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
-        raise ValueError(
-            f"`workers` is {workers!r}; needed is how many runs go side by side, or 0 for this process "
-            "alone. Leave it out for one a core."
-        )
-    return workers_of(workers)
-
-
-def _check_functions(make_model: Any, make_trainer: Any, make_data: Any) -> None:
-    if isinstance(make_model, L.LightningModule):
-        raise TypeError(
-            "`make_model` is a module, whose weights would be those of every seed; needed is a function from "
-            "a seed to a fresh one. Write `lambda seed: Net()`."
-        )
-    check_maker(make_model)
-    for name, function, takes in (
-        ("make_trainer", make_trainer, "the number of a round to a Trainer"),
-        ("make_data", make_data, "a seed and a folder to an ActiveDataModule"),
-    ):
-        if not callable(function):
-            raise TypeError(f"`{name}` is {function!r}; needed is a function from {takes}. Pass one.")

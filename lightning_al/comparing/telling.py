@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_al.comparing.summary import ComparisonSummary
 
 __all__ = ["told"]
+
+_WIDE = 110
 
 
 def told(summary: ComparisonSummary) -> str:
@@ -55,30 +58,28 @@ def _quality(summary: ComparisonSummary) -> list[str]:
 
 def _notes(summary: ComparisonSummary) -> list[str]:
     facts = summary.facts
-    base = facts["baseline"]
+    base, tests = facts["baseline"], sum("p" in row for row in summary)
     notes = [
         f"area: mean height of the curve from {facts['first']} to {facts['last']} labels; median over seeds "
-        "[quartiles]. Labels are",
-        "those a model was trained on, the initial ones included.",
+        "[quartiles]. Labels are those that a model was trained on, the initial ones included."
     ]
     if facts["target"] is not None:
-        notes += [
-            "labels to: at the first of two consecutive rounds at the target; a seed without such needed "
-            f"more than {facts['budget']}.",
-        ]
-    if facts["target"] is not None and facts.get("of_random"):
-        notes += [f"The target is {base}'s median in the last round but one; name your own by `target`."]
-    notes += [
-        f"against {base}: paired by seed; [95 % of {facts['resamples']:,} bootstrap resamples of the seeds].",
-    ]
-    smallest = sorted({row["smallest_p"] for row in summary if "smallest_p" in row})
-    if smallest:
+        whose = f" The target is {base}'s median in the last round but one; name your own by `target`."
         notes.append(
-            f"p: exact sign-flip test of the areas; with so many seeds none can be below {smallest[0]:.2g}. "
-            "Holm: corrected for",
+            "labels to: at the first of two consecutive rounds at the target; a seed without such needed "
+            f"more than {facts['budget']}.{whose if facts.get('of_random') else ''}"
         )
-        notes.append(f"{sum('p' in row for row in summary)} tests.")
-    return [*notes, _validation(facts)]
+    notes.append(
+        f"against {base}: paired by seed; [95 % of {facts['resamples']:,} bootstrap resamples of the seeds]."
+        + (" An end that hangs on a miss is not known: ?" if facts["target"] is not None else "")
+    )
+    if tests:
+        smallest = min(row["smallest_p"] for row in summary if "smallest_p" in row)
+        notes.append(
+            f"p: exact sign-flip test of the areas; with so many seeds none can be below {smallest:.2g}. "
+            f"Holm: corrected for {tests} test{'s' * (tests > 1)}."
+        )
+    return [line for note in [*notes, _validation(facts)] for line in wrap(note, _WIDE)]
 
 
 def _validation(facts: dict[str, Any]) -> str:
@@ -156,7 +157,9 @@ def _ratio(row: dict[str, Any]) -> str:
     ends = row["label_ratio_ci_low"], row["label_ratio_ci_high"]
     if math.isnan(ends[0]):
         return middle
-    return f"{middle} [{ends[0]:.2f}, {'?' if math.isinf(ends[1]) else f'{ends[1]:.2f}'}]"
+    # Nothing is known of how far beyond the budget a miss is: an end that hangs on it has no number.
+    shown = ["?" if end == 0 or math.isinf(end) else f"{end:.2f}" for end in ends]
+    return f"{middle} [{shown[0]}, {shown[1]}]"
 
 
 def _p(value: float) -> str:

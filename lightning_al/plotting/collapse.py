@@ -66,8 +66,8 @@ def class_balance_by_round(
             f"There are {len(names)} `class_names` and {classes} classes; needed are as many. Leave them out "
             "for 0, 1, ..."
         )
-    columns = min(4, len(acquired))
-    rows = math.ceil(len(acquired) / columns)
+    rows = math.ceil(len(acquired) / 4)
+    columns = math.ceil(len(acquired) / rows)
     tall = 0.5 + 0.17 * min(classes, 40)
     if figure is None:
         figure = new_figure((max(6.4, 2.0 * columns + 1.6), rows * (tall + 0.5) + 2.7))

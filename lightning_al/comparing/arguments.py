@@ -1,0 +1,124 @@
+"""ARGUMENTS: what `compare` is given, named and checked before anything is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from lightning_al.acquisition import Acquisition, Random
+from lightning_al.comparing.processes import workers_of
+from lightning_al.comparing.settings import folder_of
+from lightning_al.inference.committee import check_maker
+from lightning_al.querying import check_acquisition
+
+__all__ = ["check_functions", "count", "named", "numbers"]
+
+
+def named(strategies: Any) -> tuple[dict[str, Acquisition], str]:
+    """By name, random sampling first; and which one that is.
+
+    Raises:
+        TypeError: If one is no strategy.
+        ValueError: If there is none, or two have one name.
+    """
+    if (
+        isinstance(strategies, Acquisition)
+        or not isinstance(strategies, Mapping | Sequence)
+        or not strategies
+    ):
+        raise ValueError(
+            f"`strategies` is {strategies!r}; needed is a mapping from names to strategies, or a list of "
+            "them. Pass `[acq.Margin(), acq.BADGE()]`."
+        )
+    pairs = list(strategies.items()) if isinstance(strategies, Mapping) else _by_class(strategies)
+    for _, acquisition in pairs:
+        check_acquisition(acquisition)
+    names = [name for name, _ in pairs]
+    folders = [folder_of(str(name)).casefold() for name in names]
+    if len(set(folders)) < len(pairs) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(
+            f"The strategies are named {names}; needed is a name of its own for each, also in lower case. "
+            'Pass a mapping: `{"Power 1": acq.PowerSampling(...), "Power 2": ...}`.'
+        )
+    baseline = next((name for name, acquisition in pairs if type(acquisition) is Random), None)
+    if baseline is None:
+        if "random" in folders:
+            raise ValueError(
+                "The strategy named 'Random' is another one, but random sampling is what all are measured "
+                "against, under that name. Name yours differently."
+            )
+        rank_zero_info("compare: Random was added, which the others are measured against")
+        baseline, pairs = "Random", [("Random", Random()), *pairs]
+    return dict(sorted(pairs, key=lambda pair: pair[0] != baseline)), baseline
+
+
+def _by_class(strategies: Sequence[Any]) -> list[tuple[str, Any]]:
+    """The name of the class, or, of several of one class, what they were made with."""
+    classes = [type(one).__name__ for one in strategies]
+    return [
+        (name if classes.count(name) == 1 else repr(one), one)
+        for name, one in zip(classes, strategies, strict=True)
+    ]
+
+
+def numbers(seeds: Any) -> list[int]:
+    """Which seeds.
+
+    Raises:
+        ValueError: If they are none, or not different whole numbers.
+    """
+    whole = isinstance(seeds, int | np.integer) and not isinstance(seeds, bool)
+    try:
+        found = list(range(int(seeds))) if whole else [_whole(seed) for seed in seeds]
+    except TypeError:
+        found = []
+    if not found or len(set(found)) < len(found):
+        raise ValueError(
+            f"`seeds` is {seeds!r}; needed is how many, 1 or more, or different whole numbers. Pass "
+            "`seeds=5`."
+        )
+    return found
+
+
+def _whole(seed: Any) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise TypeError
+    return int(seed)
+
+
+def count(workers: Any) -> int:
+    """How many runs go side by side; 0: none, all in this process.
+
+    Raises:
+        ValueError: If it is no such number.
+    """
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
+        raise ValueError(
+            f"`workers` is {workers!r}; needed is how many runs go side by side, or 0 for this process "
+            "alone. Leave it out for one a core."
+        )
+    return workers_of(workers)
+
+
+def check_functions(make_model: Any, make_trainer: Any, make_data: Any) -> None:
+    """Refuse what cannot be called; nothing is.
+
+    Raises:
+        TypeError: If one is no such function.
+    """
+    if isinstance(make_model, L.LightningModule):
+        raise TypeError(
+            "`make_model` is a module, whose weights would be those of every seed; needed is a function from "
+            "a seed to a fresh one. Write `lambda seed: Net()`."
+        )
+    check_maker(make_model)
+    for name, function, takes in (
+        ("make_trainer", make_trainer, "the number of a round to a Trainer"),
+        ("make_data", make_data, "a seed and a folder to an ActiveDataModule"),
+    ):
+        if not callable(function):
+            raise TypeError(f"`{name}` is {function!r}; needed is a function from {takes}. Pass one.")
