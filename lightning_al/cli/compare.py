@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_al.acquisition import Acquisition
 from lightning_al.cli.fit_rounds import FitRounds
+from lightning_al.cli.mistakes import OneMessage
 from lightning_al.cli.parts import PARTS, Brief
 from lightning_al.cli.wrong_arguments import WrongArgumentError, arguments_of
 from lightning_al.comparing import Comparison, FailedRunsError, compare
@@ -85,7 +86,9 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _report(arguments: Sequence[str]) -> None:
-    parser = ArgumentParser(prog="lightning-al compare --report", description="Tell of what there is.")
+    parser = OneMessage(
+        prog="lightning-al compare --report", description="Tell of what there is.", allow_abbrev=False
+    )
     _add_telling(parser)
     options = parser.parse_args(list(arguments))
     place = Path(options.state_dir)
@@ -130,7 +133,9 @@ class _Compare(FitRounds):
         "prog": "lightning-al compare",
         "description": _DESCRIPTION,
         "formatter_class": _Brief,
+        "allow_abbrev": False,
     }
+    seed_flag = "--seeds"
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Every part but the strategy, and what is compared."""

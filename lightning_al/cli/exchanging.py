@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPORT", "IMPORT", "PULL", "PUSH"]
 
-_FORMAT = Literal["csv", "jsonl", "label-studio"] | None
+_FORMAT = Literal["csv", "jsonl", "label-studio"]
 _HELP_FORMAT = "By default what the path ends in: .csv, .jsonl, or .json for Label Studio."
 _LONGEST_TOKEN = 1 << 16
 
@@ -102,9 +102,7 @@ def _add_server(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--url", type=str, default=None, help="The server; by default the variable LABEL_STUDIO_URL."
     )
-    parser.add_argument(
-        "--project", type=int | None, default=None, metavar="N", help="Its number of the project."
-    )
+    parser.add_argument("--project", type=int, default=None, metavar="N", help="Its number of the project.")
     parser.add_argument(
         "--token-file", type=str, default=None, metavar="PATH",
         help="File with the access token; by default the variable LABEL_STUDIO_API_KEY holds it. It is "
@@ -143,7 +141,7 @@ def _add_push(parser: ArgumentParser) -> None:
     _add_server(parser)
     parser.add_argument(
         "--create",
-        type=str | None,
+        type=str,
         default=None,
         metavar="TITLE",
         help="Make a project first, and say its number.",

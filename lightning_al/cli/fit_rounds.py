@@ -16,7 +16,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instantiate_class
 
-from lightning_al.cli.parts import PARTS, Brief, parser_of
+from lightning_al.cli.parts import PARTS, Brief, Parser, parser_of
 from lightning_al.cli.wrong_arguments import WrongArgumentError, arguments_of
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.book import is_writer
@@ -72,7 +72,12 @@ def run(arguments: Sequence[str]) -> History:
     return FitRounds(arguments).fit_rounds()
 
 
-_PARSER = {"prog": "lightning-al fit-rounds", "description": _DESCRIPTION, "formatter_class": Brief}
+_PARSER = {
+    "prog": "lightning-al fit-rounds",
+    "description": _DESCRIPTION,
+    "formatter_class": Brief,
+    "allow_abbrev": False,  # `--trainer.max_epoch` is no `--trainer.max_epochs`
+}
 
 
 class FitRounds(LightningCLI):
@@ -83,13 +88,14 @@ class FitRounds(LightningCLI):
     """
 
     parser_options: Mapping[str, Any] = _PARSER
+    seed_flag = "--data.seed"
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self.arguments = list(arguments)
         self._is_kept = False
         super().__init__(
             L.LightningModule, ActiveDataModule, save_config_callback=None, seed_everything_default=False,
-            parser_kwargs=dict(self.parser_options), run=False,
+            parser_kwargs=dict(self.parser_options), parser_class=Parser, run=False,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ arguments
@@ -97,6 +103,20 @@ class FitRounds(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Those of this command, which are not all of `sys.argv`."""
         self.config = parser.parse_args(self.arguments)
+        if self.config.seed_everything is not False:
+            raise WrongArgumentError(
+                f"--seed_everything is {self.config.seed_everything}, which no round is seeded from; needed "
+                f"is the seed of the run. Give it as {self.seed_flag}."
+            )
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """LightningCLI's seed is refused: every round is seeded from that of the data module."""
+        parser.add_argument(
+            "--seed_everything",
+            type=bool | int,
+            default=False,
+            help=f"Not used; the seed is {self.seed_flag}.",
+        )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Every part, and how many rounds."""

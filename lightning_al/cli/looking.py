@@ -158,7 +158,7 @@ def _add_plot(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--metric",
-        type=str | None,
+        type=str,
         default=None,
         help="Column of the history; by default its first test metric.",
     )

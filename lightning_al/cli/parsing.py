@@ -6,6 +6,7 @@ COMMANDS -> [parsed] -> the name of one, and its options
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 import lightning_al
+from lightning_al.cli.mistakes import OneMessage
 
 __all__ = ["Command", "parsed"]
 
@@ -52,6 +54,12 @@ class Command:
 class _Help(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Descriptions keep their lines; usages are ours, since argparse puts the state directory last."""
 
+    def _expand_help(self, action: argparse.Action) -> str:
+        text = re.sub(
+            r"type: Literal\[[^\]]*\](, )?", "", super()._expand_help(action)
+        )  # the metavar has them
+        return re.sub(r",? ?default: null", "", text).replace(" ()", "")
+
     def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:
         text = super()._format_usage(usage, actions, groups, prefix)
         return text.replace("lightning-al [options] ", "lightning-al ")
@@ -63,21 +71,22 @@ def parsed(arguments: Sequence[str], commands: Mapping[str, Command]) -> tuple[s
     Raises:
         SystemExit: After help, with 0; for wrong arguments, with 2.
     """
-    parser = ArgumentParser(
+    parser = OneMessage(
         prog="lightning-al", usage="lightning-al COMMAND STATE_DIR ...", description=_DESCRIPTION,
         epilog=_EXAMPLE, formatter_class=_Help, version=lightning_al.__version__, allow_abbrev=False,
     )  # fmt: skip
     subcommands = parser.add_subcommands(
         dest="command", metavar="COMMAND", title="commands", prog="lightning-al"
     )
+    parser.commands = {name: _parser(name, command) for name, command in commands.items()}
     for name, command in commands.items():
-        subcommands.add_subcommand(name, _parser(name, command), help=command.what)
+        subcommands.add_subcommand(name, parser.commands[name], help=command.what)
     found = parser.parse_args(list(arguments))
     return found.command, found[found.command]
 
 
 def _parser(name: str, command: Command) -> ArgumentParser:
-    parser = ArgumentParser(
+    parser = OneMessage(
         usage=f"lightning-al {name} {command.usage}", epilog=f"Example:\n{_indented(command.example)}",
         description="\n\n".join(filter(None, [f"{command.what}.", command.more])), formatter_class=_Help,
         allow_abbrev=False,  # `--token` is no `--token-file`

@@ -16,9 +16,10 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch.utils.data import Dataset
 
 from lightning_al.callbacks import ActiveLearning
+from lightning_al.cli.mistakes import OneMessage
 from lightning_al.data import ActiveDataModule
 
-__all__ = ["PARTS", "Brief", "parser_of"]
+__all__ = ["PARTS", "Brief", "Parser", "parser_of"]
 
 _USAGE = "lightning-al fit-rounds --config run.yaml [--data.state_dir runs/mine] [--rounds 10] ..."
 _SETS = {
@@ -32,6 +33,10 @@ _FUNCTIONS = {
     "describe": "Import path of a function from an index to what an annotator sees.",
     "collate_fn": "Import path of a function from items to a batch.",
 }
+
+
+class Parser(OneMessage, LightningArgumentParser):
+    """LightningCLI's, with messages of one line."""
 
 
 class Brief(DefaultHelpFormatter):

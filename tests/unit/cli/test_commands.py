@@ -109,6 +109,36 @@ def test_wrong_arguments_end_with_2(line, capsys):
     assert "error: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("line", "usage", "message"),
+    [
+        ("import x", "import STATE_DIR PATH", "PATH: not given, and needed. The usage shows where."),
+        ("import", "import STATE_DIR PATH", "STATE_DIR, PATH: not given, and needed. The usage shows where."),
+        ("undo x", "undo STATE_DIR", "--sample: not given, and needed. The usage shows where."),
+        (
+            "export x --format xml",
+            "export",
+            "--format is 'xml'; needed is one of 'csv', 'jsonl', 'label-studio'.",
+        ),
+        ("pull x --project five", "pull", "--project is 'five'; needed is a whole number."),
+    ],
+)
+def test_a_wrong_argument_is_one_line_with_the_usage_of_its_command(line, usage, message, capsys):
+    with pytest.raises(SystemExit):
+        main(line.split())
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: lightning-al {usage}")
+    assert said.endswith(f"\nerror: {message}\n")
+
+
+@pytest.mark.parametrize("command", ["export", "import", "push"])
+def test_help_speaks_of_no_types_of_python(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    said = capsys.readouterr().out
+    assert not re.search(r"Literal|Optional|Union|null|\(\)", said)
+
+
 @pytest.mark.parametrize("command", ["status", "history", "export", "verify", "backup", "release"])
 def test_where_there_is_no_ledger(command, run, tmp_path):
     said = wrong(run, command, tmp_path)
