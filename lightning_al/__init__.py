@@ -11,8 +11,9 @@ One round, and where it happens:
     on several processes: together/  what one finds out all know, and what fails on one fails on all
 
 `callbacks/` (the query at the end of fit), `rounds.py` (a fresh Trainer a round; `fitting/`: one fit of it)
-and `querying.py` (no fit at all) join them. `learning_loss/` teaches a module to predict its loss,
-`plotting/` draws what came of it, `metrics/` judges it, and `comparing/` runs strategies against each other.
+and `querying.py` (no fit at all) join them. `stopping/` says when another label is not worth it,
+`learning_loss/` teaches a module to predict its loss, `plotting/` draws what came of it, `metrics/` judges
+it, and `comparing/` runs strategies against each other.
 
 Names are looked up when they are first used: `ledger/` and `exchange/` work without torch and Lightning.
 """
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lightning_al.ledger import AwaitingLabels, Ledger, LedgerError
     from lightning_al.querying import Query, query
     from lightning_al.rounds import fit_rounds
+    from lightning_al.stopping import Plateau, StablePredictions, TargetMetric
 
 __version__ = "0.1.0"
 
@@ -46,8 +48,11 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "MCDropout",
+    "Plateau",
     "Query",
     "SinglePass",
+    "StablePredictions",
+    "TargetMetric",
     "acquisition",
     "compare",
     "fit_rounds",
@@ -68,8 +73,11 @@ _PLACES = {
     "Ledger": "ledger",
     "LedgerError": "ledger",
     "MCDropout": "inference",
+    "Plateau": "stopping",
     "Query": "querying",
     "SinglePass": "inference",
+    "StablePredictions": "stopping",
+    "TargetMetric": "stopping",
     "compare": "comparing",
     "fit_rounds": "rounds",
     "query": "querying",
@@ -77,6 +85,7 @@ _PLACES = {
 _MODULES = (
     "acquisition", "callbacks", "comparing", "data", "exchange", "fitting", "functional", "history",
     "inference", "learning_loss", "ledger", "metrics", "plotting", "querying", "randomness", "rounds",
+    "stopping",
 )  # fmt: skip
 
 if not TYPE_CHECKING:  # else every name would seem to exist

@@ -7,7 +7,7 @@ Here is the loop, and which round comes next; what one fit is made of is in `fit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from lightning_al.inference.averaging import AveragedTest, Kind, Targets
 from lightning_al.inference.committee import check_maker
 from lightning_al.inference.posteriors import SinglePass
 from lightning_al.randomness import derive_seed
+from lightning_al.stopping import StopCriterion, Stopping, checked_criteria
 
 __all__ = ["fit_rounds"]
 
@@ -42,6 +43,7 @@ def fit_rounds(
     *,
     rounds: int,
     resume: Literal["restart", "checkpoint"] = "restart",
+    stop: StopCriterion | Sequence[StopCriterion] | None = None,
 ) -> History:
     """Train on the initial set, then `rounds` times: query, label, train again.
 
@@ -66,13 +68,17 @@ def fit_rounds(
         resume: What becomes of a round that was interrupted: `"restart"` begins it anew, and the queries are
             those of an undisturbed run; `"checkpoint"` goes on from its newest checkpoint, if there is one
             to go on from: no label is lost, but the queries may differ.
+        stop: When to end before all rounds are done: a criterion, or several, any of which ends them:
+            `TargetMetric("val_acc", 0.95)`, `Plateau("val_acc")`, `StablePredictions()`. They are judged
+            after a round's training and before its query, by what goes into its row; so called again with the
+            same ones nothing more is done, with a higher target it goes on. The column `stopped` says why.
 
     Returns:
         The history, of all rounds in the ledger; `history.waiting` says what waits for labels.
 
     Raises:
         MisconfigurationException: If `make_trainer` does not give fresh plain Trainers.
-        TypeError: If `model` is a class, or a function that takes no seed.
+        TypeError: If `model` is a class, or a function that takes no seed; or `stop` no criterion.
         ValueError: If members of a committee have trainable parameters in common.
 
     Example:
@@ -105,6 +111,7 @@ def fit_rounds(
     check_positive(rounds=rounds)
     if resume not in ("restart", "checkpoint"):
         raise ValueError(f'`resume` is {resume!r}; needed is "restart" or "checkpoint".')
+    criteria = checked_criteria(stop)
     makers = None if active.committee is None else active.committee.makers
     if model is None and makers is None:
         raise ValueError(
@@ -120,7 +127,7 @@ def fit_rounds(
         check_maker(model)
     with data.held():
         fits = Fits(Trainers(make_trainer, data, resume), Models(model, data, active), data, active)
-        return _Driver(fits, data, active, rounds).run()
+        return _Driver(fits, data, active, rounds, criteria).run()
 
 
 class _Driver:
@@ -131,10 +138,15 @@ class _Driver:
         data: What is trained on and asked for.
         active: The strategy.
         rounds: How many queries.
+        criteria: What may end them before.
     """
 
-    def __init__(self, fits: Fits, data: ActiveDataModule, active: ActiveLearning, rounds: int) -> None:
+    def __init__(
+        self, fits: Fits, data: ActiveDataModule, active: ActiveLearning, rounds: int,
+        criteria: tuple[StopCriterion, ...] = (),
+    ) -> None:  # fmt: skip
         self.fits, self.data, self.active, self.rounds = fits, data, active, rounds
+        self.criteria = criteria
         self.resume = fits.trainers.resume
         self.rows: dict[int, dict[str, Any]] = {}
         self.done: set[int] = set()
@@ -183,7 +195,8 @@ class _Driver:
     def _look(self) -> None:
         """What rank 0 finds in the ledger, and what rounds it has."""
         data = self.data
-        check_ranks(data, {**asking_by(self.active), "`rounds`": self.rounds, "`resume`": self.resume})
+        driving = {"`rounds`": self.rounds, "`resume`": self.resume, "`stop`": self.criteria}
+        check_ranks(data, asking_by(self.active) | driving)
         data.open()
         rows = agree(self._recorded)
         self.rows = {int(row["round"]): row for row in rows}
@@ -213,7 +226,19 @@ class _Driver:
         return last if stale or self._can_ask(last) else None
 
     def _can_ask(self, number: int) -> bool:
-        return number < self.rounds and self.active.num_to_ask(self.data) > 0
+        left = number < self.rounds and self.active.num_to_ask(self.data) > 0
+        return left and not self._has_stopped(number)
+
+    def _has_stopped(self, number: int) -> bool:
+        """By what is on record of this training, under the criteria as they are now."""
+        row = self.rows.get(number)
+        if not self.criteria or row is None or row.get("trained") != self.data.training_set().digest:
+            return False
+        return self._stopping(number).reason(row) is not None
+
+    def _stopping(self, number: int) -> Stopping:
+        known = tuple(self.rows[n] for n in sorted(self.rows) if n <= number)
+        return Stopping(self.criteria, known)
 
     def _asks(self, number: int) -> bool:
         return not self.data.repeats_round and self._can_ask(number)
@@ -222,6 +247,7 @@ class _Driver:
         """An older round, which lacks its test, is trained again on the labels that it had."""
         data = self.data
         committee = self.active.committee
+        self.fits.stopping = self._stopping(number)
         with ExitStack() as block:
             seat: Seat | None = None
             before = 0.0
@@ -236,15 +262,15 @@ class _Driver:
             data.open()
             row = self._row(number, fit.callback)
             row["train_s"] += before
-            if data.has_test_data():
-                row |= self._test(fit, number)
+            tests = self._test(fit, number) if data.has_test_data() else {}
+        row |= tests
         row["tested"] = True
         self.rows[number] = self.active.row = row
         self.done.add(number)
         data.record_round(row)
         agree(self._write_history)
         self.fits.trainers.keep_steps(fit.trainer)
-        self.fits.trainers.log(fit.trainer, row)
+        self.fits.trainers.log(fit.trainer, {"labeled": row["labeled"], **tests})
         return fit
 
     def _write_history(self) -> None:

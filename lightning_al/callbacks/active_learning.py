@@ -40,6 +40,8 @@ from lightning_al.inference.scoring import rehearse
 from lightning_al.inference.sharded import root_of
 from lightning_al.querying import Query, check_acquisition, choose
 from lightning_al.randomness import derive_seed
+from lightning_al.stopping.base import Ended
+from lightning_al.stopping.judging import Stopping
 
 __all__ = ["ActiveLearning"]
 
@@ -123,6 +125,7 @@ class ActiveLearning(L.Callback):
         self._driven, self._asks, self._drawn, self._rehearses = False, True, False, True
         self._made = False
         self._seat: Seat | None = None
+        self._stopping = Stopping()
         self._rearm = Rearm()
         self._begun = 0.0
         self._ended = False
@@ -154,7 +157,7 @@ class ActiveLearning(L.Callback):
 
     def for_round(
         self, *, asks: bool, drawn: bool, seat: Seat | None = None, rehearses: bool | None = None,
-        made: bool = False,
+        made: bool = False, stopping: Stopping | None = None,
     ) -> ActiveLearning:  # fmt: skip
         """The callback of one fit of a driver, whose Trainers are fresh.
 
@@ -164,10 +167,12 @@ class ActiveLearning(L.Callback):
             seat: The committee's member that the fit trains.
             rehearses: Whether to try the scoring before the training; `None`: if it asks.
             made: Whether every fit has a module of its own.
+            stopping: What may end the rounds before the query.
         """
         one = copy.copy(self)
         one._driven, one._asks, one._drawn, one._seat = True, asks, drawn, seat
         one._rehearses, one._made = asks if rehearses is None else rehearses, made
+        one._stopping = stopping or Stopping()
         one.row, one.last_query = {}, None
         return one
 
@@ -238,6 +243,7 @@ class ActiveLearning(L.Callback):
                 summarize=asked.summarize, multilabel=asked.multilabel, embedding_layer=self.embedding_layer,
             )  # fmt: skip
             self._rehearse_test(trainer, pl_module, data)
+            self._stopping.rehearse(self._ended_fit(trainer, pl_module, data))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self._ended = True
@@ -264,18 +270,23 @@ class ActiveLearning(L.Callback):
                 return
         if not data.repeats_round:  # a round trained again keeps what is known of its query
             self.row |= {"asked": 0, "score_s": 0.0, "select_s": 0.0}
+            judged = self._scored_weights(trainer, pl_module) if self._stopping.criteria else nullcontext()
+            with judged:
+                self.row |= self._stopping.judge(self._ended_fit(trainer, pl_module, data), self.row)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._try(trainer, pl_module, data)
             return
         self._weights(data).end(root_of(trainer, pl_module), number)
-        count = self.num_to_ask(data) if self._asks else 0
+        stopped = self.row.get("stopped", "")
+        count = self.num_to_ask(data) if self._asks and not stopped else 0
         if count:
             self._ask(trainer, pl_module, data, count)
         else:
             data.record_round(self.row)
         log_round(trainer, self.row, self.last_query)
         if self._asks:
-            rank_zero_info(said_of_round(data, number, self.row["asked"], self.budget, driven=self._driven))
+            asked, budget = self.row["asked"], self.budget
+            rank_zero_info(said_of_round(data, number, asked, budget, driven=self._driven, stopped=stopped))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         if not self._ended:  # Lightning skipped the loop
@@ -296,6 +307,13 @@ class ActiveLearning(L.Callback):
         if self.score_with == "best" and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             return best_weights(trainer, root_of(trainer, module))
         return nullcontext()
+
+    def _ended_fit(self, trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule) -> Ended:
+        acquisition = self.acquisition
+        posterior = self.test_posterior or self.committee or SinglePass()
+        numbers = bool({"mean", "variance"} & set(acquisition.needs))
+        best = self.score_with == "best"
+        return Ended(trainer, module, data, posterior, acquisition.multilabel, numbers, best)
 
     def _rehearse_test(self, trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule) -> None:
         """The mean that is to be tested, of one block of the pool."""

@@ -15,6 +15,7 @@ from lightning_al.fitting.models import Models
 from lightning_al.fitting.trainers import Trainers, check_whole
 from lightning_al.inference.committee import Committee
 from lightning_al.randomness import derive_seed
+from lightning_al.stopping.judging import Stopping
 
 __all__ = ["Fit", "Fits"]
 
@@ -41,12 +42,16 @@ class Fits:
         models: Where its module comes from.
         data: What it trains on.
         active: What a fit's callback is a copy of.
+
+    Attributes:
+        stopping: What may end the rounds before a query.
     """
 
     def __init__(
         self, trainers: Trainers, models: Models, data: ActiveDataModule, active: ActiveLearning
     ) -> None:
         self.trainers, self.models, self.data, self.active = trainers, models, data, active
+        self.stopping = Stopping()
 
     def connect(self, number: int, committee: Committee | None) -> bool:
         """Meet the other processes by the Trainer of a round's first fit; whether any were met just now."""
@@ -79,6 +84,7 @@ class Fits:
             drawn=self.models.makes and self.active.restart == "redraw",
             made=self.models.makes,
             seat=seat,
+            stopping=self.stopping,
             # What cannot be scored is known before the first member's training, not only the last one's.
             rehearses=asks and (last or (seat is not None and seat.number == 0)),
         )

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import torch.distributed as dist
-from integration.small import Net, blobs, margin, pool, quiet, weights
+from integration.small import Net, Validated, blobs, margin, pool, quiet, weights
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from distributed.launch import note
@@ -17,7 +17,14 @@ from distributed.scenes import (
     seeded,
     wrong_targets,
 )
-from lightning_al import ActiveDataModule, MCDropout, fit_rounds
+from lightning_al import (
+    ActiveDataModule,
+    ClassBalance,
+    MCDropout,
+    StablePredictions,
+    TargetMetric,
+    fit_rounds,
+)
 
 
 def everything(options):
@@ -47,6 +54,7 @@ def everything(options):
     )
     note("people", len(fit_rounds(seeded, lambda r: quiet(**options), people, margin(), rounds=2)))
     note("best", best(pool(Path("best")), options))
+    note("stopped", stopped(pool(Path("stopped"), val_set=blobs(9, 2)), options))
 
 
 def best(data, options):
@@ -57,6 +65,27 @@ def best(data, options):
     trainer = quiet(callbacks=[checkpoint, margin(score_with="best")], **options)
     trainer.fit(module, datamodule=data)
     return [weights(module).tolist(), module.ended, module.scored, data.state.digest()]
+
+
+def stopped(data, options):
+    """Rounds that end by what rank 0 logged, and by predictions; their labels are watched."""
+    stop = [TargetMetric("mine", 20), StablePredictions(1.0, samples=50)]
+    watch = ClassBalance(reference=[1, 1, 1])
+    return list(
+        fit_rounds(
+            lambda seed: Unsynced(), lambda r: quiet(callbacks=[watch], **options), data, margin(),
+            rounds=3, stop=stop,
+        )
+    )  # fmt: skip
+
+
+class Unsynced(Validated):
+    """Its metric is another one on every rank: by that of rank 1 no label would ever be asked for."""
+
+    def validation_step(self, batch, batch_idx):
+        super().validation_step(batch, batch_idx)
+        count = len(self.trainer.datamodule.labeled_indices)
+        self.log("mine", float(count + 100 * self.trainer.global_rank), on_epoch=True)
 
 
 class BestIsFirst(Net):

@@ -117,9 +117,20 @@ def test_the_best_checkpoint_is_scored_on_all_ranks_and_the_last_weights_put_bac
     assert scored != ended
 
 
+def test_all_ranks_stop_by_what_rank_0_logged_and_find_the_same_of_labels_and_predictions(two):
+    first, second = two.notes(0)["stopped"], two.notes(1)["stopped"]
+    assert untimed(first)[1:] == untimed(second)[1:]  # the first has an agreement that is not known yet
+    assert [row["labeled"] for row in first] == [12, 20]
+    assert [row["asked"] for row in first] == [8, 0]
+    assert first[1]["stopped"] == "TargetMetric: mine is 20, of 20 to reach"
+    assert 0 <= first[1]["stop_agreement"] < 1
+    assert 0 < first[1]["balance_p"] <= 1
+    assert len(list((two.folder / "stopped" / "stop_set").iterdir())) == 2
+
+
 def test_ledgers_verify(two):
     ledgers = list(two.folder.rglob("ledger.sqlite3"))
-    assert len(ledgers) == 1 + 5 + 7
+    assert len(ledgers) == 1 + 5 + 8
     assert all(Ledger(path).verify() > 0 for path in ledgers)
 
 
