@@ -63,7 +63,7 @@ fuzz: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --count 100000 --state runs/fuzz --summary docs/fuzz.md
 
 bench: $(VENV)/installed
-	for what in k_center loader scores mc_dropout batch_bald learning_loss kmeans badge; do \
+	for what in ledger k_center loader scores mc_dropout batch_bald learning_loss kmeans badge; do \
 		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$what.py || failed=1; \
 	done; exit $${failed:-0}
 

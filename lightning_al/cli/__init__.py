@@ -81,6 +81,19 @@ def _run(arguments: list[str]) -> int:
     return code
 
 
+#: What messages advise in Python, and what it is from here.
+_FROM_HERE = {
+    "Pass `overwrite=True`": "Give `--overwrite`",
+    "only `overwrite` brings": "only `--overwrite` brings",
+    "`lightning-al import --overwrite`, in Python `import_labels(overwrite=True)`,": "`import --overwrite`",
+    "`unlabel` puts": "`lightning-al undo` puts",
+    "Import it by `import_export(": "Import it in Python, by `import_export(",
+}
+
+
 def _said(what: object) -> int:
-    print(f"lightning-al: error: {what}", file=sys.stderr)
+    text = str(what)
+    for python, shell in _FROM_HERE.items():
+        text = text.replace(python, shell)
+    print(f"lightning-al: error: {text}", file=sys.stderr)
     return 1

@@ -12,7 +12,9 @@ from jsonargparse import ArgumentParser
 
 from lightning_al.cli.looking import add_state_dir
 from lightning_al.cli.parsing import Command
-from lightning_al.exchange.formats import import_answers, write_query
+from lightning_al.exchange.formats import format_of, import_answers, write_query
+from lightning_al.exchange.reading import parse_json, read_text
+from lightning_al.ledger.answer import check_annotator
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.state import ASKED
 from lightning_al.ledger.status import printable
@@ -24,6 +26,7 @@ __all__ = ["EXPORT", "IMPORT", "PULL", "PUSH"]
 
 _FORMAT = Literal["csv", "jsonl", "label-studio"]
 _HELP_FORMAT = "By default what the path ends in: .csv, .jsonl, or .json for Label Studio."
+_USERS = 'one object from the numbers of accounts to names, such as {"1": "Ada"}'
 _LONGEST_TOKEN = 1 << 16
 
 
@@ -64,6 +67,11 @@ def _add_import(parser: ArgumentParser) -> None:
     parser.add_argument("path", type=str, metavar="PATH", help="File with answers.")
     parser.add_argument("--who", type=str, default=None, help="Who labelled, where a row does not say.")
     parser.add_argument(
+        "--users", type=str, default=None, metavar="FILE",
+        help="Who is who in an export of Label Studio, which has the numbers of accounts alone: JSON such as "
+        '{"1": "Ada"}.',
+    )  # fmt: skip
+    parser.add_argument(
         "--overwrite",
         action="store_true",
         help="Let a changed answer correct a label; the ledger keeps both.",
@@ -73,6 +81,8 @@ def _add_import(parser: ArgumentParser) -> None:
 
 def _import(options: Any) -> int:
     book = Book(options.state_dir)
+    if options.users is not None:
+        return _import_export(book, options)
     found = import_answers(
         book, options.path, who=options.who, overwrite=options.overwrite, format=options.format
     )
@@ -83,9 +93,38 @@ def _import(options: Any) -> int:
     return 0
 
 
+def _import_export(book: Book, options: Any) -> int:
+    from lightning_al.exchange.label_studio import import_export
+
+    if options.who is not None or format_of(options.path, options.format) != "label-studio":
+        raise ValueError(
+            f"`--users` is given with {'`--who`' if options.who is not None else options.path}; needed is an "
+            "export of Label Studio alone, a .json. Other files name their annotators: leave `--users` out."
+        )
+    print(import_export(book, Path(options.path), users=_users(options.users), overwrite=options.overwrite))
+    return 0
+
+
+def _users(path: str) -> dict[int, str]:
+    """Names of annotators by the numbers of their accounts."""
+    try:
+        names = parse_json(read_text(path, "JSON"))
+    except ValueError as error:
+        raise ValueError(f"`--users` {path} cannot be read ({error}); needed is {_USERS}.") from None
+    whole = isinstance(names, dict) and all(number.isascii() and number.isdecimal() for number in names)
+    if not whole or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f"`--users` {path} is another kind of JSON; needed is {_USERS}. Mend the file.")
+    for name in names.values():
+        try:
+            check_annotator(name)
+        except ValueError as error:
+            raise ValueError(f"`--users` {path} cannot be used: {error}. Give people's own names.") from None
+    return {int(number): name for number, name in names.items()}
+
+
 IMPORT = Command(
     "Read answers from a file, all of them or none",
-    "STATE_DIR PATH [--who NAME] [--overwrite] [--format ...]",
+    "STATE_DIR PATH [--who NAME | --users FILE] [--overwrite] [--format ...]",
     "lightning-al import runs/digits query.csv --who Ada",
     _add_import,
     _import,

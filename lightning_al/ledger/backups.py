@@ -12,7 +12,7 @@ from pathlib import Path
 from lightning_al.ledger.chain import GENESIS, verified
 from lightning_al.ledger.schema import COLUMNS
 
-__all__ = ["advice", "is_whole", "newest_whole"]
+__all__ = ["advice", "is_whole", "named", "newest_whole"]
 
 _CHUNK = 5000
 
@@ -49,9 +49,17 @@ def is_whole(path: Path) -> bool:
 def advice(ledger: Path) -> str:
     """What to do about a ledger that is damaged, or gone; reads the backups."""
     copy = newest_whole(ledger)
+    said = named(ledger, copy)
+    if copy is None:
+        return said
+    return (
+        f"{said} move the damaged file, and {ledger.name}-journal if it is there, somewhere safe, and copy "
+        f"the backup to {ledger}."
+    )
+
+
+def named(ledger: Path, copy: Path | None) -> str:
+    """The words for the newest backup that is whole, or for there being none."""
     if copy is None:
         return f"There is no backup in {ledger.parent / 'backups'} that is whole; look for another copy."
-    return (
-        f"The newest backup that is whole is {copy}; copy the damaged file, and {ledger.name}-journal if it "
-        f"is there, somewhere safe and take both away before you put the backup in its place."
-    )
+    return f"The newest backup that is whole is {copy}; to go on with it:"

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightning_al.ledger.backups import is_whole
+from lightning_al.ledger.backups import is_whole, named
 from lightning_al.ledger.connection import LedgerError
 from lightning_al.ledger.ledger import Ledger
 
@@ -91,13 +91,8 @@ class Checked:
         if self.is_whole:
             return f"{self.path}: {self.events:,} events, {self.labels:,} labels, all as they were written."
         lines = [self.problem, *(f"  {copy}" for copy in self.copies)]
-        if self.good is None:
-            return "\n".join(
-                [*lines, f"No backup in {self.path.parent / 'backups'} is whole; look for another copy."]
-            )
-        return "\n".join(
-            [*lines, "To go on with the newest one that is whole:", *(f"  {c}" for c in self.commands)]
-        )
+        said = named(self.path, None if self.good is None else self.good.path)
+        return "\n".join([*lines, said, *(f"  {command}" for command in self.commands)])
 
 
 def check(path: Path) -> Checked:

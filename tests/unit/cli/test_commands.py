@@ -311,9 +311,48 @@ def test_import_says_what_it_was(book, run, tmp_path):
     )
     path.write_text("index,label\n7,cat\n")
     said = wrong(run, "import", book.folder, path, "--who", "Ada")
-    assert "line 2: sample 7 is labelled 1 already, not cat" in said
-    assert "`lightning-al import --overwrite`" in said
+    assert re.search(r"line 2: sample 7 is labelled .* already, not ", said)
+    assert "`import --overwrite` lets a new answer win" in said
     assert "1 corrected" in run("import", book.folder, path, "--who", "Ada", "--overwrite")[1]
+
+
+def test_annotators_of_an_export_of_label_studio_get_their_names(book, run, tmp_path):
+    path, users = tmp_path / "export.json", tmp_path / "users.json"
+    run("export", book.folder, "--to", path)
+    tasks = json.loads(path.read_text())
+    result = [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": ["dog"]}}]
+    at = "2026-11-20T10:00:00Z"
+    for place, task in enumerate(tasks):
+        given = {"id": place, "completed_by": place, "result": result, "created_at": at, "updated_at": at}
+        task |= {"id": place, "annotations": [given | {"was_cancelled": False}]}
+    path.write_text(json.dumps(tasks[:2]))
+    users.write_text('{"0": "Ada", "7": "Bob"}')
+    code, said, _ = run("import", book.folder, path, "--users", users)
+    assert (code, said) == (0, "2 answers taken over, 2 samples wait.\n")
+    assert set(Book(book.folder).current().who.values()) == {"Ada", "user 1"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('["Ada"]', "is another kind of JSON; needed is one object from the numbers of accounts to names"),
+        ('{"Ada": "1"}', "is another kind of JSON"),
+        ('{"1": 1}', "is another kind of JSON"),
+        ('{"1": "dataset"}', "cannot be used"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_a_file_of_users_that_is_none(book, run, tmp_path, content, message):
+    path, users = tmp_path / "export.json", tmp_path / "users.json"
+    users.write_text(content)
+    assert message in wrong(run, "import", book.folder, path, "--users", users)
+
+
+def test_users_are_for_exports_of_label_studio(book, run, tmp_path):
+    users = tmp_path / "users.json"
+    users.write_text("{}")
+    for more in (["a.csv"], ["a.json", "--who", "Ada"]):
+        assert "leave `--users` out" in wrong(run, "import", book.folder, *more, "--users", users)
 
 
 def test_import_of_what_is_no_file_of_answers(book, run, tmp_path):
@@ -404,9 +443,12 @@ def test_verify_finds_the_newest_good_backup_and_the_commands_bring_it_back(book
     damage(bad)
     damage(book.ledger.path)
     os.utime(good, (1, 1))
+    advice = f"The newest backup that is whole is {good}; to go on with it:"
+    assert advice in wrong(run, "status", book.folder)
     code, said, _ = run("verify", book.folder)
     assert code == 1
     first, *lines = said.splitlines()
+    assert lines[2] == advice
     assert (
         first
         == f"Event 2 of {book.ledger.path} was changed after it was written: the digests do not follow on."
@@ -440,7 +482,7 @@ def test_verify_without_a_good_backup(book, run):
     damage(book.ledger.path)
     code, said, _ = run("verify", book.folder)
     assert code == 1
-    assert "No backup in" in said
+    assert "There is no backup in" in said
     assert "cp " not in said
 
 

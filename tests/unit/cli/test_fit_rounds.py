@@ -142,7 +142,7 @@ def test_an_annotators_typo_is_one_message(train, folder, capsys):
     said = capsys.readouterr().err
     assert said.count("lightning-al: error: ") == 1
     assert "'lefft'" in said
-    assert "`lightning-al import --overwrite`" in said
+    assert "`import --overwrite` lets a new answer win" in said
     assert Book(folder).current().values == {}
 
 
