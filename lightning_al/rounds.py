@@ -18,7 +18,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning_al.callbacks import ActiveLearning
 from lightning_al.callbacks.seat import Seat
 from lightning_al.data import ActiveDataModule
-from lightning_al.data.agreement import agree, on_every_rank, shared
 from lightning_al.data.book import is_writer
 from lightning_al.data.checks import check_positive
 from lightning_al.data.ranks import asking_by, check_ranks
@@ -31,6 +30,7 @@ from lightning_al.inference.committee import check_maker
 from lightning_al.inference.posteriors import SinglePass
 from lightning_al.randomness import derive_seed
 from lightning_al.stopping import StopCriterion, Stopping, checked_criteria
+from lightning_al.together import agree, on_every_rank, shared
 
 __all__ = ["fit_rounds"]
 

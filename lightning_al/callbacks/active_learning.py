@@ -32,7 +32,6 @@ from lightning_al.callbacks.report import log_round, said_of_round
 from lightning_al.callbacks.seat import Seat
 from lightning_al.callbacks.weights import Restart, StoredWeights, best_weights
 from lightning_al.data import ActiveDataModule
-from lightning_al.data.agreement import agree
 from lightning_al.data.checks import check_lightning, check_positive
 from lightning_al.inference.committee import Committee
 from lightning_al.inference.posteriors import Posterior, SinglePass
@@ -42,6 +41,7 @@ from lightning_al.querying import Query, check_acquisition, choose
 from lightning_al.randomness import derive_seed
 from lightning_al.stopping.base import Ended
 from lightning_al.stopping.judging import Stopping
+from lightning_al.together import agree
 
 __all__ = ["ActiveLearning"]
 

@@ -19,11 +19,11 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from lightning_al.callbacks.checks import data_of
 from lightning_al.callbacks.collapse import Balance, Reference, compared
 from lightning_al.data import ActiveDataModule
-from lightning_al.data.agreement import agree
 from lightning_al.data.checks import check_positive
 from lightning_al.data.initial import listed_targets
 from lightning_al.ledger.state import IGNORED, LABELED
 from lightning_al.randomness import derive_seed
+from lightning_al.together import agree
 
 __all__ = ["ClassBalance"]
 

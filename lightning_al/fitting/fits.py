@@ -9,13 +9,13 @@ import lightning as L
 from lightning_al.callbacks import ActiveLearning
 from lightning_al.callbacks.seat import Seat
 from lightning_al.data import ActiveDataModule
-from lightning_al.data.agreement import agree, on_every_rank
 from lightning_al.fitting.connecting import connected
 from lightning_al.fitting.models import Models
 from lightning_al.fitting.trainers import Trainers, check_whole
 from lightning_al.inference.committee import Committee
 from lightning_al.randomness import derive_seed
 from lightning_al.stopping.judging import Stopping
+from lightning_al.together import agree, on_every_rank
 
 __all__ = ["Fit", "Fits"]
 
