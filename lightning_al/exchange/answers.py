@@ -19,7 +19,7 @@ from lightning_al.exchange.reading import check_answer
 from lightning_al.exchange.refusal import RefusedAnswers
 from lightning_al.ledger.answer import RESERVED, Opinion, check_annotator
 from lightning_al.ledger.book import Book
-from lightning_al.ledger.intake import Intake
+from lightning_al.ledger.intake import Intake, said_in
 from lightning_al.ledger.label_values import encode, is_class, whole
 from lightning_al.ledger.state import LABELED
 from lightning_al.ledger.trail import Happened
@@ -30,9 +30,6 @@ _SHOWN_PROBLEMS = 20
 _SHOWN_LETTERS = 500
 _LONGEST_INDEX = 40
 _ROWS_A_SAMPLE, _MOST_ROWS = 100, 5_000_000
-_OPINIONS = {
-    "labeled": "label", "relabeled": "label", "answered": "label", "ignored": "skip", "unsure": "unsure"
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,7 @@ class Given:
         who: The annotator's name, if the row has one.
         said: When, by the clock of the annotator's tool; see `lightning_al.ledger.answer.moment`.
         round: Of the query that the row is from, as text; empty: of any.
+        run: The `run_id` that the row is from; empty: of any.
     """
 
     where: str
@@ -62,6 +60,7 @@ class Given:
     who: str = ""
     said: str | None = None
     round: str = ""
+    run: str = ""
 
     @property
     def is_filled(self) -> bool:
@@ -85,9 +84,9 @@ def collect(
         rows: Of the file.
         source: The file, for messages and, by its name, for rows of which nobody says who gave them.
         who: The annotator of rows that name none.
-        overwrite: Let a changed answer correct a label.
+        overwrite: Let a changed answer correct a label, and one that was taken back count again.
         automatic: Read without being told to: pass over rows of another query than the one their sample is in
-            now, and answers that were read before and have been corrected or taken back since.
+            now, and answers that were read before and have been corrected since.
 
     Returns:
         What `book.take` writes.
@@ -108,6 +107,7 @@ def collect(
             index = index_of(row, book)
             if automatic and not of_its_query(book, row, index):
                 continue
+            _check_row(book, row)
             opinion = _opinion(row, index, texts, who=row.who or who or name, named=bool(row.who or who))
         except (ValueError, TypeError, RecursionError) as error:
             said = "it is nested too deeply" if isinstance(error, RecursionError) else error
@@ -115,8 +115,10 @@ def collect(
         else:
             if not (who and not row.who and _is_of_file(book, opinion, name)):
                 read.append((number, opinion))
-    if automatic:
-        read = _not_read_before(book, read)
+    count = len(read)
+    if not overwrite:
+        read = _not_read_before(book, read, corrected=automatic)
+    intake.taken_back = count - len(read)
     refused = intake.add_all([opinion for _, opinion in read])
     problems += [(read[n][0], f"{rows[read[n][0]].where}: {error}") for n, error in refused]
     if problems:
@@ -142,6 +144,19 @@ def _check_number(book: Book, rows: list[Given], source: str | os.PathLike[str])
             f"{source} has {len(rows):,} rows for {book.size:,} samples; needed are at most {most:,}. "
             "Nothing was read. Take the file apart, or check that it is of this run."
         )
+
+
+def _check_row(book: Book, row: Given) -> None:
+    """Refuse what one of this run's queries cannot be, and an answer that contradicts itself."""
+    state, number = book.state, whole(row.round)
+    if row.run and row.run != state.run_id:
+        raise ValueError(f"it is of run {row.run[:40]!r}, and this ledger is of run {state.run_id!r}")
+    is_number = number.isdecimal() and len(number) < _LONGEST_INDEX
+    if number and not (is_number and int(number) <= state.last_round):
+        raise ValueError(f"there is no query {number[:40]!r}; the newest is {state.last_round}")
+    if row.label is not None and (row.skip or row.unsure):
+        doubt = "skip" if row.skip else "unsure"
+        raise ValueError(f"it has the label {str(row.label)[:40]!r} and `{doubt}`; needed is one of them")
 
 
 class Texts:
@@ -174,6 +189,8 @@ class Texts:
             check_answer(row.label)
         if row.is_value and not (isinstance(row.label, str) and numbers):
             value = self.kind.checked(row.label, index, template)
+            if type(row.label) in (int, float):
+                self.kind.check_number(row.label, template)
         else:
             value = self.kind.parse(row.label, template)
             check_answer(value)
@@ -197,34 +214,42 @@ def _is_of_file(book: Book, opinion: Opinion, name: str) -> bool:
     return state.who.get(index) == name and state.values.get(index) == opinion.text
 
 
-def _not_read_before(book: Book, read: list[tuple[int, Opinion]]) -> list[tuple[int, Opinion]]:
-    """Without what was on record once: a correction or a change taken back is not argued with."""
+def _not_read_before(
+    book: Book, read: list[tuple[int, Opinion]], *, corrected: bool
+) -> list[tuple[int, Opinion]]:
+    """Without what was on record once and was taken back: that is not argued with.
+
+    Args:
+        book: The record.
+        read: Places and opinions.
+        corrected: Also without what was corrected since.
+    """
     state = book.state
     doubtful = [
         o.index
         for _, o in read
         if o.index in state.reverted
-        or (state.status[o.index] == LABELED and o.text != state.values.get(o.index))
+        or (corrected and state.status[o.index] == LABELED and o.text != state.values.get(o.index))
     ]
     said = {index: _ever_said(trail) for index, trail in book.trails(doubtful).items()}
 
     def is_new(opinion: Opinion) -> bool:
-        index = opinion.index
-        if state.status[index] == LABELED and opinion.kind != "label":
-            return False
-        return index not in said or (opinion.kind, opinion.text) not in said[index]
+        index, who = opinion.index, opinion.who if opinion.named else None
+        if index not in said or (opinion.kind, opinion.text, who) not in said[index]:
+            return True
+        return not corrected and state.values.get(index) == opinion.text and state.status[index] == LABELED
 
     return [(number, opinion) for number, opinion in read if is_new(opinion)]
 
 
-def _ever_said(trail: list[Happened]) -> set[tuple[str, str | None]]:
-    """What was said of a sample since it was last asked for."""
-    said: set[tuple[str, str | None]] = set()
+def _ever_said(trail: list[Happened]) -> set[tuple[str, str | None, str | None]]:
+    """What was said of a sample since it was last asked for: by each, and, without a name, by anybody."""
+    said: set[tuple[str, str | None, str | None]] = set()
     for _, _, event in trail:
         if event.kind == "asked":
             said.clear()
-        elif event.kind in _OPINIONS:
-            said.add((_OPINIONS[event.kind], event.value))
+        elif (what := said_in(event)) is not None:
+            said |= {(*what, event.who), (*what, None)}
     return said
 
 
@@ -234,20 +259,31 @@ def index_of(row: Given, book: Book) -> int:
     Raises:
         ValueError: If there is no such sample.
     """
+    text = whole(row.index)
     if book.names is not None and row.id.strip():
         index = book.names.find(row.id)
         if index is None:
             raise ValueError(f"there is no sample with id {row.id[:200]!r}")
+        # Of samples that have moved since, a file has the old indices.
+        if text and text != str(index) and book.meta.get("names") and not book.meta.get("moved"):
+            raise ValueError(
+                f"id {row.id[:200]!r} is sample {index}, and not {text[:40]!r}, as its index says; one of "
+                "the two is damaged"
+            )
         return index
-    text = whole(row.index)
     if not text.isdecimal() or len(text) > _LONGEST_INDEX or int(text) >= book.size:
         raise ValueError(f"there is no sample {text[:40]!r}")
     return int(text)
 
 
 def of_its_query(book: Book, row: Given, index: int) -> bool:
-    """Whether the row is of the query that the sample is in: an answer taken back must not come again."""
+    """Whether the row is of the query that the sample is in: an answer taken back must not come again.
+
+    A row of another run, whose file was left here, is of none.
+    """
     number = whole(row.round)
+    if row.run and row.run != book.state.run_id:
+        return False
     if not number:
         return True
     query = int(book.state.query[index])

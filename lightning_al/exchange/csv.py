@@ -1,8 +1,12 @@
 """CSV: a query out to people and their answers in, as a table that every spreadsheet opens.
 
 One row a sample; the annotator fills the column `label`, or writes into `skip`: "?" or "unsure" where it
-cannot be told yet, anything else where the sample is never to be asked for again. A column `who` may name the
-annotator of each row.
+cannot be told yet, anything else where the sample is never to be asked for again. What programs write for
+"no" (False, 0, no, nan, -) is nothing there. A column `who` may name the annotator of each row; a column
+`unsure` is read as `skip` is.
+
+A row must fit the header: cells beyond it are refused, and so is a column of ours that is there twice. Empty
+cells at the end of a row may be missing, since spreadsheets leave them out.
 
 A spreadsheet takes text that begins with = + - @ for a formula, and computes it. Such names and descriptions
 get an apostrophe before them, and lose it again when the file is read.
@@ -13,21 +17,26 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from lightning_al.exchange.answers import Given
+from lightning_al.exchange.answers import Given, refusal
 from lightning_al.exchange.queries import Query, waiting_queries
 from lightning_al.exchange.reading import read_text
 from lightning_al.exchange.writing import new_file
 from lightning_al.ledger.book import Book
+from lightning_al.ledger.label_values import whole
 
 __all__ = ["read_csv", "write_csv"]
 
-_OURS = ("index", "id", "round", "rank", "score", "label", "skip", "who")
+_OURS = ("index", "id", "run", "round", "rank", "score", "label", "skip", "unsure", "who")
 _UNSURE = ("?", "unsure")
+#: As programs write "no" and "nothing".
+_NO = ("", "false", "0", "0.0", "n", "no", "none", "null", "nan", "-")
+#: Before the run's id, which a spreadsheet would else take for a number now and then: 12e456 is one.
+_RUN = "run-"
 #: What OWASP names ("CSV Injection"), wide forms and blanks before it included, and apostrophes of our own.
 _FORMULA = re.compile(r"'*\s*[=+\-@\uff0b\uff0d\uff1d\uff20]|'*[\t\r\n]")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -39,8 +48,9 @@ def write_csv(book: Book, path: Path) -> Path:
     Raises:
         OSError: If the disk is full, or the folder cannot be written.
     """
-    rows = [_row(query) for query in waiting_queries(book)]
-    fixed = ["index", *([] if book.names is None else ["id"]), "round", "rank", "score"]
+    run = f"{_RUN}{book.state.run_id}"
+    rows = [_row(query) | {"run": run} for query in waiting_queries(book)]
+    fixed = ["index", *([] if book.names is None else ["id"]), "run", "round", "rank", "score"]
     columns = [*dict.fromkeys([*fixed, *(key for row in rows for key in row)]), "label", "skip"]
     with new_file(book, path) as file:
         writer = csv.writer(file)
@@ -63,7 +73,7 @@ def _row(query: Query) -> dict[str, Any]:
 
 def _free_name(name: str, taken: Mapping[str, Any]) -> str:
     """A column beside ours: on a day of annotation nothing fails over a name."""
-    if name not in _OURS:
+    if name.strip() not in _OURS:
         return name
     name = f"sample_{name}"
     while name in taken:
@@ -95,11 +105,8 @@ def read_csv(path: Path) -> list[Given]:
         try:
             columns = [name.strip() for name in next(reader, [])]
             if "label" in columns and {"index", "id"} & set(columns):
-                return [
-                    _given(reader.line_num, dict(zip_longest(columns, cells[: len(columns)], fillvalue="")))
-                    for cells in reader
-                    if cells
-                ]
+                _check_header(path, columns)
+                return _read(path, columns, reader)
         except csv.Error as error:
             raise ValueError(
                 f"{path} is no CSV file (line {reader.line_num}: {error}). Export the query again."
@@ -111,12 +118,63 @@ def read_csv(path: Path) -> list[Given]:
     )
 
 
+def _check_header(path: Path, columns: Sequence[str]) -> None:
+    twice = [name for name in _OURS if columns.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"{path} has the column {twice[0]!r} {columns.count(twice[0])} times; needed is one, since "
+            "nobody can tell which of them counts. Rename or delete the others."
+        )
+
+
+def _read(path: Path, columns: Sequence[str], rows: Any) -> list[Given]:
+    """Every row that holds something; `rows` is the reader, which knows the line."""
+    found: list[Given] = []
+    problems: list[str] = []
+    named = max(place for place, name in enumerate(columns) if name) + 1
+    for cells in rows:
+        if not any(cell.strip() for cell in cells):
+            continue
+        row = dict(zip_longest(columns[:named], cells[:named], fillvalue=""))
+        try:
+            _check_row(cells[named:], row, is_short=len(cells) <= columns.index("label"))
+        except ValueError as error:
+            problems.append(f"line {rows.line_num}: {error}")
+        else:
+            found.append(_given(rows.line_num, row))
+    if problems:
+        raise refusal(path, problems)
+    return found
+
+
+def _check_row(beyond: Sequence[str], row: Mapping[str, str], *, is_short: bool) -> None:
+    """Refuse a row whose cells are not where the header says: its answer is in another column, or cut off.
+
+    Args:
+        beyond: Cells to the right of the last column that has a name.
+        row: The others.
+        is_short: It ends before the column `label`.
+    """
+    surplus = [cell for cell in beyond if cell.strip()]
+    if surplus:
+        raise ValueError(
+            f"{surplus[0][:40]!r} is beyond the last column; a label with a comma needs quotes around it, "
+            "and notes a column of their own"
+        )
+    if is_short and not (row.get("index", "").strip() or row.get("id", "").strip()):
+        raise ValueError("it ends before `label`, and has neither `index` nor `id`; needed are all columns")
+    for name in ("round", "rank"):
+        text = whole(row.get(name, ""))
+        if text and not text.isdecimal():
+            raise ValueError(f"its {name} is {text[:40]!r}; needed is a number: is a cell missing?")
+
+
 def _given(line: int, row: Mapping[str, str]) -> Given:
-    skip = row.get("skip", "").strip()
-    unsure = skip.lower() in _UNSURE
+    skip, unsure = (row.get(name, "").strip().lower() for name in ("skip", "unsure"))
+    doubts = skip in _UNSURE or unsure not in _NO
     return Given(
         f"line {line}", row.get("index", ""), _as_it_was(row.get("id", "")),
         row["label"] if row["label"].strip() else None,
-        skip=bool(skip) and not unsure, unsure=unsure, who=row.get("who", "").strip(),
-        round=row.get("round", ""),
+        skip=skip not in _NO and not doubts, unsure=doubts, who=row.get("who", "").strip(),
+        round=row.get("round", ""), run=row.get("run", "").strip().removeprefix(_RUN),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lightning_al.exchange.answers import Given, collect
 from lightning_al.exchange.csv import read_csv, write_csv
@@ -48,6 +48,8 @@ class Imported:
         unsure: Answers that somebody cannot tell yet.
         beside: Answers that stand beside the label, or that a rule of the run makes it of.
         known: Answers that were on record already.
+        unasked: Of the new ones, those to samples that nobody asked for.
+        taken_back: Answers that were taken back here, and stay so unless `overwrite` says otherwise.
         problems: What was not taken over, of a file that is read all the same.
 
     Example:
@@ -61,13 +63,18 @@ class Imported:
     unsure: int = 0
     beside: int = 0
     known: int = 0
+    unasked: int = 0
+    taken_back: int = 0
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        said = f"{self.new:,} new labels, {self.corrected:,} corrected, {self.skipped:,} skipped, "
+        unasked = f" ({self.unasked:,} of them not asked for)" if self.unasked else ""
+        said = f"{self.new:,} new labels{unasked}, {self.corrected:,} corrected, {self.skipped:,} skipped, "
         said += f"{self.unsure:,} unsure, {self.known:,} already known"
         if self.beside:
             said += f", {self.beside:,} answers beside the label"
+        if self.taken_back:
+            said += f", {self.taken_back:,} taken back here before, which only `overwrite` brings back"
         if self.problems:
             said += f"; {len(self.problems):,} not taken over:\n  " + "\n  ".join(self.problems)
         return said
@@ -144,8 +151,8 @@ def import_answers(
     Args:
         book: The ledger.
         path: The file.
-        who: Who labelled, where a row does not say.
-        overwrite: Let a changed answer correct a label.
+        who: Who labelled, where a row does not say; for an export of Label Studio only if one person did.
+        overwrite: Let a changed answer correct a label, and one that was taken back count again.
         format: `"csv"`, `"jsonl"` or `"label-studio"`; default: what the path ends in.
 
     Raises:
@@ -155,15 +162,18 @@ def import_answers(
     if format_of(path, format) == "label-studio":
         from lightning_al.exchange.label_studio import import_export
 
-        report = import_export(book, Path(path), overwrite=overwrite)
-        return _counted(report.kinds, report.given, report.problems)
+        report = import_export(book, Path(path), who=who, overwrite=overwrite)
+        return Imported(**_counted(report.kinds, report.given), problems=report.problems)
     rows = read_answers(path, format=format)
     intake = collect(book, rows, path, who=who, overwrite=overwrite)
+    query = book.state.query
+    unasked = sum(event.kind == "labeled" and query[event.sample] < 0 for event in intake.events)
     book.take(intake)
-    return _counted(Counter(event.kind for event in intake.events), sum(row.is_filled for row in rows), [])
+    kinds = Counter(event.kind for event in intake.events)
+    given = sum(row.is_filled for row in rows) - intake.taken_back
+    return Imported(**_counted(kinds, given), unasked=unasked, taken_back=intake.taken_back)
 
 
-def _counted(kinds: Mapping[str, int], given: int, problems: list[str]) -> Imported:
+def _counted(kinds: Mapping[str, int], given: int) -> dict[str, Any]:
     counts = {_KINDS[kind]: count for kind, count in kinds.items()}
-    known = max(0, given - sum(counts.values()))
-    return Imported(**counts, known=known, problems=problems)
+    return counts | {"known": max(0, given - sum(counts.values()))}

@@ -1,7 +1,8 @@
 """JSONL: a query out and answers in, one JSON object a line: for programs, and for text of several lines.
 
-    {"index": 7, "id": "scan-7", "round": 1, "rank": 0, "score": 0.9, "strategy": "Margin()",
-     "shown": {"path": "img/7.png"}, "label": null, "skip": false, "unsure": false, "who": null, "at": null}
+    {"index": 7, "id": "scan-7", "run": "4f0c8e21b7d3", "round": 1, "rank": 0, "score": 0.9,
+     "strategy": "Margin()", "shown": {"path": "img/7.png"}, "label": null, "skip": false, "unsure": false,
+     "who": null, "at": null}
 
 Whoever answers fills in `label` (a class by name or number, a number, text, or lists and objects), or `skip`
 or `unsure`; `who` and `at` (ISO 8601) if they like. An answer needs `index` or `id`, and one of these.
@@ -38,15 +39,15 @@ def write_jsonl(book: Book, path: Path) -> Path:
     """
     with new_file(book, path) as file:
         for query in waiting_queries(book):
-            file.write(_line(query))
+            file.write(_line(query, book.state.run_id))
     return path
 
 
-def _line(query: Query) -> str:
+def _line(query: Query, run: str) -> str:
     score = query.score if query.score is not None and math.isfinite(query.score) else None
     row = {
-        "index": query.index, **({} if query.id is None else {"id": query.id}), "round": query.round,
-        "rank": query.rank, "score": score, "strategy": query.strategy,
+        "index": query.index, **({} if query.id is None else {"id": query.id}), "run": run,
+        "round": query.round, "rank": query.rank, "score": score, "strategy": query.strategy,
         "shown": {name: _finite(value) for name, value in query.shown.items()},
         "label": None, "skip": False, "unsure": False, "who": None, "at": None,
     }  # fmt: skip
@@ -113,7 +114,7 @@ def _given(number: int, row: dict[str, Any]) -> Given:
     given = Given(
         f"line {number}", _text(row, "index"), _text(row, "id"), label, is_value=True,
         skip=bool(skip) and not unsure, unsure=bool(unsure), who=_text(row, "who").strip(),
-        said=moment(at) if at else None, round=_text(row, "round"),
+        said=moment(at) if at else None, round=_text(row, "round"), run=_text(row, "run").strip(),
     )  # fmt: skip
     if given.is_filled and not (given.index or given.id):
         raise ValueError("has neither `index` nor `id`; needed is one")

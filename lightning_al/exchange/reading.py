@@ -121,8 +121,8 @@ def check_answer(value: Any, depth: int = 0) -> None:
     elif isinstance(value, list | dict):
         if depth == _DEEPEST:
             raise ValueError(f"more than {_DEEPEST} lists or objects are nested in one another")
-        if isinstance(value, dict) and "__array__" in value:
-            _check_array(value)
+        if isinstance(value, dict):
+            _check_names(value)
         for part in value if isinstance(value, list) else (*value, *value.values()):
             check_answer(part, depth + 1)
 
@@ -136,6 +136,14 @@ def _check_text(text: str, *, is_label: bool) -> None:
         raise ValueError(f"{text[:40]!r} holds half of a character (a surrogate)") from None
     if "\0" in text:
         raise ValueError(f"{text[:40]!r} holds a NUL")
+
+
+def _check_names(value: dict[str, Any]) -> None:
+    """Refuse what the ledger says otherwise by these names."""
+    if "__no_label__" in value:
+        raise ValueError("'__no_label__' is no name in a label: the ledger says by it that there is none")
+    if "__array__" in value:
+        _check_array(value)
 
 
 def _check_array(value: dict[str, Any]) -> None:

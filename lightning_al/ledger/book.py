@@ -11,6 +11,7 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby
@@ -25,7 +26,7 @@ from lightning_al.ledger.connection import LedgerError
 from lightning_al.ledger.indices import Indices, as_indices
 from lightning_al.ledger.intake import Intake
 from lightning_al.ledger.kind import LabelKind
-from lightning_al.ledger.label_values import encode
+from lightning_al.ledger.label_values import NoLabel, encode
 from lightning_al.ledger.ledger import Ledger
 from lightning_al.ledger.names import Names
 from lightning_al.ledger.schema import Event
@@ -213,12 +214,32 @@ class Book:
         if not found or not self.ledger.exists():
             return {index: [] for index in found}
         names = self.names
-        return dict(
-            zip(found, self.ledger.of_samples([i if names is None else names[i] for i in found]), strict=True)
-        )
+        trails = self.ledger.of_samples([i if names is None else names[i] for i in found])
+        known = self.annotators
+        if known:
+            trails = [
+                [(seq, at, replace(e, who=known.get(e.who or "", e.who))) for seq, at, e in trail]
+                for trail in trails
+            ]
+        return dict(zip(found, trails, strict=True))
+
+    @property
+    def annotators(self) -> dict[str, str]:
+        """Who is behind the numbers by which a tool named annotators: a person is one annotator."""
+        return dict(self.meta.get("annotators", {}))
+
+    def name_annotators(self, names: Mapping[str, str]) -> None:
+        """Record who is behind numbers of a tool; a name that a number has already stays."""
+        vars(self).pop("meta", None)  # another process may have named some
+        new = {number: name for number, name in names.items() if number not in self.annotators}
+        if new:
+            self.ledger.set_meta(annotators=self.annotators | new)
+            vars(self).pop("meta", None)
 
     def answers(self, index: int) -> list[Answer]:
         """The answers of a sample that stand, oldest first: whose they are, and when they were given.
+
+        Who cannot tell what has a label already has a `lightning_al.ledger.label_values.NoLabel` there.
 
         Args:
             index: Of the sample.
@@ -406,8 +427,8 @@ class Book:
         return events
 
     def _decided(self, said: Sequence[Said]) -> Any:
-        answers = [one.answer() for one in said]
-        if callable(self.resolve):
+        answers = [answer for one in said if not isinstance((answer := one.answer()).value, NoLabel)]
+        if callable(self.resolve) and answers:
             return self.resolve(answers)
         return answers[-1].value if answers else None
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lightning_al.ledger.answer import Opinion, check_opinion
-from lightning_al.ledger.label_values import decode
+from lightning_al.ledger.label_values import NoLabel, decode, encode
 from lightning_al.ledger.schema import Event
 from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL
 from lightning_al.ledger.trail import Happened, Said, steps
@@ -18,14 +19,27 @@ from lightning_al.ledger.trail import Happened, Said, steps
 if TYPE_CHECKING:
     from lightning_al.ledger.book import Book
 
-__all__ = ["Conflict", "Intake"]
+__all__ = ["Conflict", "Intake", "said_in"]
 
 #: Whose answers are no annotator's: the rule is not asked, and nobody overrules them unasked.
 _NOBODY = ("dataset", "oracle")
+_OPINIONS = {
+    "labeled": "label", "relabeled": "label", "answered": "label", "ignored": "skip", "unsure": "unsure"
+}  # fmt: skip
+#: As they stand beside a label.
+_DOUBTS = {encode(NoLabel(what)): what for what in ("skip", "unsure")}
 
 
 class Conflict(ValueError):
     """An answer contradicts one on record, and nobody said that it may win."""
+
+
+def said_in(event: Event) -> tuple[str, str | None] | None:
+    """What an annotator said by an event: the kind of an opinion and its text; `None`: it is no opinion."""
+    if event.kind == "answered" and event.value in _DOUBTS:
+        return _DOUBTS[event.value], None
+    kind = _OPINIONS.get(event.kind)
+    return None if kind is None else (kind, event.value if kind == "label" else None)
 
 
 class Intake:
@@ -41,6 +55,7 @@ class Intake:
         self.book, self.overwrite, self.strict = book, overwrite, strict
         self.events: list[Event] = []
         self.taken = 0
+        self.taken_back = 0  # opinions that were left out: somebody took them back
         self._seen: set[tuple[int, str]] = set()
         self._now: dict[int, tuple[int, str | None, str | None]] = {}
         self._at = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -61,8 +76,12 @@ class Intake:
         state = self.book.state
         by_rule = self.book.resolve != "newest"
         self._trails |= self.book.trails(
-            {o.index for o in opinions if by_rule or (o.named and o.index in state.who and not self._says(o))}
-        )
+            {
+                o.index for o in opinions
+                if by_rule
+                or (o.index in state.who and (o.kind != "label" or (o.named and not self._says(o))))
+            }
+        )  # fmt: skip
         refused = []
         for place, opinion in enumerate(opinions):
             try:
@@ -103,6 +122,8 @@ class Intake:
         )
 
     def _skip(self, opinion: Opinion, status: int) -> bool:
+        if status == LABELED:
+            return self._doubt(opinion)
         if status not in (POOL, ASKED):
             return False
         self._put("ignored", opinion, text=None)
@@ -110,9 +131,22 @@ class Intake:
         return True
 
     def _unsure(self, opinion: Opinion, status: int) -> bool:
-        if status != ASKED or opinion.who in self.book.state.unsure.get(opinion.index, ()):
+        if status == LABELED:
+            return self._doubt(opinion)
+        known = self.book.state.unsure.get(opinion.index, ())
+        if status != ASKED or any(self._is(who, opinion) for who in known):
             return False
         self._put("unsure", opinion, text=None)
+        return True
+
+    def _doubt(self, opinion: Opinion) -> bool:
+        """Somebody cannot tell what has a label already: it stands beside the label, once."""
+        self._said(opinion.index)
+        trail = [*self._trails[opinion.index], *self._pending.get(opinion.index, ())]
+        mine = (event for _, _, event in trail if event.who == opinion.who and event.said == opinion.said)
+        if any(said_in(event) == (opinion.kind, None) for event in mine):
+            return False
+        self._put("answered", opinion, text=encode(NoLabel(opinion.kind)))
         return True
 
     def _label(self, opinion: Opinion, status: int, who: str | None, text: str | None) -> bool:
@@ -132,7 +166,15 @@ class Intake:
     def _says(self, opinion: Opinion) -> bool:
         """Whether the label on record is this very answer of this annotator."""
         state, index = self.book.state, opinion.index
-        return state.who.get(index) == opinion.who and state.values.get(index) == opinion.text
+        return state.values.get(index) == opinion.text and self._is(state.who.get(index), opinion)
+
+    @cached_property
+    def _annotators(self) -> dict[str, str]:
+        return self.book.annotators
+
+    def _is(self, who: str | None, opinion: Opinion) -> bool:
+        """Whether a name on record is that of an opinion's annotator."""
+        return who == opinion.who or (who is not None and self._annotators.get(who) == opinion.who)
 
     def _enter(self, opinion: Opinion, status: int) -> bool:
         self._put("labeled", opinion, round_=self.book.state.last_round)
@@ -155,7 +197,7 @@ class Intake:
         timed = opinion.said is not None and own is not None and opinion.said != own.at
         if own is not None and not self.overwrite and not timed:
             raise self._conflict(opinion, own.text)
-        newest = max((one.at for one in said), default="")
+        newest = max((one.at for one in said if one.text not in _DOUBTS), default="")
         is_newest = opinion.said is None or opinion.said >= newest
         if by_rule or not is_newest or text == opinion.text:
             self._put("answered", opinion)
@@ -179,9 +221,16 @@ class Intake:
         self._pending.setdefault(opinion.index, []).append((number, self._at, event))
 
     def _conflict(self, opinion: Opinion, text: str | None) -> Conflict:
-        now = "the data set's own label" if text is None else decode(text)
-        new = f", not {opinion.given}" if opinion.given else ""
+        now = "the data set's own label" if text is None else self._shown(text)
+        new = f", not {self._shown(opinion.text)}" if opinion.given and opinion.text else ""
         return Conflict(f"sample {opinion.index} is labelled {now} already{new}")
+
+    def _shown(self, text: str) -> str:
+        """A target as people know it: a class by its name."""
+        value, names = decode(text), self.book.kind.class_names
+        if names is not None and type(value) is int and 0 <= value < len(names):
+            return str(names[value])
+        return f"{value.what!r}, no label," if isinstance(value, NoLabel) else str(value)
 
 
 def _same(one: Said, opinion: Opinion) -> bool:

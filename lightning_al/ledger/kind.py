@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from lightning_al.ledger.label_values import check_label, encode, is_class, kind_of, parse_label
+from lightning_al.ledger.label_values import (
+    check_label,
+    encode,
+    is_class,
+    is_other_name,
+    kind_of,
+    parse_label,
+)
 from lightning_al.ledger.state import PoolState
 
 __all__ = ["LabelKind"]
@@ -89,6 +96,19 @@ class LabelKind:
             ValueError: If it is none of the classes, or of another kind.
         """
         return parse_label(text, self.class_names, template)
+
+    def check_number(self, number: float, template: Any) -> None:
+        """Refuse the number of a class, in a file, that is the name of another class.
+
+        Raises:
+            ValueError: If it is: a program may mean the one, and one that read a spreadsheet the other.
+        """
+        names = self.class_names
+        if names is not None and _is_single(template) and is_other_name(number, names):
+            raise ValueError(
+                f"{number} is class {names[int(number)]!r} by its number, and by name another; needed is the "
+                "name in quotes, since class names here look like numbers"
+            )
 
     def checked(self, value: Any, index: int, template: Any) -> Any:
         """A target as it goes into the ledger, see `check_label`.

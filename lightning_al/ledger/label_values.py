@@ -8,25 +8,49 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 __all__ = [
+    "NoLabel",
     "by_name",
     "check_label",
     "decode",
     "encode",
     "is_class",
+    "is_other_name",
     "kind_of",
     "parse_label",
     "whole",
 ]
+
+
+#: What spreadsheets take for a number, or for a date or time.
+_NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]+)?")
+_DATE = re.compile(r"[0-9]{1,4}([-/.:][0-9]{1,4}){1,2}")
+
+
+@dataclass(frozen=True)
+class NoLabel:
+    """What an annotator said of a sample that has a label already, and that is no label.
+
+    Args:
+        what: `"skip"` or `"unsure"`.
+
+    Example:
+        >>> decode(encode(NoLabel("unsure")))
+        NoLabel(what='unsure')
+    """
+
+    what: str
 
 
 def encode(value: Any) -> str:
@@ -133,6 +157,16 @@ def whole(text: str) -> str:
     return digits if point and digits.isdecimal() and not zeros.strip("0") else text
 
 
+def is_other_name(number: float, names: Sequence[str]) -> bool:
+    """Whether a class number is the name of another class, as it stands or as a spreadsheet leaves it.
+
+    Example:
+        >>> is_other_name(1, ["001", "002"]), is_other_name(1, ["0", "1"]), is_other_name(1, ["cat", "dog"])
+        (True, False, False)
+    """
+    return any(_meaning(str(name)) == number != place for place, name in enumerate(names))
+
+
 def by_name(names: Sequence[str]) -> dict[str, int]:
     """The place of every name; outer spaces may be missing where that still means one name."""
     bare = Counter(name.strip() for name in names)
@@ -165,23 +199,63 @@ def _places(class_names: tuple[str, ...]) -> dict[str, int]:
     return by_name(class_names)
 
 
+def _meaning(text: str) -> Any:
+    """What a spreadsheet takes a text for; `None`: for text, which it leaves as it is."""
+    text = text.strip()
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    if _NUMBER.fullmatch(text):
+        return float(text.replace(",", "."))
+    return text if _DATE.fullmatch(text) else None
+
+
+@lru_cache(maxsize=8)
+def _meanings(class_names: tuple[str, ...]) -> tuple[dict[Any, int], bool]:
+    """Names by what they mean, where it is one name alone; and whether any means something."""
+    found = [_meaning(name) for name in class_names]
+    counts = Counter(found)
+    places = {what: place for place, what in enumerate(found) if what is not None and counts[what] == 1}
+    return places, any(what is not None for what in found)
+
+
+def _named(value: str, class_names: tuple[str, ...]) -> int | str:
+    """The place of a name, or what may be the number of a class.
+
+    Where names look like numbers, a number stands for a name and never for a place: a spreadsheet makes 1
+    of 001, which is not class number 1.
+    """
+    places = _places(class_names)
+    for form in (value, value.strip()):
+        if form in places:
+            return places[form]
+    meant, changeable = _meanings(class_names)
+    if changeable:
+        what = _meaning(value)
+        if what in meant:
+            return meant[what]
+        if what is not None or whole(value).isdecimal():
+            raise ValueError(
+                f"{value!r} is not exactly one of the classes [{_listed(class_names)}], nor what a "
+                "spreadsheet makes of one of them alone; needed is a name, since names here look like numbers"
+            )
+    number = whole(value)
+    return int(number) if number.isdecimal() else value
+
+
 def _class(value: Any, class_names: Sequence[str]) -> int:
     if isinstance(value, str):
-        places = _places(tuple(str(name) for name in class_names))
-        for form in (value, value.strip(), whole(value)):
-            if form in places:
-                return places[form]
-        value = int(whole(value)) if whole(value).isdecimal() else value
+        value = _named(value, tuple(str(name) for name in class_names))
     number = _number(value)
     if number is None or number >= len(class_names):
-        shown = ", ".join(
-            [*(repr(name) for name in class_names[:10]), *(["..."] if class_names[10:] else [])]
-        )
         raise ValueError(
-            f"{value!r} is none of the classes [{shown}], the {len(class_names)} `class_names`; "
-            f"needed is a name, or a number from 0 to {len(class_names) - 1}"
+            f"{value!r} is none of the classes [{_listed(class_names)}], the {len(class_names)} "
+            f"`class_names`; needed is a name, or a number from 0 to {len(class_names) - 1}"
         )
     return number
+
+
+def _listed(class_names: Sequence[str]) -> str:
+    return ", ".join([*(repr(name) for name in class_names[:10]), *(["..."] if class_names[10:] else [])])
 
 
 def _number(value: Any) -> int | None:
@@ -192,6 +266,8 @@ def _number(value: Any) -> int | None:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, NoLabel):
+        return {"__no_label__": value.what}
     if _is_tensor(value):
         value = value.detach().cpu()
         value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
@@ -216,6 +292,8 @@ def _plain(value: Any) -> Any:
 
 
 def _array(value: dict[str, Any]) -> Any:
+    if "__no_label__" in value:
+        return NoLabel(value["__no_label__"])
     if "__array__" not in value:
         return value
     data = base64.b64decode(value["__array__"])

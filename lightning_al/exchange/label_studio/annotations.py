@@ -33,6 +33,7 @@ class Annotation:
         value: The answer; `None`: skipped, or there is a problem.
         skipped: The annotator could not tell.
         problem: Why it is no answer.
+        account: The server's number of the annotator, where it is known.
 
     Example:
         >>> from lightning_al.exchange.label_studio.tasks import Key
@@ -49,6 +50,7 @@ class Annotation:
     value: str | float | None = None
     skipped: bool = False
     problem: str | None = None
+    account: int | None = None
 
     @property
     def place(self) -> str:
@@ -64,16 +66,30 @@ def read(
     Args:
         tasks: The server's tasks, or those of an exported file; without our key they are passed over.
         form: What the project asks.
-        users: E-mails by the server's number.
+        users: E-mails by the server's number; those that the tasks have themselves are added.
     """
     found: dict[Key, list[Annotation]] = {}
+    tasks = list(tasks)
+    users = _emails(tasks) | dict(users or {})
     for task in tasks:
         key = key_of(task.get("data"))
         if key is not None:
             mine = found.setdefault(key, [])
             given = task.get("annotations")
             for annotation in given if isinstance(given, list) else ():
-                mine.append(_annotation(key, task["id"], annotation, form, users or {}))
+                mine.append(_annotation(key, task["id"], annotation, form, users))
+    return found
+
+
+def _emails(tasks: Iterable[Mapping[str, Any]]) -> dict[int, str]:
+    """Who is behind a number, as some editions write it beside an annotation."""
+    found: dict[int, str] = {}
+    for task in tasks:
+        given = task.get("annotations")
+        for annotation in given if isinstance(given, list) else ():
+            by = annotation.get("completed_by")
+            if isinstance(by, Mapping) and by.get("email") and isinstance(by.get("id"), int):
+                found[by["id"]] = by["email"]
     return found
 
 
@@ -87,8 +103,11 @@ def _annotation(
             value = form.value(given.get("result"))
         except ValueError as error:
             problem = str(error)
-    who = _who(given.get("completed_by"), users)
-    return Annotation(key, task, int(given["id"]), who, _time(given), value, skipped, problem)
+    by = given.get("completed_by")
+    account = by.get("id") if isinstance(by, Mapping) else by
+    return Annotation(
+        key, task, int(given["id"]), _who(by, users), _time(given), value, skipped, problem, account
+    )
 
 
 def _who(completed_by: Any, users: Mapping[int, str]) -> str | None:

@@ -10,9 +10,10 @@ again by annotator and time, so a pull can be repeated as often as one likes.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from lightning_al.exchange.label_studio.server import LabelStudio
 from lightning_al.exchange.label_studio.tasks import Key, Task, is_address, medium_of
 from lightning_al.exchange.queries import waiting_queries
 from lightning_al.exchange.writing import new_file
-from lightning_al.ledger.answer import Opinion, moment
+from lightning_al.ledger.answer import Opinion, check_annotator, moment
 from lightning_al.ledger.book import Book
+from lightning_al.ledger.intake import said_in
 from lightning_al.ledger.state import ASKED, LABELED
 
 __all__ = [
@@ -41,7 +43,9 @@ __all__ = [
     "waiting_tasks",
 ]
 
-_KINDS = {"labeled": "label", "relabeled": "label", "answered": "label", "ignored": "skip"}
+#: How annotators are called whose names nobody told.
+_NUMBERED = re.compile(r"(user|annotation) -?[0-9]+")
+_GONE = re.compile(r"annotation -?[0-9]+")
 
 
 @dataclass
@@ -190,6 +194,7 @@ def import_export(
     form: Form | None = None,
     *,
     users: Mapping[int, str] | None = None,
+    who: str | None = None,
     overwrite: bool = False,
 ) -> Report:
     """Take over what is in a file that was exported as JSON, as `pull_answers` does from a server.
@@ -198,19 +203,58 @@ def import_export(
         book: The ledger.
         path: The file.
         form: What the project asks; `None`: what its answers show.
-        users: E-mails by the server's numbers, which is all that such a file has.
+        users: E-mails by the server's numbers, which is all that most such files have; they are recorded,
+            so that later files need not come with them.
+        who: Whose answers these are, where one person gave them all.
         overwrite: Let an answer win over a label that the data set or a file gave.
 
     Raises:
-        ValueError: If it is no such file; nothing was taken over.
+        ValueError: If it is no such file, or several people's where `who` says whose it is; nothing was taken
+            over.
     """
     book.current()
     keys = _keys(book)
     tasks = read_export(path)
     form = form_of(tasks, book, path) if form is None else form
-    said = read(tasks, form, users)
+    said = {key: each for key, each in read(tasks, form, users).items() if key.run == book.state.run_id}
+    if who is not None:
+        said = _all_by(book, who, said, path)
     newest = {keys[key]: newest_of_each(each) for key, each in said.items() if key in keys}
-    return _take(book, newest, form, overwrite=overwrite)
+    report = _take(book, newest, form, overwrite=overwrite)
+    report.problems += _passed_over(key for key, each in said.items() if each and key not in keys)
+    return report
+
+
+def _all_by(
+    book: Book, who: str, said: Mapping[Key, list[Annotation]], path: Path
+) -> dict[Key, list[Annotation]]:
+    """The same, by one person under the name given, which is that person's from now on."""
+    check_annotator(who)
+    everyone = {(each.account, each.who) for listed in said.values() for each in listed}
+    known = book.annotators
+    numbered = [(f"user {account}", by) for account, by in everyone if account is not None]
+    names = {name for pair in numbered for name in pair if name}
+    by = sorted({name or "an account that is gone" for _, name in everyone})
+    others = sorted({known[name] for name in names if known.get(name, who) != who})
+    if len(by) > 1 or others:
+        shown = ", ".join((others or by)[:10])[:300]
+        what = f"answers that are on record as by {shown}" if others else f"{len(by)} annotators ({shown})"
+        raise ValueError(
+            f"{path} has {what}, and `who` says that all are by {who!r}; needed is one annotator, of one "
+            "name. Leave `who` out, or say by `import_export(..., users=...)` who is behind each number."
+        )
+    book.name_annotators({name: who for name in names if name != who})
+    return {key: [replace(each, who=who) for each in listed] for key, listed in said.items()}
+
+
+def _passed_over(keys: Iterable[Key]) -> list[str]:
+    """Answers that nobody waits for: why they are not taken over, a round in a line."""
+    rounds = Counter(key.round for key in keys)
+    return [
+        f"round {number}: {count} answered samples are not in that query now (put back into the pool, asked "
+        "for again in another round, or never asked for there); their answers were passed over"
+        for number, count in sorted(rounds.items())
+    ]
 
 
 def _keys(book: Book) -> dict[Key, int]:
@@ -225,6 +269,7 @@ def _keys(book: Book) -> dict[Key, int]:
 
 def _take(book: Book, said: Mapping[int, list[Annotation]], form: Form, *, overwrite: bool) -> Report:
     """Hold what was said against the record; the good ones are written in one transaction."""
+    said = _by_one_name(book, said)
     report = Report(given=sum(len(each) for each in said.values()))
     opinions, texts = list[tuple[Annotation, Opinion]](), Texts(book)
     for index, each in said.items():
@@ -234,6 +279,7 @@ def _take(book: Book, said: Mapping[int, list[Annotation]], form: Form, *, overw
             except ValueError as wrong:
                 report.problems.append(_named(book, index, annotation, wrong))
     known = _taken_back(book, {index for index in said if index in book.state.reverted})
+    known |= _under_another_name(book, [opinion for _, opinion in opinions])
     opinions = [(a, o) for a, o in opinions if (o.index, o.kind, o.text, o.who, o.said) not in known]
     report.problems += _contradictions(book, said)
     intake = book.intake(overwrite=overwrite)
@@ -244,6 +290,63 @@ def _take(book: Book, said: Mapping[int, list[Annotation]], form: Form, *, overw
     report.kinds = Counter(event.kind for event in intake.events)
     report.waiting = len(book.state.indices(ASKED))
     return report
+
+
+def _by_one_name(book: Book, said: Mapping[int, list[Annotation]]) -> dict[int, list[Annotation]]:
+    """The same, each account under one name, whether or not this time somebody told which.
+
+    Else one person's answer would be that of two, and a rule that asks for two would have them.
+    """
+    everyone = {each.account: each.who for listed in said.values() for each in listed}
+    numbers = {account: f"user {account}" for account in everyone if account is not None}
+    book.name_annotators({
+        numbers[account]: who
+        for account, who in everyone.items()
+        if account is not None and who and not _NUMBERED.fullmatch(who) and _can_be_named(who)
+    })  # fmt: skip
+    known = book.annotators
+    return {
+        index: [replace(each, who=known.get(each.who or "", each.who)) for each in listed]
+        for index, listed in said.items()
+    }
+
+
+def _can_be_named(who: str) -> bool:
+    try:
+        check_annotator(who)
+    except ValueError:
+        return False
+    return True
+
+
+def _under_another_name(book: Book, opinions: Iterable[Opinion]) -> set[tuple[Any, ...]]:
+    """What is on record already, by an annotator whose name was not told then, or is not told now.
+
+    Time and answer tell, to a millionth of a second: an account that is gone has no number any more.
+    """
+    state, found = book.state, set[tuple[Any, ...]]()
+    known = set(book.annotators.values())
+    by_index: dict[int, list[Opinion]] = {}
+    for opinion in opinions:
+        index = opinion.index
+        if (index in state.who or index in state.answered) and state.who.get(index) != opinion.who:
+            by_index.setdefault(index, []).append(opinion)
+    for index, trail in book.trails(sorted(by_index)).items():
+        for _, _, event in trail:
+            what = said_in(event)
+            for o in by_index[index]:
+                same = what == (o.kind, o.text) and event.said == o.said
+                if same and event.who and _may_be_one(o.who, event.who, known):
+                    found.add((index, o.kind, o.text, o.who, o.said))
+    return found
+
+
+def _may_be_one(one: str, other: str, known: set[str]) -> bool:
+    """Whether two names may be one account's: a number, and a name that has no number yet."""
+    if _GONE.fullmatch(one) or _GONE.fullmatch(other):
+        return one != other
+    numbered = [name for name in (one, other) if _NUMBERED.fullmatch(name)]
+    return len(numbered) == 1 and not {one, other} & known
 
 
 def _opinion(texts: Texts, index: int, annotation: Annotation, form: Form) -> Opinion:
@@ -269,18 +372,19 @@ def _sample(book: Book, index: int) -> str:
 def _taken_back(book: Book, indices: Iterable[int]) -> set[tuple[Any, ...]]:
     """What was on record of samples of which a change was taken back: it must not come again."""
     return {
-        (index, _KINDS[event.kind], event.value, event.who, event.said)
+        (index, *what, event.who, event.said)
         for index, trail in book.trails(sorted(indices)).items()
         for _, _, event in trail
-        if event.kind in _KINDS and event.said is not None
+        if event.said is not None and (what := said_in(event)) is not None
     }
 
 
 def _contradictions(book: Book, said: Mapping[int, list[Annotation]]) -> list[str]:
     """Labels on record whose annotation was deleted or skipped since: they stay, and somebody should know."""
-    state, doubtful = book.state, dict[int, str]()
+    state, doubtful, known = book.state, dict[int, str](), book.annotators
     for index, each in said.items():
         who = state.who.get(index)
+        who = known.get(who, who) if who else who
         if state.status[index] == LABELED and who and not any(a.who == who and not a.skipped for a in each):
             doubtful[index] = who
     gone = []

@@ -93,10 +93,11 @@ def test_a_skipped_sample_is_never_asked_for_again(data):
     assert data.asked_indices.tolist() == [5, 9]
 
 
-def test_a_label_wins_over_a_skip(data):
+def test_a_row_with_a_label_and_a_skip_is_refused(data):
     path = fill(fill(data.state_dir / "query_1.csv", {7: "dog"}), {7: "x"}, "skip")
-    assert data.import_labels(path) == 1
-    assert data.state.target(7) == 1
+    with pytest.raises(ValueError, match="line 2: it has the label 'dog' and `skip`; needed is one"):
+        data.import_labels(path)
+    assert data.asked_indices.tolist() == [7, 5, 9]
 
 
 def test_a_changed_answer_needs_overwrite(data):
@@ -104,7 +105,7 @@ def test_a_changed_answer_needs_overwrite(data):
     data.import_labels()
     fill(path, {7: "dog"})
     with pytest.raises(
-        ValueError, match=r"line 2: sample 7 is labelled 2 already, not dog\n.*overwrite=True"
+        ValueError, match=r"line 2: sample 7 is labelled cow already, not dog\n.*overwrite=True"
     ):
         data.import_labels()
     assert data.import_labels(overwrite=True) == 1
@@ -148,9 +149,9 @@ def test_a_file_that_is_not_there(data, tmp_path):
 
 
 def test_what_spreadsheets_do_to_a_file(data, tmp_path):
-    """A byte order mark, columns in another order, further columns, short rows, empty lines."""
+    """A byte order mark, columns in another order or without a name, short rows, empty lines."""
     path = tmp_path / "q.csv"
-    path.write_text("\ufeffnote,label,index\nhm,cow,7\n\n,dog,5,too much\nshort\n", encoding="utf-8")
+    path.write_text("\ufeffnote,index,label,,\nhm,7,cow,,\n\n,5,dog\n,9\n,,,,\n", encoding="utf-8")
     assert data.import_labels(path) == 2
     assert [data.state.target(i) for i in (7, 5)] == [2, 1]
 
@@ -196,7 +197,7 @@ def test_an_export_keeps_a_file_that_was_there(data):
 def test_answers_to_samples_that_another_process_labelled_meanwhile(data, make):
     path = fill(data.state_dir / "query_1.csv", {7: "cow"})
     make(class_names=["cat", "dog", "cow"]).label([7], ["dog"])
-    with pytest.raises(ValueError, match="sample 7 is labelled 1 already, not cow"):
+    with pytest.raises(ValueError, match="sample 7 is labelled dog already, not cow"):
         data.import_labels(path)
 
 

@@ -222,7 +222,7 @@ def test_a_corrected_and_an_unchanged_answer_are_counted(tmp_path):
     path.write_text("index,label,who\n7,cat,Ada\n5,dog,Ada\n")
     assert import_answers(book, path).new == 2
     path.write_text("index,label,who\n7,dog,Ada\n5,dog,Ada\n")
-    with pytest.raises(ValueError, match="line 2: sample 7 is labelled 0 already"):
+    with pytest.raises(ValueError, match="line 2: sample 7 is labelled cat already, not dog"):
         import_answers(Book(book.folder), path)
     found = import_answers(Book(book.folder), path, overwrite=True)
     assert (found.corrected, found.known) == (1, 1)

@@ -27,7 +27,7 @@ def test_a_query_goes_out_in_its_order_one_object_a_line(book, tmp_path):
         (7, 0, 0.75), (5, 1, None), (9, 2, None), (1, 3, 0.25),
     ]  # fmt: skip
     assert rows[0] == {
-        "index": 7, "round": 0, "rank": 0, "score": 0.75, "strategy": "Margin()",
+        "index": 7, "run": book.state.run_id, "round": 0, "rank": 0, "score": 0.75, "strategy": "Margin()",
         "shown": {"path": "img/7.png", "size": "nan", "text": "Grüße\u2028\ud800"},
         "label": None, "skip": False, "unsure": False, "who": None, "at": None,
     }  # fmt: skip
@@ -148,6 +148,8 @@ def test_a_file_without_answers(book, tmp_path, text):
         read_jsonl(path)
 
 
-def test_one_label_of_two_in_a_line_wins_over_skip(book, tmp_path):
-    path = write(tmp_path / "a.jsonl", {"index": 7, "label": "cat", "skip": True})
-    assert [event.kind for event in collect(book, read_jsonl(path), path).events] == ["labeled"]
+@pytest.mark.parametrize("doubt", ["skip", "unsure"])
+def test_a_line_with_a_label_and_a_doubt_is_refused(book, tmp_path, doubt):
+    path = write(tmp_path / "a.jsonl", {"index": 7, "label": "cat", doubt: True})
+    with pytest.raises(ValueError, match=f"line 1: it has the label 'cat' and `{doubt}`; needed is one"):
+        collect(book, read_jsonl(path), path)

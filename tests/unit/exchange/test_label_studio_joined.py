@@ -66,7 +66,7 @@ class TestAgainstRecordedAnswers(Joined):
         data.label([5], ["neg"], who="oracle")
         report = pull_answers(data.book, studio)
         assert report.taken == 0
-        assert "sample 5 is labelled 0 already, not pos" in report.problems[0]
+        assert "sample 5 is labelled neg already, not pos" in report.problems[0]
         assert pull_answers(data.book, studio, overwrite=True).taken == 1
 
 

@@ -1,0 +1,305 @@
+"""Answers that do not say what they seem to: damaged by spreadsheets, of another run, or contradicting."""
+
+import json
+
+import pytest
+
+from lightning_al.exchange import import_answers, write_query
+from lightning_al.exchange.answers import collect
+from lightning_al.exchange.csv import read_csv
+from lightning_al.ledger import Book, Event, Ledger
+from lightning_al.ledger.label_values import NoLabel
+from lightning_al.ledger.state import ASKED, IGNORED, LABELED
+from tests.unit.exchange.runs import content, labels, make
+
+PETS = ["cat", "dog", "ox"]
+
+
+@pytest.fixture
+def book(tmp_path):
+    return make(tmp_path / "run", names=PETS)
+
+
+def csv(tmp_path, *lines, name="answers.csv"):
+    path = tmp_path / name
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def refused(book, path, message, **options):
+    before = content(book)
+    with pytest.raises(ValueError, match=message):
+        import_answers(book, path, **options)
+    assert content(book) == before
+
+
+# ---------------------------------------------------------------- skip and unsure
+
+
+@pytest.mark.parametrize("no", ["False", "0", "0.0", "no", "N", "None", "nan", "-", " ", "FALSE"])
+@pytest.mark.parametrize("column", ["skip", "unsure"])
+def test_what_programs_write_for_no_is_neither_skip_nor_doubt(book, tmp_path, no, column):
+    path = csv(tmp_path, f"index,label,{column}", f"7,cat,{no}", f"5,,{no}")
+    assert import_answers(book, path).new == 1
+    assert book.state.status[5] == ASKED
+    assert not book.state.unsure
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "kind"),
+    [("skip", yes, "ignored") for yes in ("True", "1", "x", "yes", "smudged")]
+    + [("skip", "?", "unsure"), ("skip", "Unsure", "unsure"), ("unsure", "TRUE", "unsure"),
+       ("unsure", "x", "unsure")],
+)  # fmt: skip
+def test_anything_else_is_one(book, tmp_path, column, text, kind):
+    import_answers(book, csv(tmp_path, f"index,label,{column}", f"7,,{text}"))
+    assert [event.kind for _, event in book.ledger.events()][-1] == kind
+
+
+def test_who_is_unsure_and_skips_is_unsure(book, tmp_path):
+    import_answers(book, csv(tmp_path, "index,label,skip,unsure", "7,,x,x"))
+    assert book.state.status[7] == ASKED
+    assert book.state.unsure == {7: ["answers.csv"]}
+
+
+# ---------------------------------------------------------------- rows and their header
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["index,label", "7,cat,dog,ox"], "line 2: 'dog' is beyond the last column"),
+        (["index,label,,", "7,cat,dog,"], "line 2: 'dog' is beyond the last column"),
+        (["index,label,label", "7,cat,dog"], "the column 'label' 2 times"),
+        (["index,who,label,who", "7,a,dog,b"], "the column 'who' 2 times"),
+        (["note,index,label", "cat"], "line 2: it ends before `label`"),
+        (["index,round,label", "7,cat"], "line 2: its round is 'cat'"),
+        (["index,rank,label", "7,cat,"], "line 2: its rank is 'cat'"),
+    ],
+)
+def test_rows_that_do_not_fit_their_header_are_refused(book, tmp_path, lines, message):
+    refused(book, csv(tmp_path, *lines), message)
+
+
+def test_empty_cells_at_the_end_may_be_missing_and_a_first_column_without_a_name(book, tmp_path):
+    path = csv(tmp_path, ",index,label,skip,note", "0,7,cat", "1,5,,x", "2,9", "3,1,dog,,,,", ",,")
+    found = import_answers(book, path)
+    assert (found.new, found.skipped) == (2, 1)
+    assert labels(book) == {7: 0, 1: 1}
+
+
+def test_columns_of_others_may_be_there_twice(book, tmp_path):
+    assert import_answers(book, csv(tmp_path, "index,note,note,label", "7,a,b,cat")).new == 1
+
+
+@pytest.mark.parametrize("shown", [{"run": "12"}, {" label": "a"}, {"unsure": "yes", "who ": "a"}])
+def test_what_is_shown_never_stands_in_a_column_of_ours(tmp_path, shown):
+    book = make(tmp_path / "run", names=PETS, shown=dict.fromkeys(range(4), shown))
+    path = write_query(book, tmp_path / "query.csv")
+    assert import_answers(book, path).new == 0
+    assert not book.state.unsure
+
+
+# ---------------------------------------------------------------- whose rows they are
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_rows_of_another_run_are_refused(book, tmp_path, suffix):
+    other = make(tmp_path / "other", names=PETS)
+    path = write_query(other, tmp_path / f"query{suffix}")
+    text = path.read_text()
+    answered = text.replace('"label": null', '"label": "cat"', 1)
+    if suffix == ".csv":
+        answered = text.replace("0,0,,,", "0,0,,cat,")
+    assert answered != text
+    path.write_text(answered)
+    ours, theirs = book.state.run_id, other.state.run_id
+    refused(book, path, f"line .: it is of run '{theirs}', and this ledger is of run '{ours}'")
+    assert import_answers(other, path).new == 1
+
+
+def test_a_spreadsheet_takes_no_run_for_a_number(tmp_path):
+    Ledger(tmp_path / "ledger.sqlite3").create(
+        {"size": 3, "class_names": PETS, "label_kind": "class", "run_id": "123456e78901"},
+        [Event("asked", 0, round=0, rank=0)],
+    )
+    rows = write_query(Book(tmp_path), tmp_path / "q.csv").read_text().splitlines()
+    assert rows[1].split(",")[1] == "run-123456e78901"
+
+
+def test_a_file_of_another_run_that_was_left_here_is_no_query_of_this_one(book, tmp_path):
+    path = csv(tmp_path, "index,run,round,label", "7,run-other,0,cat", "5,,0,dog")
+    intake = collect(book, read_csv(path), path, automatic=True)
+    assert [event.sample for event in intake.events] == [5]
+
+
+@pytest.mark.parametrize("number", ["1", "17", "9" * 60])
+def test_a_query_that_does_not_exist_is_refused(book, tmp_path, number):
+    path = csv(tmp_path, "index,round,label", f"7,{number},cat")
+    refused(book, path, f"line 2: there is no query '{number[:40]}'; the newest is 0")
+
+
+def test_labels_that_nobody_asked_for_are_counted(book, tmp_path):
+    found = import_answers(book, csv(tmp_path, "index,label", "7,cat", "2,dog", "3,ox"))
+    assert (found.new, found.unasked) == (3, 2)
+    assert str(found).startswith("3 new labels (2 of them not asked for), ")
+    assert "not asked for" not in str(import_answers(book, csv(tmp_path, "index,label", "5,cat")))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_an_id_and_an_index_that_contradict_each_other_are_refused(tmp_path, suffix):
+    ids = ["007", "7", *(f"s{i}" for i in range(10))]
+    book = make(tmp_path / "run", names=PETS, ids=ids)
+    path = csv(tmp_path, "index,id,label", "0,7,cat")
+    if suffix == ".jsonl":
+        path = csv(tmp_path, json.dumps({"index": 0, "id": "7", "label": "cat"}), name="a.jsonl")
+    refused(book, path, "line .: id '7' is sample 1, and not '0', as its index says")
+    rows = csv(tmp_path, "index,id,label", "0.0,007,cat", ",7,dog", "2,s0,ox")
+    assert import_answers(book, rows).new == 3
+    assert labels(book) == {0: 0, 1: 1, 2: 2}
+
+
+def test_of_samples_that_have_moved_the_id_counts(tmp_path):
+    ids = [f"s{i}" for i in range(12)]
+    book = make(tmp_path / "run", names=PETS, ids=ids)
+    book.ledger.set_names(ids[::-1], {})
+    path = csv(tmp_path, "index,id,label", "7,s7,cat")
+    book = Book(tmp_path / "run")
+    assert import_answers(book, path).new == 1
+    assert labels(book) == {4: 0}
+
+
+# ---------------------------------------------------------------- names that look like numbers
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "place"),
+    [
+        (["001", "002", "003"], "1", 0),
+        (["001", "002", "003"], "3.0", 2),
+        (["1.0", "2.0"], "1", 0),
+        (["1e5", "cat"], "100000", 0),
+        (["1e5", "cat"], "1.00E+05", 0),
+        (["cat", "true"], "TRUE", 1),
+        (["0,5", "1,5"], "1.5", 1),
+        (["1", "01"], "01", 1),
+        (["1", "01"], "1", 0),
+        (["0", "1", "2"], "2.0", 2),
+        (["cat", "dog"], "1.0", 1),
+        (["2026-01-02", "2026-01-03"], "2026-01-03", 1),
+    ],
+)
+def test_a_name_is_known_again_after_a_spreadsheet(tmp_path, names, given, place):
+    book = make(tmp_path / "run", names=names)
+    import_answers(book, csv(tmp_path, "index,label", f'7,"{given}"'))
+    assert labels(book) == {7: place}
+
+
+@pytest.mark.parametrize(
+    ("names", "given"),
+    [
+        (["001", "002", "003"], "0"),
+        (["01", "001"], "1"),
+        (["cat", "dog", "10"], "1"),
+        (["cat", "true"], "1"),
+        (["2026-01-02", "2026-01-03"], "1"),
+        (["2026-01-02", "2026-01-03"], "02.01.2026"),
+        (["1e5", "cat"], "1"),
+    ],
+)
+def test_a_number_that_may_be_a_name_is_no_place(tmp_path, names, given):
+    book = make(tmp_path / "run", names=names)
+    refused(book, csv(tmp_path, "index,label", f"7,{given}"), "line 2: .*not exactly one of the classes")
+
+
+def test_a_number_in_json_that_is_the_name_of_another_class_is_refused(tmp_path):
+    book = make(tmp_path / "run", names=["001", "002", "003"])
+    path = csv(tmp_path, json.dumps({"index": 7, "label": 1}), name="a.jsonl")
+    refused(book, path, "line 1: 1 is class '002' by its number, and by name another")
+    path = csv(tmp_path, json.dumps({"index": 7, "label": "1"}), name="a.jsonl")
+    import_answers(book, path)
+    assert labels(book) == {7: 0}
+    book.label([5], [1], who="Ada")  # in Python a number is the class's
+    assert labels(book)[5] == 1
+
+
+# ---------------------------------------------------------------- beside a label
+
+
+def test_who_cannot_tell_what_is_labelled_is_on_record_beside_the_label(book, tmp_path):
+    book.label([7], ["dog"], who="Ada")
+    path = csv(tmp_path, "index,label,skip,who", "7,,x,Ben", "7,,?,Cem")
+    found = import_answers(book, path)
+    assert (found.beside, found.known) == (2, 0)
+    said = [(answer.who, answer.value) for answer in book.answers(7)]
+    assert said == [("Ada", 1), ("Ben", NoLabel("skip")), ("Cem", NoLabel("unsure"))]
+    assert (book.state.status[7], labels(book)) == (LABELED, {7: 1})
+    again = import_answers(book, path)
+    assert (again.beside, again.known) == (0, 2)
+    book.ledger.verify()
+
+
+def test_an_old_doubt_that_is_read_again_says_nothing_of_a_later_label(book, tmp_path):
+    path = csv(tmp_path, "index,label,skip,who", "7,,?,Ada", "5,,x,Ada")
+    import_answers(book, path)
+    book.label([7, 5], ["dog", "dog"], who="Ada")
+    assert import_answers(book, path).known == 2
+    assert [answer.value for answer in book.answers(7)] == [1]
+
+
+def test_a_rule_does_not_see_doubts_and_the_earlier_answer_of_who_has_them_no_more(tmp_path):
+    seen = []
+
+    def rule(answers):
+        seen.append([(answer.who, answer.value) for answer in answers])
+        return answers[0].value
+
+    make(tmp_path / "run", names=PETS)
+    book = Book(tmp_path / "run", resolve=rule)
+    book.label([7], ["dog"], who="Ada")
+    book.label([7], ["cat"], who="Ben")
+    import_answers(book, csv(tmp_path, "index,label,unsure,who", "7,,x,Cem", "7,,x,Ada"))
+    assert seen == [[("Ada", 1)], [("Ada", 1), ("Ben", 0)], [("Ben", 0)]]
+    assert labels(book) == {7: 0}
+
+
+def test_the_newest_answer_is_the_label_though_a_doubt_is_newer(book, tmp_path):
+    rows = [
+        {"index": 7, "label": "dog", "who": "Ada", "at": "2026-01-01"},
+        {"index": 7, "unsure": True, "who": "Ben", "at": "2026-01-03"},
+    ]
+    import_answers(book, csv(tmp_path, *map(json.dumps, rows), name="a.jsonl"))
+    later = {"index": 7, "label": "ox", "who": "Cem", "at": "2026-01-02"}
+    import_answers(book, csv(tmp_path, json.dumps(later), name="b.jsonl"))
+    assert labels(book) == {7: 2}
+
+
+def test_no_label_is_given_by_the_name_that_the_ledger_has_for_none(tmp_path):
+    book = make(tmp_path / "run", kind="json")
+    path = csv(tmp_path, json.dumps({"index": 7, "label": {"__no_label__": "skip"}}), name="a.jsonl")
+    refused(book, path, "'__no_label__' is no name in a label")
+
+
+# ---------------------------------------------------------------- taken back
+
+
+def test_what_was_taken_back_comes_again_only_by_overwrite(book, tmp_path):
+    path = csv(tmp_path, "index,label,skip", "7,cat,", "5,,x")
+    import_answers(book, path)
+    book.undo([7, 5])
+    for automatic in (True, False):
+        assert not collect(book, read_csv(path), path, automatic=automatic).events
+    found = import_answers(book, path)
+    assert (found.new, found.skipped, found.known, found.taken_back) == (0, 0, 0, 2)
+    assert "2 taken back here before, which only `overwrite` brings back" in str(found)
+    assert import_answers(book, csv(tmp_path, "index,label", "7,dog", name="b.csv")).new == 1
+    path = csv(tmp_path, "index,label,skip", "5,,x")
+    assert import_answers(book, path, overwrite=True).skipped == 1
+    assert book.state.status[5] == IGNORED
+
+
+def test_an_answer_like_one_that_was_taken_back_is_another_persons_own(book, tmp_path):
+    path = csv(tmp_path, "index,label,who", "7,cat,Ada")
+    import_answers(book, path)
+    book.undo([7])
+    assert import_answers(book, csv(tmp_path, "index,label,who", "7,cat,Ben")).new == 1
