@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 __all__ = ["main"]
 
@@ -67,6 +69,10 @@ def _run(arguments: list[str]) -> int:
         name, options = parsed(arguments, COMMANDS)
     except (LedgerError, RefusedAnswers) as error:  # what else a training raises keeps its traceback
         return _said(error)
+    except ValueError as error:
+        if not _is_of_a_file(error):
+            raise
+        return _said(error)
     try:
         code = COMMANDS[name].run(options)
         sys.stdout.flush()
@@ -79,6 +85,12 @@ def _run(arguments: list[str]) -> int:
             raise
         return _said(error)
     return code
+
+
+def _is_of_a_file(error: ValueError) -> bool:
+    """Whether a file of answers was refused as a whole: no table, another encoding."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and (Path(__file__).parents[1] / "exchange") in Path(frames[-1].filename).parents
 
 
 #: What messages advise in Python, and what it is from here.

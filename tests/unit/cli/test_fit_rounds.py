@@ -144,6 +144,10 @@ def test_an_annotators_typo_is_one_message(train, folder, capsys):
     assert "'lefft'" in said
     assert "`import --overwrite` lets a new answer win" in said
     assert Book(folder).current().values == {}
+    for content, message in ((good.encode("utf-16"), "encoding"), (b"a,b\n1,2\n", "has columns [a,b]")):
+        query.write_bytes(content)
+        assert main(["fit-rounds", "--config", str(folder / "fit_rounds.yaml")]) == 1
+        assert message in capsys.readouterr().err.partition("lightning-al: error: ")[2]
 
 
 def test_mistakes_in_the_users_code_keep_their_traceback(train):
