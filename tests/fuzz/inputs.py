@@ -34,7 +34,7 @@ TEXTS = [
     "../../etc/passwd", "/dev/zero", "file:///etc/passwd", "2026-01-01", "9999-12-31T23:59:59-14:00",
     "0001-01-01T00:00:00+14:00", "2026-02-30", "2026-01-01T25:00", "now", "cos\nsystem\n(S'x'\ntR.",
     "!!python/object/apply:os.system", "${x}", "{{x}}", "%s%n", "DROP TABLE events;--", "' OR 1=1", "?",
-    "unsure", "skip", * CLASSES, * IDS,
+    "unsure", "skip", "run-f0c4", "False", "-", * CLASSES, * IDS,
 ]  # fmt: skip
 VALUES = [
     None, True, False, 0, 1, 7, - 1, 12, 7.0, 7.5, - 0.0, 2 ** 31, 2 ** 63, 10 ** 400, [], [7], {},
@@ -105,7 +105,7 @@ def _rows(rng: random.Random, kind: str | None, *, ids: bool) -> list[dict[str, 
 
 
 def _valid(rng: random.Random, format_: str, kind: str | None, run_id: str, *, ids: bool) -> bytes:
-    rows = _rows(rng, kind, ids=ids)
+    rows = [row | {"run": run_id} for row in _rows(rng, kind, ids=ids)]
     if format_ == "jsonl":
         return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
     if format_ == "csv":
@@ -114,7 +114,8 @@ def _valid(rng: random.Random, format_: str, kind: str | None, run_id: str, *, i
 
 
 def _table(rng: random.Random, rows: list[dict[str, object]]) -> bytes:
-    columns = ["index", *(["id"] if "id" in rows[0] else []), "round", "label", "skip", "who", "at", "shown"]
+    columns = ["index", *(["id"] if "id" in rows[0] else []), "run", "round", "label"]
+    columns += ["skip", "unsure", "who", "at", "shown"]
     file = io.StringIO(newline="")
     writer = csv.writer(file, delimiter=rng.choice(",;\t"), lineterminator=rng.choice(("\n", "\r\n")))
     writer.writerow(columns)

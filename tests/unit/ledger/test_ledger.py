@@ -208,7 +208,9 @@ def test_tampering_shows(ledger, what):
 def test_damage_names_the_newest_backup(ledger):
     backup = ledger.backup("round_1")
     change(ledger, *TAMPERED["a deleted row"])
-    with pytest.raises(LedgerError, match=rf"Event 2 .* is missing.*{backup.name}; copy the damaged file"):
+    with pytest.raises(
+        LedgerError, match=rf"Event 2 .* is missing.*{backup.name}; to go on with it: move the damaged"
+    ):
         ledger.verify()
     shutil.copy(backup, ledger.path)
     assert ledger.verify() == 5
