@@ -6,6 +6,7 @@ tasks.py       one sample of a query, its key, and what is looked at
 form.py        what a project asks: a class, a number, text
 annotations.py what annotators said, from a server or an exported file; no network here
 file.py        an exported file, checked from end to end before anything looks at it
+people.py      one person is one annotator, under whichever name
 joining.py     what waits in a ledger goes out, what was said comes into it
 server.py      `LabelStudio`: push and pull; images.py local pictures
 connection.py  HTTP, with a token.py that is never shown

@@ -10,10 +10,9 @@ again by annotator and time, so a pull can be repeated as often as one likes.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,13 @@ from lightning_al.exchange.answers import Given, Texts
 from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read
 from lightning_al.exchange.label_studio.file import form_of, read_export
 from lightning_al.exchange.label_studio.form import Form
+from lightning_al.exchange.label_studio.people import all_by, by_one_name, under_another_name
 from lightning_al.exchange.label_studio.sending import Pushed
 from lightning_al.exchange.label_studio.server import LabelStudio
 from lightning_al.exchange.label_studio.tasks import Key, Task, is_address, medium_of
 from lightning_al.exchange.queries import waiting_queries
 from lightning_al.exchange.writing import new_file
-from lightning_al.ledger.answer import Opinion, check_annotator, moment
+from lightning_al.ledger.answer import Opinion, moment
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.intake import said_in
 from lightning_al.ledger.state import ASKED, LABELED
@@ -42,10 +42,6 @@ __all__ = [
     "push_query",
     "waiting_tasks",
 ]
-
-#: How annotators are called whose names nobody told.
-_NUMBERED = re.compile(r"(user|annotation) -?[0-9]+")
-_GONE = re.compile(r"annotation -?[0-9]+")
 
 
 @dataclass
@@ -218,33 +214,11 @@ def import_export(
     form = form_of(tasks, book, path) if form is None else form
     said = {key: each for key, each in read(tasks, form, users).items() if key.run == book.state.run_id}
     if who is not None:
-        said = _all_by(book, who, said, path)
+        said = all_by(book, who, said, path)
     newest = {keys[key]: newest_of_each(each) for key, each in said.items() if key in keys}
     report = _take(book, newest, form, overwrite=overwrite)
     report.problems += _passed_over(key for key, each in said.items() if each and key not in keys)
     return report
-
-
-def _all_by(
-    book: Book, who: str, said: Mapping[Key, list[Annotation]], path: Path
-) -> dict[Key, list[Annotation]]:
-    """The same, by one person under the name given, which is that person's from now on."""
-    check_annotator(who)
-    everyone = {(each.account, each.who) for listed in said.values() for each in listed}
-    known = book.annotators
-    numbered = [(f"user {account}", by) for account, by in everyone if account is not None]
-    names = {name for pair in numbered for name in pair if name}
-    by = sorted({name or "an account that is gone" for _, name in everyone})
-    others = sorted({known[name] for name in names if known.get(name, who) != who})
-    if len(by) > 1 or others:
-        shown = ", ".join((others or by)[:10])[:300]
-        what = f"answers that are on record as by {shown}" if others else f"{len(by)} annotators ({shown})"
-        raise ValueError(
-            f"{path} has {what}, and `who` says that all are by {who!r}; needed is one annotator, of one "
-            "name. Leave `who` out, or say by `import_export(..., users=...)` who is behind each number."
-        )
-    book.name_annotators({name: who for name in names if name != who})
-    return {key: [replace(each, who=who) for each in listed] for key, listed in said.items()}
 
 
 def _passed_over(keys: Iterable[Key]) -> list[str]:
@@ -269,7 +243,7 @@ def _keys(book: Book) -> dict[Key, int]:
 
 def _take(book: Book, said: Mapping[int, list[Annotation]], form: Form, *, overwrite: bool) -> Report:
     """Hold what was said against the record; the good ones are written in one transaction."""
-    said = _by_one_name(book, said)
+    said = by_one_name(book, said)
     report = Report(given=sum(len(each) for each in said.values()))
     opinions, texts = list[tuple[Annotation, Opinion]](), Texts(book)
     for index, each in said.items():
@@ -279,7 +253,7 @@ def _take(book: Book, said: Mapping[int, list[Annotation]], form: Form, *, overw
             except ValueError as wrong:
                 report.problems.append(_named(book, index, annotation, wrong))
     known = _taken_back(book, {index for index in said if index in book.state.reverted})
-    known |= _under_another_name(book, [opinion for _, opinion in opinions])
+    known |= under_another_name(book, [opinion for _, opinion in opinions])
     opinions = [(a, o) for a, o in opinions if (o.index, o.kind, o.text, o.who, o.said) not in known]
     report.problems += _contradictions(book, said)
     intake = book.intake(overwrite=overwrite)
@@ -290,63 +264,6 @@ def _take(book: Book, said: Mapping[int, list[Annotation]], form: Form, *, overw
     report.kinds = Counter(event.kind for event in intake.events)
     report.waiting = len(book.state.indices(ASKED))
     return report
-
-
-def _by_one_name(book: Book, said: Mapping[int, list[Annotation]]) -> dict[int, list[Annotation]]:
-    """The same, each account under one name, whether or not this time somebody told which.
-
-    Else one person's answer would be that of two, and a rule that asks for two would have them.
-    """
-    everyone = {each.account: each.who for listed in said.values() for each in listed}
-    numbers = {account: f"user {account}" for account in everyone if account is not None}
-    book.name_annotators({
-        numbers[account]: who
-        for account, who in everyone.items()
-        if account is not None and who and not _NUMBERED.fullmatch(who) and _can_be_named(who)
-    })  # fmt: skip
-    known = book.annotators
-    return {
-        index: [replace(each, who=known.get(each.who or "", each.who)) for each in listed]
-        for index, listed in said.items()
-    }
-
-
-def _can_be_named(who: str) -> bool:
-    try:
-        check_annotator(who)
-    except ValueError:
-        return False
-    return True
-
-
-def _under_another_name(book: Book, opinions: Iterable[Opinion]) -> set[tuple[Any, ...]]:
-    """What is on record already, by an annotator whose name was not told then, or is not told now.
-
-    Time and answer tell, to a millionth of a second: an account that is gone has no number any more.
-    """
-    state, found = book.state, set[tuple[Any, ...]]()
-    known = set(book.annotators.values())
-    by_index: dict[int, list[Opinion]] = {}
-    for opinion in opinions:
-        index = opinion.index
-        if (index in state.who or index in state.answered) and state.who.get(index) != opinion.who:
-            by_index.setdefault(index, []).append(opinion)
-    for index, trail in book.trails(sorted(by_index)).items():
-        for _, _, event in trail:
-            what = said_in(event)
-            for o in by_index[index]:
-                same = what == (o.kind, o.text) and event.said == o.said
-                if same and event.who and _may_be_one(o.who, event.who, known):
-                    found.add((index, o.kind, o.text, o.who, o.said))
-    return found
-
-
-def _may_be_one(one: str, other: str, known: set[str]) -> bool:
-    """Whether two names may be one account's: a number, and a name that has no number yet."""
-    if _GONE.fullmatch(one) or _GONE.fullmatch(other):
-        return one != other
-    numbered = [name for name in (one, other) if _NUMBERED.fullmatch(name)]
-    return len(numbered) == 1 and not {one, other} & known
 
 
 def _opinion(texts: Texts, index: int, annotation: Annotation, form: Form) -> Opinion:
