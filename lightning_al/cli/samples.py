@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lightning_al.ledger.answer import check_annotator
 from lightning_al.ledger.book import Book
-from lightning_al.ledger.label_values import decode
+from lightning_al.ledger.label_values import NoLabel, decode
 from lightning_al.ledger.status import printable
 
 __all__ = ["annotator", "find", "find_all", "label_text", "name_of"]
@@ -53,6 +53,8 @@ def label_text(book: Book, text: str | None) -> str:
     if text is None:
         return "its own label"
     value, names = decode(text), book.kind.class_names
+    if isinstance(value, NoLabel):
+        return value.what
     if (
         names is not None
         and isinstance(value, int)

@@ -246,13 +246,13 @@ class Labelling(Overview):
         source = query_path(self.book) if path is None else Path(path)
         self.book.current()
         if format_of(source) == "label-studio":
-            return self._import_export(source, overwrite=overwrite)
+            return self._import_export(source, who, overwrite=overwrite)
         return self.book.take(collect(self.book, read_answers(source), source, who=who, overwrite=overwrite))
 
-    def _import_export(self, source: Path, *, overwrite: bool) -> int:
+    def _import_export(self, source: Path, who: str | None, *, overwrite: bool) -> int:
         from lightning_al.exchange.label_studio import import_export
 
-        report = import_export(self.book, source, overwrite=overwrite)
+        report = import_export(self.book, source, who=who, overwrite=overwrite)
         if report.problems:
             rank_zero_warn(f"{source}: {report}")
         return report.taken
