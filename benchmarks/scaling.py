@@ -9,8 +9,8 @@ over images by `ActiveLearning`'s own loop under `ddp`. One thread a process, gl
 clock starts when all are ready and stops when the last one is done. Exchanges are collectives (each
 `Shard.gather` is two); bytes are what a process sends. Promised: on two processes scoring 1.8 times as
 fast as on one, `k_center_greedy` of 200,000 rows and 5,000 picks 1.4 times, at most 0.2 exchanges a
-pick, and bytes a pick that do not grow with the pool. More processes than cores share these: their times say nothing,
-their exchanges do.
+pick, and bytes a pick that do not grow with the pool. More processes than cores share these: their times
+say nothing, their exchanges do.
 """
 
 from __future__ import annotations
