@@ -62,8 +62,7 @@ def _problems(task: Mapping[str, Any]) -> Iterator[str]:
             yield f"{given!r:.60} is no annotation with an `id`"
             continue
         by = given.get("completed_by")
-        who = by.get("email") or by.get("id") if isinstance(by, dict) else by
-        if not (who is None or _is_number(who) or (isinstance(by, dict) and isinstance(who, str))):
+        if not _is_account(by):
             yield f"annotation {given['id']} is by {by!r:.60}; needed is a number, or an account with `email`"
         if not isinstance(given.get("was_cancelled"), bool | None):
             yield f"annotation {given['id']} has {given['was_cancelled']!r:.60} as `was_cancelled`"
@@ -74,6 +73,14 @@ def _problems(task: Mapping[str, Any]) -> Iterator[str]:
             is_time = False
         if not is_time:
             yield f"annotation {given['id']} is of {at!r:.60}; needed is `updated_at` as ISO 8601"
+
+
+def _is_account(by: Any) -> bool:
+    """Nobody, a number, or an account with both or one of them."""
+    if not isinstance(by, dict):
+        return by is None or _is_number(by)
+    number, email = by.get("id"), by.get("email")
+    return (number is None or _is_number(number)) and isinstance(email, str | None)
 
 
 def form_of(tasks: Iterable[Mapping[str, Any]], book: Book, path: Path) -> Form:

@@ -158,7 +158,8 @@ def with_annotation(**values):
         lambda tasks: [{**task, "annotations": [3]} for task in tasks],
         lambda tasks: [{**task, "data": {**task["data"], "lal_run": "another"}} for task in tasks],
         lambda tasks: [{**task, "data": None} for task in tasks],
-        with_annotation(id="x"), with_annotation(completed_by=[1]), with_annotation(updated_at=5),
+        with_annotation(id="x"), with_annotation(completed_by=[1]),
+        with_annotation(completed_by={"email": 5}), with_annotation(updated_at=5),
         with_annotation(updated_at="0001-01-01T00:00:00+14:00"), with_annotation(was_cancelled="no"),
     ],
 )  # fmt: skip
