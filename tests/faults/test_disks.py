@@ -102,7 +102,9 @@ UNWRITABLE = {
     "a folder for the ledger": (
         "dataset", replaced("ledger.sqlite3"), "is no file, but there are backups of it: .*copy the backup to"
     ),
-    "a folder for the history": ("dataset", replaced("history.csv"), r"ValueError: \S+history.csv is no file; .*Ch"),
+    "a folder for the history": (
+        "dataset", replaced("history.csv"), r"ValueError: \S+history.csv is no file; .*Ch"
+    ),
     "a folder for the query": ("people", replaced("query_1.csv"), r"ValueError: \S+query_1.csv .*Ch\w+ "),
 }  # fmt: skip
 
