@@ -353,7 +353,8 @@ def test_whole_numbers_and_numbers_that_are_names():
         "7", "7", "7", "7.5", ".0", "7.0.0", "x.0",
     ]  # fmt: skip
     assert parse_label("1.0", ["10", "1"], 0) == 1  # the name that a spreadsheet wrote as a number
-    assert parse_label("0.0", ["10", "1"], 0) == 0
+    with pytest.raises(ValueError, match="needed is a name, since names here look like numbers"):
+        parse_label("0.0", ["10", "1"], 0)
 
 
 def test_of_many_classes_a_message_shows_some():
