@@ -168,7 +168,9 @@ def test_what_has_ended_costs_nothing_and_more_is_only_what_is_missing(tmp_path,
 
 
 SCRIPT = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs behind it deaf to it
 sys.path.insert(0, {tests!r})
 from integration.test_compare import run
 run({state_dir!r}, progress=True)
