@@ -71,7 +71,10 @@ class Intake:
         return list(dict.fromkeys(event.sample for event in self.events))
 
     def add_all(self, opinions: Iterable[Opinion]) -> list[tuple[int, ValueError]]:
-        """Take all over; of those that contradict what is on record, their place and the reason."""
+        """Take all over; of those that contradict what is on record, their place and the reason.
+
+        Labels come first, so that doubts stand beside them whether they are read in one go or again.
+        """
         opinions = list(opinions)
         state = self.book.state
         by_rule = self.book.resolve != "newest"
@@ -83,12 +86,12 @@ class Intake:
             }
         )  # fmt: skip
         refused = []
-        for place, opinion in enumerate(opinions):
+        for place in sorted(range(len(opinions)), key=lambda place: opinions[place].kind != "label"):
             try:
-                self.add(opinion)
+                self.add(opinions[place])
             except ValueError as error:
                 refused.append((place, error))
-        return refused
+        return sorted(refused, key=lambda each: each[0])
 
     def add(self, opinion: Opinion) -> bool:
         """Take one over; whether it says anything new.
@@ -108,9 +111,8 @@ class Intake:
             taken = self._skip(opinion, status)
         else:
             taken = self._unsure(opinion, status)
-        if taken:
-            self._seen.add(key)
-            self.taken += 1
+        self._seen.add(key)
+        self.taken += taken
         return taken
 
     def _status(self, index: int) -> tuple[int, str | None, str | None]:

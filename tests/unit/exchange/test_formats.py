@@ -228,3 +228,24 @@ def test_a_corrected_and_an_unchanged_answer_are_counted(tmp_path):
     found = import_answers(Book(book.folder), path, overwrite=True)
     assert (found.corrected, found.known) == (1, 1)
     assert labels(book) == {7: 1, 5: 1}
+
+
+def test_a_doubt_and_a_label_of_one_sample_are_the_same_read_once_or_again(tmp_path):
+    """Number 33327 of the hostile files: what stood before the label was written down when it was read again."""
+    book = make(tmp_path / "run")
+    path = tmp_path / "a.csv"
+    path.write_text("index,label,skip,who\n3,,?,Bob\n3,dog,,Ada\n4,,x,Bob\n4,cat,,Ada\n")
+    assert import_answers(book, path).new == 2
+    count = book.ledger.verify()
+    assert import_answers(Book(book.folder), path).known == 4
+    assert book.ledger.verify() == count
+    assert labels(book) == {3: 1, 4: 0}
+
+
+def test_one_annotator_says_one_thing_of_a_sample(tmp_path):
+    """Number 25977: it was accepted, and refused when it was read again."""
+    book = make(tmp_path / "run")
+    path = tmp_path / "a.csv"
+    path.write_text("index,label,skip,who\n3,,?,Ada\n3,dog,,Ada\n")
+    with pytest.raises(ValueError, match="line 2: sample 3 is there twice"):
+        import_answers(book, path)
