@@ -231,7 +231,7 @@ def test_a_corrected_and_an_unchanged_answer_are_counted(tmp_path):
 
 
 def test_a_doubt_and_a_label_of_one_sample_are_the_same_read_once_or_again(tmp_path):
-    """Number 33327 of the hostile files: what stood before the label was written down when it was read again."""
+    """Number 33327 of the hostile files: what stood before the label was written down by a second reading."""
     book = make(tmp_path / "run")
     path = tmp_path / "a.csv"
     path.write_text("index,label,skip,who\n3,,?,Bob\n3,dog,,Ada\n4,,x,Bob\n4,cat,,Ada\n")
