@@ -17,7 +17,7 @@ help:
 	@echo "make check     lint, types, tests and the strict docs build"
 	@echo "make test-min  all tests on the oldest versions that pyproject.toml declares"
 	@echo "make label-studio  tests against a real Label Studio server, which is installed apart and started on loopback"
-	@echo "make fuzz      importers against 100,000 hostile files, from where it stopped; half an hour, see docs/fuzz.md"
+	@echo "make fuzz      importers against 100,000 hostile files, from where it stopped; some ten minutes, see docs/fuzz.md"
 	@echo "make bench     benchmarks of speed and memory; what they gave is in benchmarks/README.md"
 	@echo "make bench-gpu what scoring and choosing cost on one NVIDIA GPU, some five minutes"
 	@echo "make faults    kills runs 400 times, half of them on two processes; half an hour; goes on where it was stopped"
