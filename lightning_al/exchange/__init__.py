@@ -5,7 +5,7 @@ answers.py  what annotators said: from rows to opinions, or a refusal that names
 csv.py      both as a table; files.py the tables of the state directory
 jsonl.py    both as JSON, one object a line; label_studio/ both for Label Studio, by a server or files
 formats.py  which of these a file is; reading.py, writing.py what holds for files of any format
-progress.py a bar over many rows
+progress.py a bar over many rows; collector.py what makes many rows slow
 """
 
 from lightning_al.exchange.answers import Given, collect

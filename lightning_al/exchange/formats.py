@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning_al.exchange.answers import Given, collect
+from lightning_al.exchange.collector import uncollected
 from lightning_al.exchange.csv import read_csv, write_csv
 from lightning_al.exchange.files import query_path
 from lightning_al.exchange.jsonl import read_jsonl, write_jsonl
@@ -100,6 +101,7 @@ def format_of(path: str | os.PathLike[str], given: str | None = None) -> Format:
     return given  # type: ignore[return-value]
 
 
+@uncollected()
 def write_query(book: Book, path: str | os.PathLike[str] | None = None, *, format: str | None = None) -> Path:
     """Write the samples that wait for labels, most wanted first.
 
@@ -138,6 +140,7 @@ def read_answers(path: str | os.PathLike[str], *, format: str | None = None) -> 
     return _READERS[kind](Path(path))
 
 
+@uncollected()
 def import_answers(
     book: Book,
     path: str | os.PathLike[str],

@@ -64,7 +64,7 @@ def by_one_name(book: Book, said: Mapping[int, list[Annotation]]) -> dict[int, l
     })  # fmt: skip
     known = book.annotators
     return {
-        index: [replace(each, who=known.get(each.who or "", each.who)) for each in listed]
+        index: [replace(each, who=known[each.who]) if each.who in known else each for each in listed]
         for index, listed in said.items()
     }
 
