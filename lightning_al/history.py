@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.waiting import Waiting
-from lightning_al.target import check_target
-from lightning_al.whole_file import replacing
+from lightning_al.tables import frame_of, write_table
 
 if TYPE_CHECKING:
     from lightning_al.data import ActiveDataModule
@@ -79,14 +76,7 @@ class History:
         Raises:
             ModuleNotFoundError: If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "`to_frame` needs pandas, which is not installed. `pip install lightning-al[frame]`, or use "
-                "`history.rows`."
-            ) from error
-        return pd.DataFrame(self.rows, columns=self.columns)
+        return frame_of(self.rows, self.columns, "history.rows")
 
     def write_csv(self, path: str | os.PathLike[str], *, keep_old: bool = False) -> None:
         """Write the rows, whole or not at all.
@@ -99,14 +89,7 @@ class History:
             ValueError: If a run keeps something else there: its ledger, weights, answers of people.
             OSError: If the disk is full, or the folder cannot be written.
         """
-        check_target(Path(path), "the history")
-        with (
-            replacing(Path(path), "The history of the rounds", keep_old=keep_old) as part,
-            part.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_table(path, self.rows, self.columns, "history of the rounds", keep_old=keep_old)
 
     def __repr__(self) -> str:
         waiting = f", {self.waiting.count} samples wait for labels" if self.waiting else ""

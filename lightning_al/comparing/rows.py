@@ -5,7 +5,6 @@ RunTable of every run -> [Runs] -> rows, files, histories, counts of classes
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,6 +17,8 @@ import numpy.typing as npt
 from lightning_al.comparing.settings import FailedRun
 from lightning_al.comparing.table import FIXED, RunTable
 from lightning_al.history import History
+from lightning_al.tables import frame_of, write_table
+from lightning_al.target import check_target
 from lightning_al.whole_file import replacing
 
 __all__ = ["Runs"]
@@ -83,30 +84,23 @@ class Runs:
         Raises:
             ModuleNotFoundError: If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "`to_frame` needs pandas, which is not installed. `pip install lightning-al[frame]`, or use "
-                "`comparison.rows`."
-            ) from error
-        return pd.DataFrame(self.rows, columns=self.columns)
+        return frame_of(self.rows, self.columns, "comparison.rows")
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows, whole or not at all."""
-        with (
-            replacing(Path(path), "The table of the comparison") as part,
-            part.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
+        """Write the rows, whole or not at all.
+
+        Raises:
+            ValueError: If a run keeps something else there: its ledger, weights, answers of people.
+            OSError: If the disk is full, or the folder cannot be written.
+        """
+        write_table(path, self.rows, self.columns, "table of the comparison")
 
     def write_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the rows as Parquet.
 
         Raises:
             ModuleNotFoundError: If pandas or pyarrow is not installed.
+            ValueError: If a run keeps something else there: its ledger, weights, answers of people.
         """
         try:
             import pyarrow  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
@@ -115,6 +109,7 @@ class Runs:
                 "`write_parquet` needs pandas and pyarrow, which is not installed. `pip install pandas "
                 "pyarrow`, or use `write_csv`."
             ) from error
+        check_target(Path(path), "the table of the comparison")
         with replacing(Path(path), "The table of the comparison") as part:
             self.to_frame().to_parquet(part)
 

@@ -20,6 +20,7 @@ from lightning_al.comparing.statistics import (
 )
 from lightning_al.history import History
 from lightning_al.plotting.saving import labels_to_target
+from lightning_al.tables import frame_of
 
 if TYPE_CHECKING:
     from lightning_al.comparing.comparison import Comparison
@@ -71,14 +72,7 @@ class ComparisonSummary:
         Raises:
             ModuleNotFoundError: If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "`to_frame` needs pandas, which is not installed. `pip install lightning-al[frame]`, or use "
-                "`summary.rows`."
-            ) from error
-        return pd.DataFrame(self.rows)
+        return frame_of(self.rows, None, "summary.rows")
 
     def __str__(self) -> str:
         from lightning_al.comparing.telling import told
