@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch.distributed as dist
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from lightning_al.data.identity import Identity, renamed
 from lightning_al.data.initial import listed_targets
@@ -35,7 +35,7 @@ from lightning_al.ledger.schema import Event
 from lightning_al.ledger.state import ASKED, LABELED, POOL, PoolState
 from lightning_al.ledger.trail import Happened
 
-__all__ = ["LabelBook", "is_snapshot", "is_writer"]
+__all__ = ["LabelBook", "is_writer"]
 
 _DEFAULT_HOME = "lightning_al_runs"
 
@@ -281,43 +281,6 @@ class LabelBook(Book):
         )  # fmt: skip
         self._state = None  # read it back: what is on disk is what is true
 
-    # ------------------------------------------------------------------ checkpoints
-
-    def snapshot(self) -> dict[str, Any]:
-        """A copy for a checkpoint, of plain values."""
-        state = self.state
-        return {
-            "run_id": state.run_id,
-            "round": state.last_round,
-            "events": state.seq,
-            "labeled": state.indices(LABELED).tolist(),
-        }
-
-    def compare(self, snapshot: dict[str, Any]) -> None:
-        """Hold a checkpoint's copy against the ledger, which is the authority.
-
-        Raises:
-            LedgerError: If the checkpoint is newer: labels are missing.
-        """
-        state = self.state
-        count = len(state.indices(LABELED))
-        if snapshot["run_id"] != state.run_id:
-            rank_zero_warn(
-                f"The checkpoint belongs to run {snapshot['run_id']}, the ledger in {self.state_dir} to run "
-                f"{state.run_id}. Its weights are loaded, its labels are not."
-            )
-        elif snapshot["events"] > state.seq:
-            raise LedgerError(
-                f"The checkpoint is of round {snapshot['round']} with {len(snapshot['labeled'])} labels, but "
-                f"the ledger in {self.state_dir} ends at round {state.last_round} with {count}. Labels are "
-                "missing there: put the newer ledger back."
-            )
-        elif snapshot["events"] < state.seq:
-            rank_zero_warn(
-                f"The checkpoint is of round {snapshot['round']}, the ledger of round {state.last_round}; "
-                f"training goes on with the {count} labels of the ledger."
-            )
-
     # ------------------------------------------------------------------ writing
 
     def write(
@@ -435,11 +398,6 @@ class LabelBook(Book):
         if _is_told_again():
             return found[np.isin(self.state.status[found], list(allowed))]
         return super()._of_status(indices, allowed, purpose)
-
-
-def is_snapshot(value: Any) -> bool:
-    """Whether a checkpoint's entry is a copy that `LabelBook.snapshot` made."""
-    return isinstance(value, dict) and set(value) == {"run_id", "round", "events", "labeled"}
 
 
 def _recorded(target: Any) -> str | None:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, SequentialSampler, default_collate
 
 from lightning_al.data.alone import take_rank_of
 from lightning_al.data.batches import Blocks, TrainBatches
-from lightning_al.data.book import LabelBook, is_snapshot
+from lightning_al.data.book import LabelBook
 from lightning_al.data.checks import (
     check_answers,
     check_flag,
@@ -36,6 +36,7 @@ from lightning_al.data.checks import (
 from lightning_al.data.labelling import Labelling, Oracle
 from lightning_al.data.ranks import asking_in, check_ranks
 from lightning_al.data.samples import Samples
+from lightning_al.data.snapshot import compare, is_snapshot, snapshot_of
 from lightning_al.data.takeover import Source, settings_of
 from lightning_al.data.targets import blank
 from lightning_al.data.views import HiddenCollate, PoolView, TrainView
@@ -365,13 +366,13 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """A copy for the checkpoint; the ledger stays the authority."""
-        return self.book.snapshot()
+        return snapshot_of(self.book.state)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare a checkpoint with the ledger: an older one is outvoted, a newer one an error."""
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
-        self.book.compare(state_dict)
+        compare(state_dict, self.book.state, self.book.state_dir)
 
     def compare_with(self, checkpoint: Mapping[str, Any]) -> None:
         """The same for a checkpoint of a data module of another name, which Lightning would pass over."""

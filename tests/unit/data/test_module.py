@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_co
 
 from lightning_al import ActiveDataModule, AwaitingLabels, LedgerError
 from lightning_al.data.checks import check_trainable
+from lightning_al.data.snapshot import compare
 
 SIZE = 12
 X = torch.arange(SIZE).float()[:, None]
@@ -487,14 +488,14 @@ def test_a_checkpoint_is_held_against_the_ledger(make):
     data.label([5], [0])
     old = data.state_dict()
     assert all(isinstance(v, str | int | list) for v in old.values())
-    data.book.compare(old)
+    compare(old, data.book.state, data.state_dir)
     data.label([6], [0])
     with pytest.warns(UserWarning, match=r"goes on with the 4 labels of the ledger"):
-        data.book.compare(old)
+        compare(old, data.book.state, data.state_dir)
     with pytest.raises(LedgerError, match=r"with 5 labels.*ends at round 0 with 4.*put the newer"):
-        data.book.compare(old | {"events": 99, "labeled": [0] * 5})
+        compare(old | {"events": 99, "labeled": [0] * 5}, data.book.state, data.state_dir)
     with pytest.warns(UserWarning, match=r"belongs to run other.*its labels are not"):
-        data.book.compare(old | {"run_id": "other"})
+        compare(old | {"run_id": "other"}, data.book.state, data.state_dir)
 
 
 def test_a_set_without_labels_cannot_be_its_own_oracle(make):
