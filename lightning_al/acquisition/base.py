@@ -31,6 +31,7 @@ __all__ = [
     "Reduction",
     "ScoreAcquisition",
     "Selection",
+    "Summarizer",
     "checked_posterior",
 ]
 
@@ -54,7 +55,25 @@ class Selection:
     scores: Tensor
 
 
-class Acquisition(ABC):
+class Summarizer(ABC):
+    """What is needed of the model, and what is kept of a sample: all that scoring has to know.
+
+    Attributes:
+        needs: Fields of `Outputs`; with none, nothing is forwarded.
+        posterior: How forward passes are made.
+        multilabel: Every logit is a label of its own.
+    """
+
+    needs: tuple[str, ...] = ()
+    posterior: Posterior = SinglePass()
+    multilabel: bool = False
+
+    @abstractmethod
+    def summarize(self, outputs: Outputs) -> dict[str, Tensor]:
+        """What is kept of a batch: tensors `(B, ...)`."""
+
+
+class Acquisition(Summarizer):
     """A strategy: what it needs of the model, what it keeps of a sample, and how it chooses.
 
     Attributes:
@@ -76,18 +95,11 @@ class Acquisition(ABC):
         tensor([0, 1])
     """
 
-    needs: tuple[str, ...] = ()
     needs_labeled: bool = False
-    posterior: Posterior = SinglePass()
-    multilabel: bool = False
 
     def check(self, samples: int) -> None:
         """Refuse a data set of so many samples, before anything is trained; all are welcome here."""
         del samples
-
-    @abstractmethod
-    def summarize(self, outputs: Outputs) -> dict[str, Tensor]:
-        """What is kept of a batch: tensors `(B, ...)`."""
 
     @abstractmethod
     def select(

@@ -48,7 +48,7 @@ from lightning_al.randomness import derive_seed
 from lightning_al.together import together
 
 if TYPE_CHECKING:
-    from lightning_al.acquisition.base import Acquisition
+    from lightning_al.acquisition.base import Summarizer
     from lightning_al.data import ActiveDataModule
     from lightning_al.ledger.indices import Indices
 
@@ -73,7 +73,7 @@ def shard_of(trainer: L.Trainer, total: int, block_size: int) -> Shard:
 
 
 def summarize_samples(
-    acquisition: Acquisition,
+    summarizer: Summarizer,
     trainer: L.Trainer,
     module: L.LightningModule,
     data: ActiveDataModule,
@@ -82,7 +82,7 @@ def summarize_samples(
     seed: int,
     embedding_layer: str | None = None,
 ) -> Summary:
-    """Score the samples of this rank, each once; what an acquisition keeps of them.
+    """Score the samples of this rank, each once; what a strategy keeps of them.
 
     Raises:
         ValueError: If a logit is NaN or infinite; the message names the samples.
@@ -90,17 +90,17 @@ def summarize_samples(
     """
     shard = shard_of(trainer, len(indices), data.pool_batch_size)
     shard = replace(shard, samples=torch.from_numpy(indices)[shard.positions])
-    if not acquisition.needs:
+    if not summarizer.needs:
         return Summary({}, shard)
     scoring = _Scoring(
-        acquisition.posterior, tuple(acquisition.needs), acquisition.multilabel,
+        summarizer.posterior, tuple(summarizer.needs), summarizer.multilabel,
         trainer, module, data, indices, shard, seed, embedding_layer,
     )  # fmt: skip
     room = Room(data.spill_bytes, data.state_dir)
     with scoring.together(), undisturbed(trainer, module, seed), scoring.one_model():
         kept = KeptRows(len(shard.positions), room)
         for positions, outputs in scoring.blocks():
-            kept.add(_summarized(acquisition.summarize, outputs, positions))
+            kept.add(_summarized(summarizer.summarize, outputs, positions))
     assert not kept.tensors or kept.filled == len(shard.positions), "a sample was lost"
     return Summary.of_rank(kept.tensors, shard, room)
 

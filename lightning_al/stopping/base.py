@@ -15,14 +15,13 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import Generator, Tensor
+from torch import Tensor
 
-from lightning_al.acquisition.base import Acquisition, Selection
+from lightning_al.acquisition.base import Summarizer
 from lightning_al.data import ActiveDataModule
 from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import Posterior
 from lightning_al.inference.scoring import rehearse, summarize_samples
-from lightning_al.inference.summary import Summary
 from lightning_al.ledger.indices import Indices
 from lightning_al.randomness import derive_seed
 from lightning_al.together import agree
@@ -176,7 +175,7 @@ class StopCriterion(ABC):
         return f"{type(self).__name__}({values})"
 
 
-class _Predicting(Acquisition):
+class _Predicting(Summarizer):
     """Keeps the predicted class of a sample."""
 
     needs = ("probs",)
@@ -192,11 +191,6 @@ class _Predicting(Acquisition):
                 "one a sample, (B, C). Stop by a metric, such as `Plateau`."
             )
         return {"class": probs.argmax(-1).int()}
-
-    def select(
-        self, pool: Summary, query_size: int, *, labeled: Summary | None, generator: Generator
-    ) -> Selection:
-        raise NotImplementedError("It is asked what it keeps, and never to choose.")
 
 
 def value_of(row: Row, column: str) -> float:
