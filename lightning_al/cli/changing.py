@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -33,12 +34,16 @@ def _now(book: Book, index: int) -> str:
     return f"{name_of(book, index)}: {_WORDS[status]}{label}"
 
 
-def _undo(options: Any) -> int:
+def _change(options: Any, change: Callable[[Book, Any, str], None]) -> int:
     book = Book(options.state_dir)
     found, who = find_all(book, options.sample), annotator(options.who)
-    book.undo(found, who)
+    change(book, found, who)
     print("\n".join(_now(book, index) for index in found))
     return 0
+
+
+def _undo(options: Any) -> int:
+    return _change(options, Book.undo)
 
 
 UNDO = Command(
@@ -53,11 +58,7 @@ UNDO = Command(
 
 
 def _ignore(options: Any) -> int:
-    book = Book(options.state_dir)
-    found, who = find_all(book, options.sample), annotator(options.who)
-    book.ignore(found, who)
-    print("\n".join(_now(book, index) for index in found))
-    return 0
+    return _change(options, Book.ignore)
 
 
 IGNORE = Command(
