@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +14,7 @@ from lightning_al.functional import Shard
 from lightning_al.together import Ranks
 from lightning_al.together.word import Word
 
-__all__ = ["RankShard", "on_ranks"]
+__all__ = ["RankShard", "counting", "on_ranks"]
 
 
 class Meeting:
@@ -47,6 +47,17 @@ class Threads(Ranks):
 
 class RankShard(Shard):
     """A `Shard` whose other ranks are threads."""
+
+
+def counting(shard: RankShard, told: list[int]) -> RankShard:
+    """The same, which notes how many numbers this rank brings to each exchange."""
+
+    class Counted(type(shard)):
+        def gather(self, tensor: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+            told.append(tensor.numel())
+            return super().gather(tensor, counts)
+
+    return Counted(**vars(shard))
 
 
 def on_ranks(world_size: int, total: int, block_size: int, work: Callable[[RankShard], Any]) -> list[Any]:

@@ -5,15 +5,7 @@ import pytest
 from lightning_al.cli import main
 from tests.label_studio.scenarios import chosen
 from tests.label_studio.server import EMAIL, TOKEN
-from tests.unit.exchange.fake_label_studio import FakeLabelStudio
 from tests.unit.exchange.runs import labels, make
-
-
-@pytest.fixture
-def peer():
-    fake = FakeLabelStudio().start()
-    yield fake
-    fake.stop()
 
 
 @pytest.fixture

@@ -27,10 +27,8 @@ def _at_once(monkeypatch):
 
 
 @pytest.fixture
-def fake():
-    fake = FakeLabelStudio().start()
-    yield fake
-    fake.stop()
+def fake(peer):
+    return peer
 
 
 @pytest.fixture

@@ -13,14 +13,6 @@ from lightning_al.exchange.label_studio import (
 from lightning_al.ledger import Book, Event, Ledger, LedgerError
 from tests.label_studio.joined import Joined, events
 from tests.label_studio.server import TOKEN
-from tests.unit.exchange.fake_label_studio import FakeLabelStudio
-
-
-@pytest.fixture
-def peer():
-    fake = FakeLabelStudio().start()
-    yield fake
-    fake.stop()
 
 
 @pytest.fixture

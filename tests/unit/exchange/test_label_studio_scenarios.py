@@ -3,14 +3,6 @@
 import pytest
 
 from tests.label_studio.scenarios import Scenarios
-from tests.unit.exchange.fake_label_studio import FakeLabelStudio
-
-
-@pytest.fixture
-def peer():
-    fake = FakeLabelStudio().start()
-    yield fake
-    fake.stop()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from reference import k_center as slow
 from lightning_al.functional import farthest, front, nearest, vectors
 from lightning_al.functional.k_center import covering_radius, k_center_greedy
 from lightning_al.functional.vectors import Vectors
-from unit.ranks import on_ranks
+from unit.ranks import counting, on_ranks
 
 KINDS = ("normal", "lattice", "line", "copies", "huge", "tiny", "offset", "clusters", "tight")
 
@@ -215,14 +215,7 @@ def test_ranks_may_be_empty_and_tell_each_other_little():
     told = []
 
     def work(shard):
-        gather = type(shard).gather
-
-        class Counted(type(shard)):
-            def gather(self, tensor, counts=None):
-                told.append(tensor.numel())
-                return gather(self, tensor, counts)
-
-        shard = Counted(**vars(shard))
+        shard = counting(shard, told)
         rows = torch.from_numpy(pool)[shard.positions]
         found = k_center_greedy(rows, 300, torch.from_numpy(known), shard=shard)
         return found, covering_radius(rows, torch.from_numpy(known), shard=shard)

@@ -5,7 +5,7 @@ import torch
 
 from lightning_al.functional import Shard, kmeans_plus_plus
 from lightning_al.functional.runs import Runs
-from unit.ranks import RankShard, on_ranks
+from unit.ranks import counting, on_ranks
 
 WEIGHTS = torch.randint(0, 5, (97,), generator=torch.Generator().manual_seed(0)) * 2**40
 TARGETS = (torch.rand(500, generator=torch.Generator().manual_seed(1)) * int(WEIGHTS.sum())).long()
@@ -54,13 +54,8 @@ def test_what_ranks_tell_each_other_does_not_grow_with_the_pool(spread):
         rows[::50] *= spread
         told = []
 
-        class Counted(RankShard):
-            def gather(self, tensor, counts=None):
-                told.append(tensor.numel())
-                return super().gather(tensor, counts)
-
         def work(shard):
-            shard = Counted(**vars(shard))
+            shard = counting(shard, told)
             return kmeans_plus_plus(
                 rows[shard.positions], 200, generator=torch.Generator().manual_seed(3), shard=shard
             )

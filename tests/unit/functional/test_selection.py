@@ -11,7 +11,7 @@ from scipy.stats import chi2
 
 from lightning_al import functional as F
 from lightning_al.functional import Shard
-from unit.ranks import RankShard, on_ranks
+from unit.ranks import counting, on_ranks
 
 FORMS = ["power", "softmax", "softrank"]
 SIZES = st.integers(1, 12)
@@ -184,13 +184,8 @@ def test_ranks_tell_each_other_scores_of_the_drawn_only():
     scores = torch.rand(5000, generator=torch.Generator().manual_seed(0))
     told = []
 
-    class Counted(RankShard):
-        def gather(self, tensor, counts=None):
-            told.append(tensor.numel())
-            return super().gather(tensor, counts)
-
     def work(shard):
-        shard, generator = Counted(**vars(shard)), torch.Generator().manual_seed(1)
+        shard, generator = counting(shard, told), torch.Generator().manual_seed(1)
         mine = scores[shard.positions]
         return F.power_sample(mine, 10, generator=generator, shard=shard, return_scores=True)
 
