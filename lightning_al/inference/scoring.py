@@ -343,8 +343,6 @@ class _Scoring:
             in_step=self.in_step if scored else None,
         ) as call:  # fmt: skip
             for places, batch in steps:
-                if self.shard.ranks is not None:
-                    self.shard.ranks.look()
                 moved = to_device(self.trainer, self.module, self.data, batch)
                 with self.trainer.precision_plugin.forward_context():
                     try:
@@ -355,6 +353,9 @@ class _Scoring:
                     if call.rows not in (None, len(places)):
                         raise ValueError(call.wrong_rows(len(places)))
                 yield places, one
+                # Not before the first: what fails on all of them alike, each is to say itself.
+                if self.shard.ranks is not None:
+                    self.shard.ranks.look()
 
 
 def _said(call: ModelCall, batch: Any, positions: Tensor) -> Said:
