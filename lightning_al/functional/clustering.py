@@ -9,7 +9,6 @@ threads and processes, backend and device.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
@@ -17,7 +16,8 @@ import torch
 from torch import Generator, Tensor
 
 from lightning_al.functional.arithmetic import exact_arithmetic
-from lightning_al.functional.lloyd import ExactSums, Lloyd
+from lightning_al.functional.features import comparable
+from lightning_al.functional.lloyd import Lloyd
 from lightning_al.functional.rows import (
     check_choice,
     check_count,
@@ -34,13 +34,13 @@ from lightning_al.functional.vectors import (
     Backend,
     Vectors,
     check_matrix,
+    check_width,
     refuse_rows,
 )
 
 __all__ = ["Clusters", "check_beta", "diverse_mini_batch", "weighted_kmeans"]
 
 _ITERATIONS = 100
-_ROWS = 1024  # in float64 at once
 _LEAST_WEIGHT = 2.0**-30  # of the largest: a point without weight has a cluster too
 
 
@@ -105,7 +105,7 @@ def weighted_kmeans(
     check_matrix(points, "points")
     weights = torch.ones(len(points), dtype=torch.float64) if weights is None else weights
     _check_weights(weights, Shard.whole(len(points)))
-    rows, others, scale = _comparable(points, fixed, ("points", "fixed"), backend)
+    rows, others, scale = comparable(points, fixed, ("points", "fixed"), backend)
     counts = _positive(weights).to(points.device)
     found = _cluster(rows, counts, k, others, iterations, generator)
     unit = float(weights.max()) if bool(weights.any()) else 1.0
@@ -204,13 +204,14 @@ def diverse_mini_batch(
         shard.check(len(embeddings), "embeddings")
         _check_weights(weights, shard)
         if labeled is not None:
-            _check_like(labeled, embeddings, ("labeled", "embeddings"))
+            check_matrix(labeled, "labeled")
+            check_width(labeled.shape[1], embeddings.shape[1], ("labeled", "embeddings"))
     count = max(query_size, math.ceil(beta * query_size))
     positions, weights = top_k(weights.detach(), count, shard=shard, return_scores=True)
     place = positions.argsort()
     # Also where all are chosen, as in a last round: what is wrong shows in every round.
     candidates = _rows_at(embeddings, positions[place], shard)
-    rows, others, _ = _comparable(candidates, labeled, ("embeddings", "labeled"), backend, scale_features)
+    rows, others, _ = comparable(candidates, labeled, ("embeddings", "labeled"), backend, scale_features)
     if len(positions) > query_size:
         positions, weights = positions[place], weights[place]
         counts = _positive(weights).to(rows.device)
@@ -231,15 +232,6 @@ def check_beta(beta: Any) -> None:
         raise ValueError(
             f"`beta` is {beta!r}; needed is a number from 1 on: how many are clustered for each one chosen. "
             "Pass one such as 10."
-        )
-
-
-def _check_like(others: Tensor, rows: Tensor, names: tuple[str, str]) -> None:
-    check_matrix(others, names[0])
-    if others.shape[1] != rows.shape[1]:
-        raise ValueError(
-            f"`{names[0]}` has {others.shape[1]} numbers a row, and `{names[1]}` has {rows.shape[1]}; needed "
-            "are as many. Take both from the same layer of the same model."
         )
 
 
@@ -281,58 +273,6 @@ def _rows_at(embeddings: Tensor, positions: Tensor, shard: Shard) -> Tensor:
     rows = rows.float() if rows.dtype == torch.bfloat16 else rows  # which not every backend gathers
     order = shard.gather(mine.positions).argsort()
     return shard.gather(rows)[order.to(rows.device)]
-
-
-def _comparable(
-    points: Tensor,
-    fixed: Tensor | None,
-    names: tuple[str, str],
-    backend: Backend,
-    scale_features: bool = False,
-) -> tuple[Vectors, Vectors | None, float]:
-    """Points and fixed centres, their range fit for squares; and what they were multiplied by."""
-    scale = Vectors.of_embeddings(points, backend=backend, name=names[0]).scale
-    if fixed is not None:
-        _check_like(fixed, points, (names[1], names[0]))
-        fixed = fixed.to(points.device) if len(fixed) else None
-    if fixed is not None:
-        scale = min(scale, Vectors.of_embeddings(fixed, name=names[1]).scale)
-    mine, its = _plain(points, scale), None if fixed is None else _plain(fixed, scale)
-    if scale_features and len(mine):
-        mine, its = _standardised(mine, its)
-    vectors = replace(Vectors.of_embeddings(mine, backend=backend), scale=1.0)
-    return vectors, None if its is None else vectors.like(its), scale
-
-
-def _plain(rows: Tensor, scale: float) -> Tensor:
-    rows = rows.detach().to(torch.promote_types(rows.dtype, torch.float32))
-    return rows if scale == 1 else rows * scale
-
-
-def _standardised(points: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Each feature with mean 0 and deviation 1 over the points; one that never changes there is 0 for all."""
-    low, high = points.amin(0).double(), points.amax(0).double()
-    middle, width = (low + high) / 2, torch.where(high > low, high - low, torch.inf)
-
-    def unit(rows: Tensor) -> Tensor:
-        return (rows.double() - middle) / width
-
-    one = torch.ones_like(middle)
-    sums, squares = (ExactSums(one, len(points), 1) for _ in range(2))
-    for rows in torch.split(points, _ROWS):
-        sums.add(torch.zeros(len(rows), dtype=torch.long, device=rows.device), unit(rows))
-    mean = sums.total()[0] / len(points)
-    for rows in torch.split(points, _ROWS):
-        apart = (unit(rows) - mean).square_()
-        squares.add(torch.zeros(len(rows), dtype=torch.long, device=rows.device), apart)
-    deviation = torch.where(high > low, (squares.total()[0] / len(points)).sqrt(), 1.0)
-
-    def standard(rows: Tensor) -> Tensor:
-        # The others may be any number of deviations away; farther than this is far enough.
-        parts = [((unit(part) - mean) / deviation).clamp_(-1e6, 1e6) for part in torch.split(rows, _ROWS)]
-        return torch.cat(parts).float()
-
-    return standard(points), None if others is None else standard(others)
 
 
 # ---------------------------------------------------------------------- clusters

@@ -31,6 +31,7 @@ __all__ = [
     "Vectors",
     "as_tensor",
     "check_matrix",
+    "check_width",
     "refuse_rows",
 ]
 
@@ -165,11 +166,7 @@ class Vectors:
             return self, self.like(mine.new_empty((0, self.width)))
         metric: Metric = "cosine" if self.unit else "euclidean"
         its = Vectors.of_embeddings(others, metric=metric, backend=self.backend, name=name)
-        if its.width != self.width:
-            raise ValueError(
-                f"`{name}` has {its.width} numbers a row, and `embeddings` has {self.width}; needed are as "
-                "many. Take both from the same layer of the same model."
-            )
+        check_width(its.width, self.width, (name, "embeddings"))
         rows = self
         if len(its) and its.scale < self.scale:
             origin = None if self.origin is None else self.origin * (its.scale / self.scale)
@@ -342,6 +339,15 @@ def check_matrix(matrix: Tensor, name: str) -> None:
         raise ValueError(
             f"`{name}` has shape {tuple(matrix.shape)}; needed is one vector a sample, (N, D) with D > 0. "
             "Pool over places or tokens first."
+        )
+
+
+def check_width(width: int, needed: int, names: tuple[str, str]) -> None:
+    """Refuse rows of another width than those they are compared with; both by name."""
+    if width != needed:
+        raise ValueError(
+            f"`{names[0]}` has {width} numbers a row, and `{names[1]}` has {needed}; needed are as many. "
+            "Take both from the same layer of the same model."
         )
 
 

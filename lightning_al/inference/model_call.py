@@ -1,7 +1,6 @@
 """MODEL CALL: how a plain LightningModule is asked for logits, and where its embedding is.
 
-A module need offer nothing. Tried in order: `active_step(batch, batch_idx)`; a mapping whose keys are
-all parameters of `forward`; a mapping with one tensor; a tuple without its target; a bare tensor.
+How it is called is in `way.py`.
 """
 
 from __future__ import annotations
@@ -13,19 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.strategies.strategy import _ForwardRedirection
 from torch import Tensor, nn
 
 from lightning_al.data.targets import TargetPlace
+from lightning_al.inference.way import ADVICE, structure_of, way_into
 
 if TYPE_CHECKING:
     from lightning_al.inference.sharded import InStep
 
 __all__ = ["ModelCall", "Said", "logits_of"]
-
-_ADVICE = """Give the module a method that says how:
-    def active_step(self, batch, batch_idx):
-        return self(batch[0])    # or batch["image"]: logits (B, C), or {"logits": ..., "embeddings": ...}"""
 
 
 @dataclass
@@ -149,7 +144,7 @@ class ModelCall:
         """The message for logits that are not one row a sample."""
         return (
             f"The module gave logits for {self.rows} samples of a pool batch of {expected}; it was called "
-            f"in a way that its `forward` does not mean. {_ADVICE}"
+            f"in a way that its `forward` does not mean. {ADVICE}"
         )
 
     def output_of(self, batch: Any) -> Any:
@@ -161,14 +156,14 @@ class ModelCall:
         except Exception as error:
             if self._count == 0 and not callable(getattr(self.module, "active_step", None)):
                 error.add_note(
-                    f"The module was called with a pool batch, {_structure(batch)}; `forward` takes "
-                    f"{inspect.signature(self.module.forward)}. If that does not fit: {_ADVICE}"
+                    f"The module was called with a pool batch, {structure_of(batch)}; `forward` takes "
+                    f"{inspect.signature(self.module.forward)}. If that does not fit: {ADVICE}"
                 )
             raise
 
     def _find_way(self, batch: Any) -> Callable[[Any, int], Any]:
         if self._way is None:
-            self._way = _find_way(self.module, batch, self.place, self.root)
+            self._way = way_into(self.module, batch, self.place, self.root)
         return self._way
 
     def _turn(self, batch: Any, *, judged: bool = False) -> AbstractContextManager[None]:
@@ -317,46 +312,6 @@ def _made(weight: Tensor, bias: Tensor, entering: Tensor, output: Tensor) -> boo
     return bool((again - output.float()).abs().max() <= slack * (1 + output.float().abs().max()))
 
 
-def _find_way(
-    module: nn.Module, batch: Any, place: TargetPlace, root: nn.Module | None = None
-) -> Callable[[Any, int], Any]:
-    root = module if root is None else root
-    step = getattr(module, "active_step", None)
-    if callable(step):
-        if root is module:
-            return step  # type: ignore[no-any-return]
-        redirected = _ForwardRedirection()  # as the Trainer calls `training_step`
-        return lambda batch, number: redirected(root, module, "active_step", batch, number)  # type: ignore[arg-type]
-    if isinstance(batch, Mapping):
-        names, takes_all = _parameters(module)
-        if takes_all or set(batch) <= names:
-            return lambda batch, _: root(**batch)
-        if len(_tensors(batch)) == 1:
-            return lambda batch, _: root(_tensors(batch)[0])
-    elif isinstance(batch, tuple | list):
-        return lambda batch, _: root(*_inputs(batch, place))
-    elif isinstance(batch, Tensor):
-        return lambda batch, _: root(batch)
-    raise TypeError(
-        f"How to call the module on a pool batch is not clear: the batch is {_structure(batch)}, and "
-        f"`forward` takes {inspect.signature(module.forward)}. {_ADVICE}"
-    )
-
-
-def _inputs(batch: Any, place: TargetPlace) -> list[Any]:
-    return [part for index, part in enumerate(batch) if index != place.key or part is not None]
-
-
-def _tensors(batch: Mapping[str, Any]) -> list[Tensor]:
-    return [value for value in batch.values() if isinstance(value, Tensor)]
-
-
-def _parameters(module: nn.Module) -> tuple[set[str], bool]:
-    parameters = inspect.signature(module.forward).parameters.values()
-    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
-    return {p.name for p in parameters}, takes_all
-
-
 def logits_of(output: Any) -> Tensor:
     """The logits of what a forward pass returned, in float32.
 
@@ -370,8 +325,8 @@ def logits_of(output: Any) -> Tensor:
         logits = getattr(output, "logits", None)
     if not isinstance(logits, Tensor) or logits.ndim == 0:
         raise TypeError(
-            f"The module returned {_structure(output)}; needed are logits (B, C): a tensor, something with "
-            f'`.logits`, or a mapping with "logits". {_ADVICE}'
+            f"The module returned {structure_of(output)}; needed are logits (B, C): a tensor, something with "
+            f'`.logits`, or a mapping with "logits". {ADVICE}'
         )
     return logits.detach().float()
 
@@ -384,14 +339,3 @@ def _checked_mask(mask: Tensor, logits: Tensor) -> Tensor:
             "and (B, C, ...). Return both in this shape from `active_step`."
         )
     return mask.bool()
-
-
-def _structure(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"Tensor{tuple(value.shape)}"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {_structure(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, tuple | list):
-        parts = ", ".join(_structure(part) for part in value)
-        return f"({parts})" if isinstance(value, tuple) else f"[{parts}]"
-    return type(value).__name__

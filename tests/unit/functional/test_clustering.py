@@ -8,7 +8,7 @@ import torch
 from reference import clustering as reference
 from sklearn.cluster import KMeans
 
-from lightning_al.functional import clustering, lloyd, nearest, seeding, vectors
+from lightning_al.functional import clustering, features, lloyd, nearest, seeding, vectors
 from lightning_al.functional.clustering import diverse_mini_batch, weighted_kmeans
 from lightning_al.functional.shard import Shard
 from unit.ranks import on_ranks
@@ -68,7 +68,7 @@ def as_array(tensor):
 
 def found_by(points, weights, k, fixed, seed=0, iterations=100, backend="torch"):
     """The clusters while they are made, and the seeds they began with."""
-    rows, others, scale = clustering._comparable(points, fixed, ("points", "fixed"), backend)
+    rows, others, scale = features.comparable(points, fixed, ("points", "fixed"), backend)
     positive = clustering._positive(weights)
     seeds = seeding.greedy_seeds(rows, positive, k, others, seeded(seed))
     found = lloyd.Lloyd(rows, positive, rows.factors[0][seeds].double(), others)
@@ -170,7 +170,7 @@ def test_more_iterations_never_cost_more():
 def test_a_lost_cluster_moves_to_where_it_gains_most():
     # From 0, 1 and 100 the second keeps no point: it goes to 40, the dearest where it is.
     points = torch.tensor([[0.0], [0.2], [40.0], [60.0], [100.0]])
-    rows, _, _ = clustering._comparable(points, None, ("points", "fixed"), "torch")
+    rows, _, _ = features.comparable(points, None, ("points", "fixed"), "torch")
     starts = torch.tensor([[0.0], [1000.0], [70.0]], dtype=torch.float64)
     found = lloyd.Lloyd(rows, torch.ones(5, dtype=torch.float64), starts, None)
     found.run(100)
@@ -294,7 +294,7 @@ def test_what_came_nearer_while_a_point_stayed_is_not_forgotten(monkeypatch):
         if seed % 2:  # full of ties
             points = (points * 24).round()
         starts = points.unique(dim=0)[::8].double()
-        rows, _, _ = clustering._comparable(points, None, ("points", "fixed"), "torch")
+        rows, _, _ = features.comparable(points, None, ("points", "fixed"), "torch")
         found = []
         for step in (watched, lambda self, moved: self._assign(self.everyone)):
             monkeypatch.setattr(lloyd.Lloyd, "_follow", step)
@@ -361,7 +361,7 @@ def test_the_nearest_different_points_are_those_of_the_definition():
 
 def test_two_centres_at_one_point_take_two_points():
     points = torch.tensor([[0.0], [5.0], [6.0], [9.0]])
-    rows, _, _ = clustering._comparable(points, None, ("points", "fixed"), "torch")
+    rows, _, _ = features.comparable(points, None, ("points", "fixed"), "torch")
     starts = torch.tensor([[5.1], [5.2], [0.0]], dtype=torch.float64)
     found = lloyd.Lloyd(rows, torch.ones(4, dtype=torch.float64), starts, None)
     assert found.nearest_points(3).tolist() == [1, 2, 0]
@@ -431,7 +431,7 @@ def test_scaled_features_count_alike_and_one_that_never_changes_not_at_all():
 
     assert batch(points, True) == batch(points * factors + shifts, True)
     assert batch(points, False) != batch(points * factors + shifts, False)
-    standard, others = clustering._standardised(points.float(), points[:4].float())
+    standard, others = features._standardised(points.float(), points[:4].float())
     assert torch.allclose(standard[:, :2].mean(0), torch.zeros(2), atol=1e-6)
     assert torch.allclose(standard[:, :2].std(0, correction=0), torch.ones(2))
     assert not standard[:, 2].any()
