@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -378,12 +379,12 @@ class LabelBook(Book):
             self.attach()
             super().undo(indices, who)
 
-    def _places(self, samples: Sequence[int], names: Sequence[str | None]) -> Indices:
+    def _places(self, samples: tuple[int, ...], names: tuple[str | None, ...]) -> Indices:
         """As `place`, of many."""
         ids = None if self.names is None else self.names.ids
         if ids is None or min(samples) < 0 or max(samples) >= self.size:
             return super()._places(samples, names)
-        if [ids[index] for index in samples] == list(names):  # all are where they were
+        if len(samples) > 1 and itemgetter(*samples)(ids) == names:  # all are where they were
             return np.array(samples, np.int64)
         return super()._places(samples, names)
 

@@ -9,8 +9,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from lightning_al.ledger.chain import GENESIS, verified
-from lightning_al.ledger.schema import COLUMNS
+from lightning_al.ledger.chain import CHECKED, GENESIS, Calls, verified
 
 __all__ = ["advice", "is_whole", "named", "newest_whole"]
 
@@ -37,11 +36,11 @@ def is_whole(path: Path) -> bool:
             if db.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
                 return False
             there = {row[1] for row in db.execute("PRAGMA table_info(events)")}
-            columns = ", ".join([*COLUMNS, "said" if "said" in there else "NULL", "digest"])
+            columns = CHECKED.format(said="said" if "said" in there else "NULL")
             rows = db.execute(f"SELECT {columns} FROM events ORDER BY seq")
             rows.arraysize = _CHUNK
-            parts = verified(iter(rows.fetchmany, []), (0, GENESIS), lambda seq, what: ValueError(what))
-            return all(parts)
+            parts = iter(rows.fetchmany, [])
+            return all(verified(parts, (0, GENESIS), lambda seq, what: ValueError(what), Calls()))
     except (sqlite3.Error, ValueError):
         return False
 

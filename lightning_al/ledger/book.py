@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from lightning_al.ledger.answer import Answer, Opinion, Resolve
+from lightning_al.ledger.chain import Call, Calls, Row
 from lightning_al.ledger.connection import LedgerError
 from lightning_al.ledger.indices import Indices, as_indices
 from lightning_al.ledger.intake import Intake
@@ -148,37 +149,42 @@ class Book:
 
     def _bring_up(self, state: PoolState) -> None:
         """Apply what the ledger holds beyond the state."""
+        calls = Calls()
         with _no_collection():
-            for kind, rows in groupby(self.ledger.rows(after=state.seq), itemgetter(1)):
-                run = list(rows)
-                if kind not in ("asked", "labeled") or len(run) < _MANY:
-                    state.apply_rows(self._placed(run))
-                    continue
-                seq, _, samples, names, values, who, _, rounds, _, _, _, ranks, *_ = zip(*run, strict=True)
-                indices = self._places(samples, names)
-                if len(set(indices.tolist())) == len(run):
-                    state.apply_run(kind, seq[0], indices, values, who, rounds, ranks)
-                else:
-                    state.apply_rows(self._placed(run))
+            for part in self.ledger.parts(state.seq, calls):
+                for (kind, common), rows in groupby(part, itemgetter(1, 5)):
+                    self._apply_run(state, kind, calls[common], list(rows))
 
-    def _places(self, samples: Sequence[int], names: Sequence[str | None]) -> Indices:
+    def _apply_run(self, state: PoolState, kind: str, call: Call, run: list[Row]) -> None:
+        """Apply events of one kind and call that follow each other: as arrays, where that is quicker."""
+        if kind in ("asked", "labeled") and len(run) >= _MANY:
+            seq, _, samples, names, values, _, _, ranks, *_ = zip(*run, strict=True)
+            indices = self._places(samples, names)
+            if len(np.unique(indices)) == len(run):
+                state.apply_run(kind, seq[0], indices, values, ranks, call.who, call.round)
+                return
+        place, who, number = self.place, call.who, call.round
+        state.apply_rows(
+            (seq, kind, place(sample, name), value, who, number, rank)
+            for seq, _, sample, name, value, _, _, rank, *_ in run
+        )
+
+    def _places(self, samples: tuple[int, ...], names: tuple[str | None, ...]) -> Indices:
         """As `place`, of many."""
-        if names.count(None) == len(names) and min(samples) >= 0 and max(samples) < self.size:
+        if not self._has_moved and min(samples) >= 0 and max(samples) < self.size:
             return np.array(samples, np.int64)
         return np.fromiter(map(self.place, samples, names), np.int64, len(samples))
 
-    def _placed(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-        place = self.place
-        for seq, kind, sample, name, value, who, _at, number, _strategy, _seed, _score, rank, *_ in rows:
-            yield seq, kind, place(sample, name), value, who, number, rank
+    @cached_property
+    def _has_moved(self) -> bool:
+        """Whether samples may be elsewhere than where they were written down."""
+        return bool(self._is_older_with_ids or self.meta.get("moved"))
 
     @cached_property
     def place(self) -> Callable[[int, str | None], int]:
         """Where a sample is now, of its index and name when it was written down."""
         size = self.size
-        names = self.names
-        if not self._is_older_with_ids and not self.meta.get("moved"):
-            names = None  # all are still where they were written down
+        names = self.names if self._has_moved else None
 
         def place(index: int, name: str | None) -> int:
             found = index if names is None else names.place(index, name)
@@ -195,7 +201,7 @@ class Book:
         """The state with all that other processes wrote until now: what a change is checked against."""
         state = self.state
         if self.ledger.last()[0] != state.seq:
-            for fact in ("meta", "size", "names", "kind", "resolve", "min_answered", "place"):
+            for fact in ("meta", "size", "names", "kind", "resolve", "min_answered", "_has_moved", "place"):
                 vars(self).pop(fact, None)
             self._state = state = self._read()
         return state

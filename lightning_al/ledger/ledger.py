@@ -14,12 +14,11 @@ import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from lightning_al.ledger.backups import advice
-from lightning_al.ledger.chain import GENESIS, Row, linked, verified
+from lightning_al.ledger.chain import CHECKED, GENESIS, Calls, Row, linked, verified
 from lightning_al.ledger.connection import LedgerError, LedgerFile, from_json, version_of
 from lightning_al.ledger.owner import Holder, may_live, this_process
 from lightning_al.ledger.schema import COLUMNS, SCHEMA_VERSION, TABLES, Event
@@ -74,10 +73,21 @@ class Ledger:
         Raises:
             LedgerError: At the first row that does not follow from the one before.
         """
-        return ((row[0], _event(row)) for row in self.rows(after))
+        calls = Calls()
+        for part in self.parts(after, calls):
+            for seq, kind, sample, name, value, common, score, rank, said, _ in part:
+                call = calls[common]
+                yield seq, Event(
+                    kind, sample, name, value, call.who, call.round, call.strategy, call.seed, score, rank,
+                    said,
+                )  # fmt: skip
 
-    def rows(self, after: int = 0) -> Iterator[Row]:
-        """The same as rows of the table: `COLUMNS`, then `said` and the digest.
+    def parts(self, after: int, calls: Calls) -> Iterator[list[Row]]:
+        """The same some at a time, as rows of the columns `CHECKED`.
+
+        Args:
+            after: Number of the event before the first.
+            calls: Takes in what rows have in common.
 
         Raises:
             LedgerError: At the first row that does not follow from the one before.
@@ -89,10 +99,10 @@ class Ledger:
                 if row is None:
                     raise self._broken(after, "is gone")
                 previous = row[0]
-            cursor = db.execute(f"{_select(db)}, digest FROM events WHERE seq > ? ORDER BY seq", (after,))
+            columns = CHECKED.format(said=_said(db))
+            cursor = db.execute(f"SELECT {columns} FROM events WHERE seq > ? ORDER BY seq", (after,))
             cursor.arraysize = _CHUNK
-            parts = verified(iter(cursor.fetchmany, []), (after, previous), self._broken)
-            yield from chain.from_iterable(parts)
+            yield from verified(iter(cursor.fetchmany, []), (after, previous), self._broken, calls)
             if not after:
                 self._check_end(db)
 
@@ -335,7 +345,11 @@ def _now() -> str:
 
 
 def _select(db: sqlite3.Connection) -> str:
-    return f"SELECT {_COLUMNS}, {'said' if version_of(db) > 1 else 'NULL'}"
+    return f"SELECT {_COLUMNS}, {_said(db)}"
+
+
+def _said(db: sqlite3.Connection) -> str:
+    return "said" if version_of(db) > 1 else "NULL"
 
 
 def _event(row: Row) -> Event:

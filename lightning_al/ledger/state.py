@@ -93,43 +93,50 @@ class PoolState:
 
     def apply_run(
         self, kind: str, first: int, indices: Indices, values: Sequence[str | None],
-        who: Sequence[str | None], rounds: Sequence[int | None], ranks: Sequence[int | None],
+        ranks: Sequence[int | None], who: str | None, number: int | None,
     ) -> None:  # fmt: skip
-        """The same for many events "asked" or "labeled" that follow each other: arrays, no loop.
+        """The same for many events "asked" or "labeled" of one call that follow each other, without a loop.
 
         Args:
             kind: Of all of them.
             first: Number of the first.
-            indices: Their samples, then column by column what `apply_rows` takes row by row.
+            indices: Their samples, each once.
             values: Targets as JSON.
-            who: Who gave them.
-            rounds: Of the queries or labels.
             ranks: In the query.
+            who: Who gave the labels.
+            number: Round of the query or of the labels.
         """
-        listed = indices.tolist()
-        self.first[indices] = np.arange(first, first + len(listed))
-        for array, column in ((self.round, rounds), (self.rank, ranks)):
-            if None not in column:
-                array[indices] = np.array(column, np.int32)
-            elif column.count(None) < len(column):
-                known = [value is not None for value in column]
-                array[indices[known]] = [value for value in column if value is not None]
+        self.first[indices] = np.arange(first, first + len(indices))
+        if number is not None:
+            self.round[indices] = number
+        given = len(ranks) - ranks.count(None)
+        if given == len(ranks):
+            self.rank[indices] = np.array(ranks, np.int32)
+        elif given:
+            known = [rank is not None for rank in ranks]
+            self.rank[indices[known]] = [rank for rank in ranks if rank is not None]
         if kind == "asked":
-            self.status[indices] = ASKED
-            self.query[indices] = self.round[indices]
-            self.reverted.difference_update(listed)
+            self.status[indices], self.query[indices] = ASKED, number or 0
+            self.reverted.difference_update(indices.tolist())
         else:
             self.status[indices] = LABELED
-            self.supplied[indices] = [name == "dataset" for name in who]
-            self.who.update(zip(listed, who, strict=True))
-            if None in values:
-                for index in listed:
-                    self.values.pop(index, None)
+            self._set_values(indices, values, who)
+        self.last_round = max(self.last_round, number or 0)
+        self.seq = first + len(indices) - 1
+
+    def _set_values(self, indices: Indices, values: Sequence[str | None], who: str | None) -> None:
+        """`_set_value` of many."""
+        listed = indices.tolist()
+        self.supplied[indices] = who == "dataset"
+        self.who.update(dict.fromkeys(listed, who))
+        if None in values:
+            for index in listed:
+                self.values.pop(index, None)
             self.values.update((i, v) for i, v in zip(listed, values, strict=True) if v is not None)
-            for index in self.unsure.keys() & set(listed):
-                del self.unsure[index]
-        self.last_round = max(self.last_round, int(self.round[indices].max()))
-        self.seq = first + len(listed) - 1
+        else:
+            self.values.update(zip(listed, values, strict=True))  # type: ignore[arg-type]  # none is None
+        for index in self.unsure.keys() & set(listed) if self.unsure else ():
+            del self.unsure[index]
 
     def _clear(self, index: int) -> None:
         self.status[index], self.round[index], self.rank[index] = POOL, -1, UNRANKED
