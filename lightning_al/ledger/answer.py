@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Resolve",
     "check_annotator",
     "check_opinion",
+    "latest",
     "moment",
     "name_of_rule",
 ]
@@ -21,7 +23,7 @@ __all__ = [
 #: Who labels that is no person: a label by one of these is treated otherwise.
 RESERVED = ("dataset", "oracle", "resolve")
 _LONGEST_NAME = 200
-_AHEAD = timedelta(days=1)  # clocks differ
+_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def moment(when: datetime | str) -> str:
         raise ValueError(f"{when!r} is no time in UTC; needed is one between the years 1 and 9999") from error
 
 
+@lru_cache(maxsize=1000)  # few people give many answers
 def check_annotator(who: str) -> None:
     """Refuse a name that would be taken for something else, or that no table shows.
 
@@ -108,15 +111,24 @@ def check_annotator(who: str) -> None:
         )
 
 
-def check_opinion(opinion: Opinion) -> None:
+def latest() -> str:
+    """The latest moment that an answer can be of now, as `moment` writes it: clocks differ by a day."""
+    return moment(datetime.now(UTC) + _AHEAD)
+
+
+def check_opinion(opinion: Opinion, latest: str) -> None:
     """Refuse what would win over every later answer, or be taken for what it is not.
+
+    Args:
+        opinion: The opinion.
+        latest: What `latest()` gave.
 
     Raises:
         ValueError: If its annotator's name cannot be one, or it was said in the future.
     """
     if opinion.named:
         check_annotator(opinion.who)
-    if opinion.said is not None and opinion.said > (datetime.now(UTC) + _AHEAD).isoformat():
+    if opinion.said is not None and opinion.said > latest:
         raise ValueError(f"it was said at {opinion.said}, which is yet to come; needed is when it was given")
 
 

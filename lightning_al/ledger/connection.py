@@ -20,6 +20,8 @@ from lightning_al.ledger.schema import MIGRATIONS, SCHEMA_VERSION
 __all__ = ["LedgerError", "LedgerFile", "from_json", "version_of"]
 
 #: What SQLite says of files whose content is wrong; the disk and other processes have other codes.
+#: What SQLite may keep of the file while it writes, for it puts names into their index in no order.
+_CACHE_KIB = 65_536
 _DAMAGED = frozenset(
     {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH}
 )
@@ -84,6 +86,7 @@ class LedgerFile:
             with closing(self._opened("rwc" if new else "rw")) as db:
                 db.execute("PRAGMA journal_mode = DELETE")
                 db.execute("PRAGMA synchronous = EXTRA")
+                db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
                 self._keep_older(db)
                 db.execute("BEGIN IMMEDIATE")
                 try:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lightning_al.ledger.answer import Opinion, check_opinion
+from lightning_al.ledger.answer import Opinion, check_opinion, latest
 from lightning_al.ledger.label_values import NoLabel, decode, encode
 from lightning_al.ledger.schema import Event
 from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL
@@ -56,6 +56,7 @@ class Intake:
         self.events: list[Event] = []
         self.taken = 0
         self.taken_back = 0  # opinions that were left out: somebody took them back
+        self._latest = latest()
         self._seen: set[tuple[int, str]] = set()
         self._now: dict[int, tuple[int, str | None, str | None]] = {}
         self._at = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -100,7 +101,7 @@ class Intake:
             Conflict: If it contradicts what is on record.
             ValueError: If there was one of the same annotator already, or it cannot be an annotator's.
         """
-        check_opinion(opinion)
+        check_opinion(opinion, self._latest)
         key = (opinion.index, opinion.who if opinion.named else "")
         if key in self._seen:
             raise ValueError(f"sample {opinion.index} is there twice")

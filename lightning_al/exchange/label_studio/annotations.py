@@ -88,7 +88,7 @@ def _emails(tasks: Iterable[Mapping[str, Any]]) -> dict[int, str]:
         given = task.get("annotations")
         for annotation in given if isinstance(given, list) else ():
             by = annotation.get("completed_by")
-            if isinstance(by, Mapping) and by.get("email") and isinstance(by.get("id"), int):
+            if isinstance(by, dict) and by.get("email") and isinstance(by.get("id"), int):
                 found[by["id"]] = by["email"]
     return found
 
@@ -104,14 +104,14 @@ def _annotation(
         except ValueError as error:
             problem = str(error)
     by = given.get("completed_by")
-    account = by.get("id") if isinstance(by, Mapping) else by
+    account = by.get("id") if isinstance(by, dict) else by
     return Annotation(
         key, task, int(given["id"]), _who(by, users), _time(given), value, skipped, problem, account
     )
 
 
 def _who(completed_by: Any, users: Mapping[int, str]) -> str | None:
-    if isinstance(completed_by, Mapping):
+    if isinstance(completed_by, dict):
         return completed_by.get("email") or _who(completed_by.get("id"), users)
     return None if completed_by is None else users.get(completed_by, f"user {completed_by}")
 
@@ -123,6 +123,9 @@ def _time(given: Mapping[str, Any]) -> datetime:
 
 def newest_of_each(annotations: Iterable[Annotation]) -> list[Annotation]:
     """What each person said last, oldest first: who annotates twice has had second thoughts."""
+    annotations = list(annotations)
+    if len(annotations) == 1:  # as nearly all samples have
+        return annotations
     newest: dict[Any, Annotation] = {}
     for annotation in sorted(annotations, key=lambda each: (each.at, each.id)):
         newest[annotation.who or annotation.id] = annotation

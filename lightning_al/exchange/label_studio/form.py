@@ -158,7 +158,7 @@ class Form:
         """
         if not isinstance(result, list) or not result:
             raise ValueError("submitted without an answer")
-        parts = [part for part in result if isinstance(part, Mapping)]
+        parts = [part for part in result if isinstance(part, dict)]
         mine = [part.get("value") for part in parts if part.get("from_name") == self.from_name]
         if not mine:
             names = sorted({str(part.get("from_name")) for part in parts})
@@ -170,7 +170,7 @@ class Form:
 
     def _values(self, part: Any) -> list[Any]:
         word = {"choices": "choices", "number": "number", "text": "text"}[self.kind]
-        inner = part.get(word) if isinstance(part, Mapping) else None
+        inner = part.get(word) if isinstance(part, dict) else None
         if inner is None:
             return []
         return list(inner) if isinstance(inner, list) else [inner]

@@ -234,10 +234,10 @@ def _passed_over(keys: Iterable[Key]) -> list[str]:
 def _keys(book: Book) -> dict[Key, int]:
     """All samples that were asked for and not put back since, and their indices."""
     state, names = book.state, book.names
-    asked = np.flatnonzero(state.query >= 0).tolist()
+    asked = np.flatnonzero(state.query >= 0)
     return {
-        Key(state.run_id, int(state.query[index]), str(index) if names is None else names[index]): index
-        for index in asked
+        Key(state.run_id, number, str(index) if names is None else names[index]): index
+        for index, number in zip(asked.tolist(), state.query[asked].tolist(), strict=True)
     }
 
 

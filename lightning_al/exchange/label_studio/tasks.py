@@ -121,7 +121,7 @@ def key_of(data: Any) -> Key | None:
         >>> key_of({"text": "...", "lal_run": "4f0c", "lal_round": 3, "lal_sample": "17"})
         Key(run='4f0c', round=3, sample='17')
     """
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         return None
     run, number, sample = (data.get(name) for name in ("lal_run", "lal_round", "lal_sample"))
     if isinstance(number, str) and number.isdecimal():  # after a detour through a table
