@@ -140,7 +140,7 @@ class _Compare(FitRounds):
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Every part but the strategy, and what is compared."""
         for name, add in PARTS.items():
-            if name != "active":
+            if name not in ("active", "stop"):
                 add(parser)
         _add_strategies(parser)
         parser.add_argument("--query_size", type=PositiveInt, required=True, help="Samples a round.")

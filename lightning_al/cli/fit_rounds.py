@@ -140,9 +140,12 @@ class FitRounds(LightningCLI):
             data = self._data()
         with arguments_of("active"):
             active = self._made("active")
+        with arguments_of("stop"):
+            stop = self._made("stop")
         history = fit_rounds(
-            self._model, self._trainer, data, active, rounds=self.config.rounds, resume=self.config.resume
-        )
+            self._model, self._trainer, data, active, rounds=self.config.rounds, resume=self.config.resume,
+            stop=stop,
+        )  # fmt: skip
         self._keep_config()
         return history
 

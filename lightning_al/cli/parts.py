@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from lightning_al.callbacks import ActiveLearning
 from lightning_al.cli.mistakes import OneMessage
 from lightning_al.data import ActiveDataModule
+from lightning_al.stopping import StopCriterion
 
 __all__ = ["PARTS", "Brief", "Parser", "parser_of"]
 
@@ -91,12 +92,20 @@ def _add_trainer(parser: LightningArgumentParser) -> None:
     parser.add_lightning_class_args(L.Trainer, "trainer")
 
 
+def _add_stop(parser: LightningArgumentParser) -> None:
+    parser.add_argument(
+        "--stop", type=StopCriterion | list[StopCriterion] | None, default=None,
+        help="When to end before all rounds are done: a criterion such as Plateau, or a list of them.",
+    )  # fmt: skip
+
+
 PARTS = {
     "data": _add_data,
     "datamodule": _add_datamodule,
     "model": _add_model,
     "active": _add_active,
     "trainer": _add_trainer,
+    "stop": _add_stop,
 }
 
 

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import jsonargparse
 import lightning as L
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+import lightning_al
 
 __all__ = ["WrongArgumentError", "arguments_of"]
 
@@ -26,9 +29,15 @@ def arguments_of(part: str) -> Iterator[None]:
         frames = traceback.extract_tb(error.__traceback__)
         if frames and _is_of_the_user(frames[-1].filename):
             raise
-        raise WrongArgumentError(f"--{part}: {error}") from error
+        # where a class or a list of classes is meant, jsonargparse says why it was neither
+        said = (
+            error.__cause__
+            if Path(jsonargparse.__file__).parent in Path(frames[-1].filename).parents
+            else None
+        )
+        raise WrongArgumentError(f"--{part}: {said or error}") from error
 
 
 def _is_of_the_user(file: str) -> bool:
-    ours = [Path(__file__).parents[1], Path(L.__file__).parent]
+    ours = [Path(module.__file__ or "").parent for module in (lightning_al, L, jsonargparse)]
     return not any(place in Path(file).parents for place in ours)

@@ -28,12 +28,11 @@ class Waiting:
         place: Where the labels go.
 
     Example:
-        >>> waiting = Waiting(count=8, round=0, total=20, answered=12, needed=16, labeled=11, place="ask Ada")
+        >>> waiting = Waiting(count=8, round=0, total=20, answered=12, needed=16, labeled=11)
         >>> waiting.blocks, waiting.missing
         (True, 4)
-        >>> print(waiting)
-        8 samples wait for their labels, 11 are labelled; 12 of 20 answered, 16 are needed: 4 more: ask Ada,
-        then run the same command again.
+        >>> print(waiting.at("ask Ada").message.split(": ", 1)[0])
+        8 samples wait for their labels, 11 are labelled; 12 of 20 answered, 16 are needed
     """
 
     count: int
@@ -90,21 +89,22 @@ class Waiting:
     def message(self) -> str:
         """All of it in one line."""
         if not self:
-            return f"No sample waits for its label, {self.labeled} are labelled."
+            return f"No sample waits for its label, {self.labeled:,} are labelled."
         waits = (
             "1 sample waits for its label"
             if self.count == 1
-            else f"{self.count} samples wait for their labels"
+            else f"{self.count:,} samples wait for their labels"
         )
-        said = f"{waits}, {self.labeled} are labelled"
+        said = f"{waits}, {self.labeled:,} are labelled"
         if self.blocks and self.needed < self.total:
             said += (
-                f"; {self.answered} of {self.total} answered, {self.needed} are needed: {self.missing} more"
+                f"; {self.answered:,} of {self.total:,} answered, {self.needed:,} are needed: "
+                f"{self.missing:,} more"
             )
         if self.unsure:
-            said += f"; of {self.unsure} an annotator could not tell yet"
+            said += f"; of {self.unsure:,} an annotator could not tell yet"
         if self.undecided:
-            said += f"; {self.undecided} have answers that make no label yet"
+            said += f"; {self.undecided:,} have answers that make no label yet"
         then = "then run the same command again"
         if not self.blocks:
             then = "to be trained on when the same command is run again"

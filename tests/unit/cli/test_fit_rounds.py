@@ -59,6 +59,28 @@ def test_rounds_go_on_and_the_configuration_is_kept(train, folder):
     assert History.of(folder).column("labeled") == [4, 7, 10]
 
 
+def test_a_stopping_criterion_ends_the_rounds_and_none_goes_on(train, folder, tmp_path):
+    stop = {"class_path": "lightning_al.StablePredictions", "init_args": {"agreement": 0.1, "rounds": 1}}
+    stopping = tmp_path / "stopping.yaml"
+    learns = {"model": {"class_path": f"{PROJECT}.Net", "init_args": {"lr": 9.0}}}
+    stopping.write_text(yaml.safe_dump(CONFIG | learns | {"rounds": 5, "stop": [stop]}))
+    ended = train(config=stopping)[1]
+    done = len(History.of(folder))
+    assert 2 <= done < 6
+    assert History.of(folder).column("stopped")[-1]
+    assert train(config=stopping)[1] == ended, "it stays so"
+    assert train("--rounds", str(done))[1].startswith(f"{done + 1} rounds are finished")
+    flags = ("--stop=StablePredictions", "--stop.agreement=0.1", "--stop.rounds=1")
+    assert train("--rounds", "9", *flags, config=stopping)[0] == 0
+    assert len(History.of(folder)) < 10
+
+
+def test_a_wrong_criterion_is_one_message(train, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        train("--stop", "StablePredictions", "--stop.agreement", "7")
+    assert "agreement" in capsys.readouterr().err
+
+
 def test_labels_from_people_with_a_rule_of_ones_own(train, folder, capsys, tmp_path):
     flags = [
         "--data.train_set.init_args.labels", "false", "--data.oracle", "people", "--data.resolve",
