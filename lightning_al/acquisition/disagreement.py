@@ -19,6 +19,7 @@ from lightning_al.acquisition.base import (
 )
 from lightning_al.data.checks import check_flag, check_positive
 from lightning_al.functional import disagreement as D
+from lightning_al.functional import votes as V
 from lightning_al.inference.mc_dropout import MCDropout
 from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import Posterior, SinglePass
@@ -114,7 +115,7 @@ class VariationRatio(DisagreementAcquisition):
     def places(self, outputs: Outputs) -> Tensor:  # noqa: D102
         if isinstance(self.posterior, SinglePass):
             return F.least_confidence(outputs.probs)
-        return D.variation_ratio_from(outputs.votes)
+        return V.variation_ratio_from(outputs.votes)
 
 
 class MeanSTD(DisagreementAcquisition):
@@ -143,7 +144,7 @@ class VoteEntropy(DisagreementAcquisition):
     needs = ("votes",)
 
     def places(self, outputs: Outputs) -> Tensor:  # noqa: D102
-        return D.vote_entropy_from(outputs.votes)
+        return V.vote_entropy_from(outputs.votes)
 
 
 class VoteMargin(DisagreementAcquisition):
@@ -158,7 +159,7 @@ class VoteMargin(DisagreementAcquisition):
     needs = ("votes",)
 
     def places(self, outputs: Outputs) -> Tensor:  # noqa: D102
-        return D.vote_margin_from(outputs.votes)
+        return V.vote_margin_from(outputs.votes)
 
 
 class ConsensusKL(BALD):

@@ -6,16 +6,7 @@ They know nothing of Lightning. Scores take probabilities with the class axis la
 
 from lightning_al.functional.clustering import diverse_mini_batch, weighted_kmeans
 from lightning_al.functional.d2_sampling import badge, kmeans_plus_plus
-from lightning_al.functional.disagreement import (
-    bald,
-    consensus_kl,
-    count_votes,
-    mean_std,
-    predictive_variance,
-    variation_ratio,
-    vote_entropy,
-    vote_margin,
-)
+from lightning_al.functional.disagreement import bald, consensus_kl, mean_std, predictive_variance
 from lightning_al.functional.joint_entropy import batch_bald
 from lightning_al.functional.k_center import covering_radius, k_center_greedy
 from lightning_al.functional.ranking import pairwise_ranking_loss, ranking_accuracy
@@ -27,6 +18,7 @@ from lightning_al.functional.scores import (
 )
 from lightning_al.functional.selection import power_sample, top_k
 from lightning_al.functional.shard import Shard
+from lightning_al.functional.votes import count_votes, variation_ratio, vote_entropy, vote_margin
 
 __all__ = [
     "Shard",

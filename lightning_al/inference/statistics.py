@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_al import functional as F
-from lightning_al.functional.disagreement import count_votes
+from lightning_al.functional.votes import count_votes
 from lightning_al.inference.outputs import probabilities
 
 __all__ = ["STATISTICS", "Statistics"]

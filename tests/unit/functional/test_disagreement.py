@@ -8,7 +8,7 @@ from hypothesis import given
 from reference import disagreement as slow
 
 from lightning_al import functional as F
-from lightning_al.functional import disagreement, rows
+from lightning_al.functional import disagreement, rows, votes
 from unit.memory import peak_extra_megabytes
 
 SCORES = {
@@ -148,18 +148,18 @@ def test_the_two_variation_ratios_are_different_scores():
 
 def test_a_pass_that_ties_votes_for_the_lowest_class():
     mc_probs = torch.tensor([[[0.4, 0.4, 0.2], [0.2, 0.4, 0.4], [0.4, 0.2, 0.4]]])
-    assert disagreement.count_votes(mc_probs).tolist() == [[2, 1, 0]]
+    assert votes.count_votes(mc_probs).tolist() == [[2, 1, 0]]
     assert F.variation_ratio(mc_probs).item() == pytest.approx(1 / 3)
 
 
 @given(mc_probs=passes())
 def test_sums_over_the_passes_give_the_same_scores(mc_probs):
-    votes = disagreement.count_votes(mc_probs)
-    assert votes.tolist() == [slow.votes(sample) for sample in mc_probs.tolist()]
+    counts = votes.count_votes(mc_probs)
+    assert counts.tolist() == [slow.votes(sample) for sample in mc_probs.tolist()]
     for name in VOTING:
-        found = getattr(disagreement, f"{name}_from")
-        assert torch.allclose(found(votes), SCORES[name](mc_probs), atol=1e-12)
-        assert torch.allclose(found(votes.long()).double(), SCORES[name](mc_probs), atol=1e-6)
+        found = getattr(votes, f"{name}_from")
+        assert torch.allclose(found(counts), SCORES[name](mc_probs), atol=1e-12)
+        assert torch.allclose(found(counts.long()).double(), SCORES[name](mc_probs), atol=1e-6)
     expected_entropy = F.entropy(mc_probs).mean(1)
     assert torch.allclose(
         disagreement.bald_from(mc_probs.mean(1), expected_entropy), F.bald(mc_probs), atol=1e-12
@@ -279,14 +279,14 @@ def test_sums_that_are_none_are_refused():
     with pytest.raises(ValueError, match=r"`probs_std` has shape \(2, 0\)"):
         disagreement.mean_std_from(torch.zeros(2, 0))
     for name in VOTING:
-        found = getattr(disagreement, f"{name}_from")
-        for votes in ([[0, 0]], [[3, -1]], [[math.nan, 1.0]]):
+        found = getattr(votes, f"{name}_from")
+        for counts in ([[0, 0]], [[3, -1]], [[math.nan, 1.0]]):
             with pytest.raises(ValueError, match=r"`votes` has a row.*count_votes"):
-                found(torch.tensor(votes))
+                found(torch.tensor(counts))
         with pytest.raises(ValueError, match=r"`votes` has shape \(2, 0\).*count_votes"):
             found(torch.zeros(2, 0))
     with pytest.raises(ValueError, match=r"C >= 2"):
-        disagreement.vote_margin_from(torch.ones(2, 1))
+        votes.vote_margin_from(torch.ones(2, 1))
 
 
 @given(
@@ -356,5 +356,5 @@ def test_arrays_are_refused_in_words(name):
 
 def test_votes_are_counted_by_what_the_message_names():
     with pytest.raises(ValueError, match=r"Count them with `functional.count_votes`"):
-        disagreement.variation_ratio_from(torch.zeros(3, 2))
+        votes.variation_ratio_from(torch.zeros(3, 2))
     assert F.count_votes(torch.tensor([[[0.9, 0.1], [0.2, 0.8]]])).tolist() == [[1.0, 1.0]]
