@@ -141,7 +141,7 @@ def places_of(points, marks):
     taken = []
     turns = torch.arange(16) * torch.pi / 8 + torch.pi / 8
     rings = [
-        radius * torch.stack([turns.cos(), turns.sin()], 1) for radius in (0.33, 0.6, 0.9, 1.2, 1.6, 2.0)
+        radius * torch.stack([turns.cos(), turns.sin()], 1) for radius in (0.42, 0.7, 1.0, 1.3, 1.7, 2.1)
     ]
     left, right, low, high = LIMITS
     for point in points:
@@ -149,7 +149,7 @@ def places_of(points, marks):
         others = torch.stack([*taken, *points, *marks])
         apart = torch.cdist(spots, others).amin(1)
         inside = (spots > torch.tensor([left, low]) + 0.2) & (spots < torch.tensor([right, high]) - 0.2)
-        taken.append(spots[int(((apart > 0.31) & inside.all(1)).int().argmax())])
+        taken.append(spots[int(((apart > 0.41) & inside.all(1)).int().argmax())])
     return taken
 
 
