@@ -2,8 +2,9 @@
 
     ask, label, undo, ... -> [Book] -> Ledger (ledger.sqlite3) -> PoolState
 
-book.py         every change: the ledger first, then the state in memory
-ledger.py       the SQLite file; connection.py how it is opened; schema.py its tables; owner.py who may write
+book.py         every change: the ledger first, then the state in memory; record.py what is looked up
+ledger.py       the SQLite file; connection.py how it is opened; schema.py its tables, statements.py what is
+                asked of them; owner.py who may write
 chain.py        the digests that show what was changed
 state.py        what the events amount to; indices.py, names.py where a sample is
 trail.py        what happened to one sample; what taking back a change gives

@@ -7,8 +7,6 @@ One SQLite file; how it is opened is in connection.py, what its tables are in sc
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sqlite3
 import uuid
@@ -17,17 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lightning_al.ledger import statements as sql
 from lightning_al.ledger.backups import advice
-from lightning_al.ledger.chain import CHECKED, GENESIS, Calls, Row, linked, verified
+from lightning_al.ledger.chain import CHECKED, GENESIS, Calls, Row, verified
 from lightning_al.ledger.connection import LedgerError, LedgerFile, from_json, version_of
 from lightning_al.ledger.owner import Holder, may_live, this_process
-from lightning_al.ledger.schema import COLUMNS, SCHEMA_VERSION, TABLES, Event
+from lightning_al.ledger.schema import SCHEMA_VERSION, TABLES, Event
 
 __all__ = ["Ledger", "LedgerError"]
 
 _KEPT_BACKUPS = 3
 _AT_ONCE = 500  # numbers in one query; SQLite takes 999
-_COLUMNS = ", ".join(COLUMNS)
 _CHUNK = 1000
 
 
@@ -99,7 +97,7 @@ class Ledger:
                 if row is None:
                     raise self._broken(after, "is gone")
                 previous = row[0]
-            columns = CHECKED.format(said=_said(db))
+            columns = CHECKED.format(said=sql.said_in_file(db))
             cursor = db.execute(f"SELECT {columns} FROM events WHERE seq > ? ORDER BY seq", (after,))
             cursor.arraysize = _CHUNK
             yield from verified(iter(cursor.fetchmany, []), (after, previous), self._broken, calls)
@@ -113,19 +111,19 @@ class Ledger:
             samples: Their names where the run has `ids`, else their indices.
         """
         with self._file.reading() as db:
-            query = f"{_select(db)} FROM events WHERE coalesce(id, sample) = ? ORDER BY seq"
-            return [[(row[0], row[6], _event(row)) for row in db.execute(query, (s,))] for s in samples]
+            query = f"{sql.select(db)} FROM events WHERE coalesce(id, sample) = ? ORDER BY seq"
+            return [[(row[0], row[6], sql.event_of(row)) for row in db.execute(query, (s,))] for s in samples]
 
     def asked(self, numbers: Sequence[int]) -> dict[int, tuple[Event, dict[str, Any] | None]]:
         """Events of kind "asked" by their number, each with what an annotator is shown, if that is known."""
         found: dict[int, tuple[Event, dict[str, Any] | None]] = {}
         with self._file.reading() as db:
             shown = "what FROM events LEFT JOIN shown ON asked = seq"
-            query = f"{_select(db)}, {shown if version_of(db) > 1 else 'NULL FROM events'} WHERE seq IN "
+            query = f"{sql.select(db)}, {shown if version_of(db) > 1 else 'NULL FROM events'} WHERE seq IN "
             for start in range(0, len(numbers), _AT_ONCE):
                 part = numbers[start : start + _AT_ONCE]
                 for row in db.execute(f"{query}({','.join('?' * len(part))})", part):
-                    found[row[0]] = _event(row), None if row[-1] is None else from_json(row[-1])
+                    found[row[0]] = sql.event_of(row), None if row[-1] is None else from_json(row[-1])
         return found
 
     def names(self) -> list[str] | None:
@@ -138,7 +136,7 @@ class Ledger:
     def last(self) -> tuple[int, str]:
         """Sequence number and digest of the newest event; `(0, GENESIS)` of an empty ledger."""
         with self._file.reading() as db:
-            return _last(db)
+            return sql.last(db)
 
     def verify(self) -> int:
         """Check the digest of every event, and the file as SQLite does; returns how many events there are.
@@ -157,7 +155,7 @@ class Ledger:
         """The measurements of every round, in order."""
         with self._file.reading() as db:
             rows = db.execute("SELECT row FROM rounds ORDER BY round")
-            return [_finite(from_json(row)) for (row,) in rows]
+            return [sql.finite(from_json(row)) for (row,) in rows]
 
     # ------------------------------------------------------------------ writing
 
@@ -197,9 +195,9 @@ class Ledger:
             for statement in TABLES:
                 db.execute(statement)
             meta = {"schema_version": SCHEMA_VERSION, "run_id": uuid.uuid4().hex[:12]} | meta
-            _put_meta(db, meta)
-            _put_events(db, first, _now(), shown)
-            _put_names(db, names)
+            sql.put_meta(db, meta)
+            sql.put_events(db, first, sql.now(), shown)
+            sql.put_names(db, names)
         return True
 
     def append(
@@ -223,34 +221,34 @@ class Ledger:
         Raises:
             LedgerError: If another process wrote since, or the disk refuses.
         """
-        at = _now()
+        at = sql.now()
         with self._file.writing(check=self._check_owner) as db:
-            last = _last(db)[0]
+            last = sql.last(db)[0]
             if after is not None and last != after:
                 raise LedgerError(
                     f"{self.path} was at event {after} and is at {last}: another process wrote at the same "
                     "moment. Nothing of this call was written; repeat it."
                 )
-            _put_events(db, events, at, shown)
+            sql.put_events(db, events, at, shown)
             if round_row is not None:
-                _put_round(db, round_row, at)
+                sql.put_round(db, round_row, at)
 
     def set_meta(self, **values: Any) -> None:
         """Record further facts about the run."""
         with self._file.writing(check=self._check_owner) as db:
-            _put_meta(db, values)
+            sql.put_meta(db, values)
 
     def set_names(self, names: Sequence[str] | None, meta: Mapping[str, Any]) -> None:
         """Record the names of all samples anew, with facts that go with them."""
         with self._file.writing(check=self._check_owner) as db:
-            _put_names(db, names)
-            _put_meta(db, {**meta, "moved": _has_moved(db)})
+            sql.put_names(db, names)
+            sql.put_meta(db, {**meta, "moved": sql.has_moved(db)})
 
     def show(self, shown: Mapping[int, Mapping[str, Any]]) -> None:
         """Record what an annotator is shown, by the number of the event `asked`."""
         if shown:
             with self._file.writing(check=self._check_owner) as db:
-                _put_shown(db, shown)
+                sql.put_shown(db, shown)
 
     def backup(self, name: str) -> Path:
         """Copy the ledger with SQLite's own backup to `backups/<name>.sqlite3`; the newest `round_*` stay."""
@@ -333,88 +331,3 @@ class _Facts(dict[str, Any]):
             f"{self.path} does not say what {key!r} of its run is, which every run records: it was changed. "
             f"{advice(self.path)}"
         )
-
-
-def _last(db: sqlite3.Connection) -> tuple[int, str]:
-    row = db.execute("SELECT seq, digest FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-    return (int(row[0]), str(row[1])) if row else (0, GENESIS)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _select(db: sqlite3.Connection) -> str:
-    return f"SELECT {_COLUMNS}, {_said(db)}"
-
-
-def _said(db: sqlite3.Connection) -> str:
-    return "said" if version_of(db) > 1 else "NULL"
-
-
-def _event(row: Row) -> Event:
-    _seq, kind, sample, name, value, who, _at, number, strategy, seed, score, rank, said, *_ = row
-    return Event(kind, sample, name, value, who, number, strategy, seed, score, rank, said)
-
-
-def _put_events(
-    db: sqlite3.Connection,
-    events: Sequence[Event],
-    at: str,
-    shown: Mapping[int, Mapping[str, Any]] | None = None,
-) -> None:
-    last = _last(db)
-    marks = ", ".join("?" * (len(COLUMNS) + 2))
-    db.executemany(
-        f"INSERT INTO events ({_COLUMNS}, digest, said) VALUES ({marks})", linked(events, last, at)
-    )
-    _put_shown(db, {last[0] + 1 + place: what for place, what in (shown or {}).items()})
-
-
-def _put_shown(db: sqlite3.Connection, shown: Mapping[int, Mapping[str, Any]]) -> None:
-    db.executemany(
-        "INSERT OR REPLACE INTO shown VALUES (?, ?)",
-        [(number, json.dumps(what)) for number, what in shown.items()],
-    )
-
-
-def _put_names(db: sqlite3.Connection, names: Sequence[str] | None) -> None:
-    db.execute("DROP INDEX names_by_id")  # faster made at once than row by row
-    db.execute("DELETE FROM names")
-    db.executemany("INSERT INTO names VALUES (?, ?)", enumerate(names or ()))
-    db.execute("CREATE UNIQUE INDEX names_by_id ON names (id)")
-
-
-def _has_moved(db: sqlite3.Connection) -> bool:
-    """Whether samples were elsewhere when they were written down than their names are now."""
-    query = (
-        "SELECT EXISTS (SELECT 1 FROM events AS e LEFT JOIN names AS n ON n.sample = e.sample "
-        "WHERE e.id IS NOT NULL AND e.id IS NOT n.id)"
-    )
-    return bool(db.execute(query).fetchone()[0])
-
-
-def _put_meta(db: sqlite3.Connection, values: Mapping[str, Any]) -> None:
-    db.executemany(
-        "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        [(key, json.dumps(value)) for key, value in values.items()],
-    )
-
-
-def _put_round(db: sqlite3.Connection, row: dict[str, Any], at: str) -> None:
-    """A round trained again replaces its measurements and keeps what only the earlier run knew."""
-    old = db.execute("SELECT row FROM rounds WHERE round = ?", (row["round"],)).fetchone()
-    merged = (from_json(old[0]) if old else {}) | row
-    db.execute("INSERT OR REPLACE INTO rounds VALUES (?, ?, ?)", (row["round"], at, _dumps(merged)))
-
-
-def _dumps(row: dict[str, Any]) -> str:
-    return json.dumps({k: None if _is_nan(v) else v for k, v in row.items()})
-
-
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: float("nan") if value is None else value for key, value in row.items()}
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)

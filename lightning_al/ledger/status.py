@@ -15,7 +15,7 @@ from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL
 from lightning_al.ledger.waiting import Waiting
 
 if TYPE_CHECKING:
-    from lightning_al.ledger.book import Book
+    from lightning_al.ledger.record import Record
 
 __all__ = ["Status"]
 
@@ -74,7 +74,7 @@ class Status:
     holder: Holder | None
 
     @classmethod
-    def of(cls, book: Book) -> Status:
+    def of(cls, book: Record) -> Status:
         """As the ledger is now."""
         state, meta = book.current(), book.ledger.meta()
         labeled = state.indices(LABELED)

@@ -91,7 +91,7 @@ def test_making_it_twice_changes_nothing(ledger):
 
 def test_it_is_made_with_its_first_events_or_not_at_all(tmp_path, monkeypatch):
     ledger = Ledger(tmp_path / "ledger.sqlite3")
-    monkeypatch.setattr(ledger_module, "_put_events", lambda *_: 1 / 0)
+    monkeypatch.setattr(ledger_module.sql, "put_events", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ledger.create({}, [Event("labeled", 1)])
     monkeypatch.undo()
