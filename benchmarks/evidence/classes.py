@@ -1,0 +1,84 @@
+"""CLASSES: what the acquired labels are of, against what chance would have brought.
+
+ledgers, Source -> [fine_counts], [chance], [entropy_rows] -> counts, entropies, and how many runs fell below
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.evidence.data import Source
+from benchmarks.evidence.studies import Study, indices_of
+from lightning_al import Comparison
+
+__all__ = ["acquired", "chance", "entropies", "fallen", "fine_counts"]
+
+Counts = npt.NDArray[np.int64]
+
+
+def fine_counts(study: Study, source: Source, comparison: Comparison) -> dict[str, Counts]:
+    """As `Comparison.class_counts`, of the finer classes: `(seeds, rounds, classes)` of every strategy."""
+    if source.fine is None:
+        raise ValueError(f"{study.title} has no finer classes; needed is a `Source` with `fine`. Use TREC.")
+    fine, found = source.fine.numpy(), dict[str, list[Counts]]()
+    for table in comparison.ended:
+        order = indices_of(study, source, table.run.seed).numpy()
+        counts = np.zeros((study.rounds + 1, int(fine.max()) + 1), np.int64)
+        for _, event in table.run.ledger.events():
+            if event.kind == "labeled":
+                counts[event.round, fine[order[event.sample]]] += 1
+        found.setdefault(table.run.strategy, []).append(counts)
+    return {name: np.stack(runs) for name, runs in found.items()}
+
+
+def acquired(counts: Mapping[str, Counts]) -> dict[str, Counts]:
+    """All that queries brought until each round, from the first query on: `(seeds, queries, classes)`."""
+    return {name: array[:, 1:].cumsum(axis=1) for name, array in counts.items()}
+
+
+def entropies(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """In nats, of counts `(..., classes)`."""
+    shares = counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1)
+    found: npt.NDArray[np.float64] = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=-1)
+    return found
+
+
+def chance(
+    pool: npt.NDArray[Any], sizes: npt.NDArray[Any], *, seed: int = 0, draws: int = 4_000
+) -> npt.NDArray[np.float64]:
+    """Entropies of so many labels drawn at random: the 2.5 %, 50 % and 97.5 % points, `(3, sizes)`.
+
+    Args:
+        pool: Samples a class.
+        sizes: Labels.
+        seed: Of the draws.
+        draws: How many.
+
+    Example:
+        >>> chance(np.array([50, 50]), np.array([100])).round(4).ravel().tolist()
+        [0.6931, 0.6931, 0.6931]
+    """
+    generator = np.random.default_rng(seed)
+    found = [
+        np.quantile(
+            entropies(generator.multivariate_hypergeometric(pool, int(n), draws)), [0.025, 0.5, 0.975]
+        )
+        for n in sizes
+    ]
+    return np.stack(found, axis=1)
+
+
+def fallen(counts: Counts, pool: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """After every query, how many seeds have less entropy than 97.5 % of random draws of as many labels.
+
+    Args:
+        counts: Acquired until then, `(seeds, queries, classes)`.
+        pool: Samples a class.
+    """
+    least = chance(pool, counts[0].sum(axis=1))[0]
+    found: npt.NDArray[np.int64] = (entropies(counts) < least).sum(axis=0)
+    return found
