@@ -1,37 +1,14 @@
 """Every example, run from first line to last at a tiny size; runs go side by side, one thread each."""
 
-import gzip
 import importlib
 import math
-import os
 import re
-import sqlite3
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from warm import Started
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", "COLUMNS": "120"}
-SECONDS = 120
-
-
-def start(script, folder, *options):
-    options = ["--state-dir", str(folder), *options]
-    return Started(EXAMPLES / f"{script}.py", *options, cwd=folder.parent, env=ENVIRONMENT)
-
-
-def finish(process, text=None):
-    try:
-        said, _ = process.communicate(text, timeout=SECONDS)
-    finally:
-        process.end()
-    assert process.returncode == 0, said
-    return said
+from .scripts import EXAMPLES, finish, published_files, rows, run, side_by_side, start, started, table, uses
 
 
 def read_until(process, text):
@@ -44,19 +21,6 @@ def read_until(process, text):
     return said
 
 
-def kill(process):
-    process.end()
-
-
-def rows(folder, sql):
-    with closing(sqlite3.connect(folder / "ledger.sqlite3")) as db:
-        return db.execute(sql).fetchall()
-
-
-def run(script, folder, *options):
-    return finish(start(script, folder, *options))
-
-
 DROP_IN = ("--budget", "16", "--query-size", "3", "--epochs", "2")
 QUERIES = "SELECT round, rank, sample, score FROM events WHERE round > 0 AND kind = 'asked' ORDER BY seq"
 
@@ -64,7 +28,7 @@ QUERIES = "SELECT round, rank, sample, score FROM events WHERE round > 0 AND kin
 def drop_in_killed_after_a_query(folder):
     process = start("drop_in", folder, *DROP_IN)
     read_until(process, "round 1: asked 3")
-    kill(process)
+    process.end()
     return rows(folder, "SELECT count(*) FROM state WHERE status = 'labeled'")[0][0], run(
         "drop_in", folder, *DROP_IN
     )
@@ -85,31 +49,14 @@ def label_yourself_over_three_days(folder):
         process.stdin.flush()
     read_until(process, PROMPT)
     on_disk = rows(folder, TYPED)
-    kill(process)
+    process.end()
     second = finish(start("label_yourself", folder, *YOURSELF), "x\n1\n4\nq\n")
     between = rows(folder, TYPED)
     third = finish(start("label_yourself", folder, *YOURSELF), "0\n")
     return days, on_disk, second, between, third, rows(folder, TYPED)
 
 
-ENVIRONMENT.pop("LIGHTNING_AL_DATA", None)  # without it, examples take scikit-learn's digits
 BAYESIAN = ("--rounds", "1", "--steps", "4", "--passes", "5")
-
-
-def published_files(folder, name):
-    """60 images to learn from and 30 to test on, in the published format: the folder that holds theirs."""
-    home = folder.parent / "data" / name
-    home.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for part, count in (("train", 60), ("t10k", 30)):
-        for kind, values, shape in (
-            ("images-idx3", random.integers(0, 256, (count, 28, 28)), (count, 28, 28)),
-            ("labels-idx1", np.arange(count) % 10, (count,)),
-        ):
-            header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">i4").tobytes()
-            content = gzip.compress(header + values.astype(np.uint8).tobytes())
-            (home / f"{part}-{kind}-ubyte.gz").write_bytes(content)
-    return str(home.parent)
 
 
 def bayesian_mnist_on_files(folder):
@@ -131,14 +78,14 @@ COMMITTEE = ("--rounds", "1", "--query-size", "4", "--epochs", "2")
 def maps_of_a_small_committee(folder):
     """It keeps no state: there is a picture instead."""
     small = ["--picture", str(folder) + ".png", "--members", "3", "--steps", "40", "--side", "19"]
-    return finish(Started(EXAMPLES / "uncertainty_maps.py", *small, cwd=folder.parent, env=ENVIRONMENT))
+    return finish(started("uncertainty_maps", folder, *small))
 
 
 def queries_in_pictures(folder):
     """Nothing of it stays but two pictures."""
     pictures = ["--plane", str(folder) + "_plane.png", "--digits", str(folder) + "_digits.png"]
     options = ["--epochs", "1", *pictures]
-    return finish(Started(EXAMPLES / "diversity.py", *options, cwd=folder.parent, env=ENVIRONMENT))
+    return finish(started("diversity", folder, *options))
 
 
 SIMULATION = ("--rounds", "2", "--query-size", "4", "--epochs", "1")
@@ -163,30 +110,8 @@ JOBS = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, request):
     """All examples at once, each in a folder of its own: futures, and where their ledgers are."""
-    home = tmp_path_factory.mktemp("examples")
-    wanted = {name for item in request.session.items for name in getattr(item.function, "jobs", ())}
-    with ThreadPoolExecutor(max_workers=2) as executor:
-        futures = {}
-        for name, job in JOBS.items():
-            if name in wanted:
-                (home / name).mkdir()
-                futures[name] = executor.submit(job, home / name / "state")
-        yield lambda name: (futures[name].result(timeout=4 * SECONDS), home / name / "state")
-        executor.shutdown(cancel_futures=True)
-
-
-def uses(*names):
-    def mark(test):
-        test.jobs = names
-        return test
-
-    return mark
-
-
-def table(said):
-    """The rows `round labeled asked test_acc` that an example prints at its end."""
-    found = re.findall(r"^ *(\d+) +(\d+) +(\d+) +([\d.]+)$", said, flags=re.MULTILINE)
-    return [(int(a), int(b), int(c)) for a, b, c, _ in found]
+    with side_by_side(JOBS, tmp_path_factory.mktemp("examples"), request) as found:
+        yield found
 
 
 @uses("undisturbed")
