@@ -20,6 +20,7 @@ from lightning_al import acquisition as acq
 
 STRATEGIES = {
     "ClassBalanced": acq.ClassBalanced(acq.Margin()),
+    "ClassBalancedRandom": acq.ClassBalanced(acq.Random()),
     "Margin": acq.Margin(),
     "Random": acq.Random(),
 }

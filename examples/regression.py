@@ -4,9 +4,10 @@
     python examples/regression.py --data-root DIR        # concrete: DIR/regression/regression.npz
     python examples/regression.py --seeds 10             # for a claim
 
-The variance of the predicted numbers over passes of MC dropout, and over the members of a committee, against
-labels drawn at random, on the same splits, first labels and weights. The network learns numbers of mean 0 and
-variance 1: those of the labels that there are, since the pool's are not known.
+The variance of the predicted numbers over passes of MC dropout or over the members of a committee, its
+highest values or draws in proportion to it, against labels drawn at random, on the same splits and first
+labels. The network learns numbers of mean 0 and variance 1: those of the labels that there are, since the
+pool's are not known.
 """
 
 import tempfile
@@ -91,6 +92,7 @@ def main():
     strategies = {
         "MC dropout": acq.PredictiveVariance(MCDropout(50)),
         "committee": acq.PredictiveVariance(Committee(args.members)),
+        "drawn": acq.PowerSampling(acq.PredictiveVariance(Committee(args.members))),
     }
     comparison = compare(
         strategies, make_model, make_trainer, make_data, query_size=args.query_size, rounds=args.rounds,
