@@ -5,7 +5,7 @@ ledgers, Source -> [fine_counts], [chance], [entropy_rows] -> counts, entropies,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from benchmarks.evidence.data import Source
 from benchmarks.evidence.studies import Study, indices_of
 from lightning_al import Comparison
 
-__all__ = ["acquired", "chance", "entropies", "fallen", "fine_counts"]
+__all__ = ["acquired", "chance", "entropies", "fallen", "fine_counts", "mean_words"]
 
 Counts = npt.NDArray[np.int64]
 
@@ -25,14 +25,29 @@ def fine_counts(study: Study, source: Source, comparison: Comparison) -> dict[st
     if source.fine is None:
         raise ValueError(f"{study.title} has no finer classes; needed is a `Source` with `fine`. Use TREC.")
     fine, found = source.fine.numpy(), dict[str, list[Counts]]()
+    for strategy, rounds in _labeled(study, source, comparison):
+        counts = [np.bincount(fine[samples], minlength=int(fine.max()) + 1) for samples in rounds]
+        found.setdefault(strategy, []).append(np.stack(counts))
+    return {name: np.stack(runs) for name, runs in found.items()}
+
+
+def mean_words(study: Study, source: Source, comparison: Comparison) -> dict[str, float]:
+    """How long the questions are that queries brought: the mean of all runs of every strategy."""
+    words, found = np.array([len(one) for one in source.train.inputs]), dict[str, list[float]]()
+    for strategy, rounds in _labeled(study, source, comparison):
+        found.setdefault(strategy, []).append(float(words[np.concatenate(rounds[1:])].mean()))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def _labeled(study: Study, source: Source, comparison: Comparison) -> Iterator[tuple[str, list[Counts]]]:
+    """Of every run that has ended, round by round the training samples that were labelled."""
     for table in comparison.ended:
         order = indices_of(study, source, table.run.seed).numpy()
-        counts = np.zeros((study.rounds + 1, int(fine.max()) + 1), np.int64)
+        rounds: list[list[int]] = [[] for _ in range(study.rounds + 1)]
         for _, event in table.run.ledger.events():
-            if event.kind == "labeled":
-                counts[event.round, fine[order[event.sample]]] += 1
-        found.setdefault(table.run.strategy, []).append(counts)
-    return {name: np.stack(runs) for name, runs in found.items()}
+            if event.kind == "labeled" and event.round is not None:
+                rounds[event.round].append(event.sample)
+        yield table.run.strategy, [order[np.array(samples, np.int64)] for samples in rounds]
 
 
 def acquired(counts: Mapping[str, Counts]) -> dict[str, Counts]:

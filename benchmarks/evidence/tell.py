@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evidence import draw
-from benchmarks.evidence.classes import acquired, chance, entropies, fallen, fine_counts
+from benchmarks.evidence.class_tables import all_classes, class_rows, collapse_rows, fine_rows, rare_rows
+from benchmarks.evidence.classes import acquired, fine_counts, mean_words
 from benchmarks.evidence.data import Source
 from benchmarks.evidence.regret import Judged
 from benchmarks.evidence.studies import Study
@@ -103,101 +104,22 @@ def write_study(place: Place, study: Study, source: Source, comparison: Comparis
 def _write_classes(place: Place, study: Study, source: Source, comparison: Comparison) -> None:
     classes = len(source.class_names)
     pool = np.bincount(source.train.targets.numpy(), minlength=classes)
-    counts = acquired(_all_classes(comparison, classes))
-    rows = _class_rows(counts, source.class_names)
-    place.table(f"{study.name}_classes", rows)
+    counts = acquired(all_classes(comparison, classes))
+    place.table(f"{study.name}_classes", class_rows(counts, source.class_names))
     if study.name == "mnist":
         place.picture("collapse", draw.collapse(counts, pool, source.class_names, study.initial))
-        place.put("collapse", _markdown(_collapse_rows(counts, pool)))
+        place.put("collapse", _markdown(collapse_rows(counts, pool)))
     if source.fine is not None:
         fine = acquired(fine_counts(study, source, comparison))
         of_fine = np.bincount(source.fine.numpy())
         place.picture("sub_categories", draw.sub_categories(fine, of_fine, study.initial))
-        rows = _fine_rows(fine, counts, of_fine, pool)
+        rows = fine_rows(fine, counts, of_fine, pool, mean_words(study, source, comparison))
         place.table(f"{study.name}_fine", rows)
         place.put("sub_categories", _markdown(rows))
     if classes == 2:
-        rows = _rare_rows(comparison, counts, pool)
+        rows = rare_rows(comparison, counts, pool)
         place.table(f"{study.name}_rare", rows)
         place.put("rare_class", _markdown(rows))
-
-
-def _all_classes(comparison: Comparison, classes: int) -> dict[str, Any]:
-    """With a column for every class of the data set, also one that no label is of."""
-    found = {}
-    for name, array in comparison.class_counts().items():
-        whole = np.zeros((*array.shape[:2], classes), np.int64)
-        whole[..., comparison.classes] = array
-        found[name] = whole
-    return found
-
-
-def _class_rows(counts: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {"strategy": strategy, "run": run, "query": query + 1, **dict(zip(names, row.tolist(), strict=True))}
-        for strategy, array in counts.items()
-        for run, rows in enumerate(array)
-        for query, row in enumerate(rows)
-    ]
-
-
-def _collapse_rows(counts: Mapping[str, Any], pool: Any) -> list[dict[str, Any]]:
-    """How far below chance, at three numbers of acquired labels."""
-    rows = []
-    sizes = next(iter(counts.values()))[0].sum(axis=1)
-    places = sorted({0, len(sizes) // 3, len(sizes) - 1})
-    least = chance(pool, sizes)[0]
-    for name, array in counts.items():
-        below, values = fallen(array, pool), np.median(entropies(array), axis=0)
-        row = {"": name}
-        for p in places:
-            row[f"entropy, {sizes[p]} acquired"] = f"{values[p]:.3f}"
-            row[f"seeds below chance ({least[p]:.3f})"] = f"{below[p]} of {len(array)}"
-        row["largest class"] = _percent(np.median(array[:, -1].max(axis=1) / sizes[-1]))
-        row["smallest class"] = _percent(np.median(array[:, -1].min(axis=1) / sizes[-1]))
-        rows.append(row)
-    return rows
-
-
-def _fine_rows(fine: Mapping[str, Any], coarse: Mapping[str, Any], pool: Any, of_coarse: Any) -> list[Any]:
-    """At the end, what was acquired of coarse and of fine classes."""
-    rows = []
-    for name, array in fine.items():
-        last, rough = array[:, -1], coarse[name][:, -1]
-        values = entropies(last)
-        low, high = np.quantile(values, [0.25, 0.75])
-        row = {"": name, "entropy of 6 classes": f"{np.median(entropies(rough)):.3f}"}
-        row[f"entropy of {len(pool)} fine classes"] = f"{np.median(values):.3f} [{low:.3f}, {high:.3f}]"
-        row["fine classes found"] = f"{np.median((last > 0).sum(axis=1)):g}"
-        row["seeds below chance"] = f"{fallen(array, pool)[-1]} of {len(array)}"
-        rows.append(row)
-    size = np.array([next(iter(fine.values()))[0, -1].sum()])
-    low, middle, high = chance(pool, size)[:, 0]
-    row = {"": "random draws, 95 %", "entropy of 6 classes": f"{chance(of_coarse, size)[1, 0]:.3f}"}
-    row[f"entropy of {len(pool)} fine classes"] = f"{middle:.3f} [{low:.3f}, {high:.3f}]"
-    return [*rows, row]
-
-
-def _rare_rows(comparison: Comparison, counts: Mapping[str, Any], pool: Any) -> list[dict[str, Any]]:
-    """Of two classes the rarer one, and what else was measured at the end."""
-    rare = int(pool.argmin())
-    rows = []
-    for name, array in counts.items():
-        shares = array[..., rare] / array.sum(axis=2)
-        last = shares[:, -1]
-        ends = [
-            row for row in comparison.rows if row["strategy"] == name and row["round"] == comparison.rounds
-        ]
-        row = {
-            "": name,
-            "first query": _percent(np.median(shares[:, 0])),
-            "all queries": _percent(np.median(last)),
-        }
-        row["lowest to highest"] = f"{_percent(last.min())} to {_percent(last.max())}"
-        for metric in ("test_bal_acc", "test_acc", "test_auroc"):
-            row[f"{metric} at the end"] = f"{median(one[metric] for one in ends):.3f}"
-        rows.append(row)
-    return rows
 
 
 # ---------------------------------------------------------------------- all studies
@@ -270,10 +192,6 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(key for row in rows for key in row))
     lines = [names, ["---"] * len(names), *([str(row.get(name, "")) for name in names] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _percent(share: Any) -> str:
-    return f"{100 * float(share):.0f} %"
 
 
 def _short(value: Any) -> Any:
