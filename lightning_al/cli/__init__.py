@@ -13,6 +13,7 @@ compare.py     strategies against each other, likewise; these two commands alone
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: After help, and for wrong arguments.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # what was done is done, whatever letters a terminal lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         import jsonargparse  # noqa: F401
     except ModuleNotFoundError as error:

@@ -141,7 +141,7 @@ def _add_server(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--url", type=str, default=None, help="The server; by default the variable LABEL_STUDIO_URL."
     )
-    parser.add_argument("--project", type=int, default=None, metavar="N", help="Its number of the project.")
+    parser.add_argument("--project", type=int, default=None, metavar="N", help="The number of the project.")
     parser.add_argument(
         "--token-file", type=str, default=None, metavar="PATH",
         help="File with the access token; by default the variable LABEL_STUDIO_API_KEY holds it. It is "

@@ -48,7 +48,8 @@ def train(arguments: Sequence[str]) -> int:
         SystemExit: With 2 for wrong arguments, after one message.
     """
     try:
-        history = run(arguments)
+        command = FitRounds(arguments)
+        history = command.fit_rounds()
     except WrongArgumentError as error:
         print(f"lightning-al: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -56,7 +57,7 @@ def train(arguments: Sequence[str]) -> int:
         return 0
     if is_writer():
         last = f", the last on {history.rows[-1]['labeled']:,} labels" if len(history) else ""
-        print(f"{len(history)} rounds are finished{last}.")
+        print(f"{len(history)} rounds are finished{last}{command.why_ended(history)}.")
     return 0
 
 
@@ -137,7 +138,7 @@ class FitRounds(LightningCLI):
         """Run."""
         L.seed_everything(self.config.data.seed, workers=True, verbose=False)
         with arguments_of("data"):
-            data = self._data()
+            self.data = data = self._data()
         with arguments_of("active"):
             active = self._made("active")
         with arguments_of("stop"):
@@ -148,6 +149,17 @@ class FitRounds(LightningCLI):
         )  # fmt: skip
         self._keep_config()
         return history
+
+    def why_ended(self, history: History) -> str:
+        """Why there are fewer rounds than were asked for, to be said after how many there are."""
+        if len(history) > self.config.rounds or not len(history):
+            return ""
+        if history.rows[-1].get("stopped"):
+            return f"; stopped: {history.rows[-1]['stopped']}"
+        if not len(self.data.pool_indices):
+            return "; the pool is empty"
+        budget = self.config.active.budget
+        return f"; the budget of {budget:,} labels is spent" if budget else ""
 
     def _keep_config(self) -> None:
         """Write what was asked for beside the ledger, once this run may write there; an older one stays."""

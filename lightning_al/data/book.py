@@ -96,6 +96,7 @@ class LabelBook(Book):
         self.describe, self._more = describe, dict(facts or {})
         self._described: dict[int, dict[str, Any]] = {}
         self._refreshed = False
+        self._moved: bool | None = None
         self.identity = Identity(samples, self.seed, initial, balanced=balanced)
         self.starts_labeled, self.on_existing = starts_labeled, on_existing
         self.accept_changes = accept_changes
@@ -128,6 +129,13 @@ class LabelBook(Book):
     def place(self) -> Callable[[int, str | None], int]:
         """Where a sample is now, of its index and name when it was written down."""
         return self.identity.places(self.state_dir)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether samples may be elsewhere than where they were written down."""
+        if self._moved is None:
+            self._moved = self._on_disk() and super().has_moved
+        return self._moved
 
     @property
     def state(self) -> PoolState:
@@ -249,7 +257,7 @@ class LabelBook(Book):
             self.ledger.show(
                 {n: self.described(numbers[n]) for n, (_, what) in known.items() if what is None}
             )
-        self._refreshed = True
+        self._refreshed, self._moved = True, None
 
     def described(self, index: int) -> dict[str, Any]:
         """What an annotator is shown of a sample."""
@@ -313,6 +321,7 @@ class LabelBook(Book):
         """The state with all that other processes wrote until now: what a change is checked against."""
         if is_writer() and (self.attached or self._on_disk()):
             self.attach()
+            self.refresh()
         return self.state
 
     def ask(
@@ -381,12 +390,13 @@ class LabelBook(Book):
 
     def _places(self, samples: tuple[int, ...], names: tuple[str | None, ...]) -> Indices:
         """As `place`, of many."""
-        ids = None if self.names is None else self.names.ids
-        if ids is None or min(samples) < 0 or max(samples) >= self.size:
-            return super()._places(samples, names)
-        if len(samples) > 1 and itemgetter(*samples)(ids) == names:  # all are where they were
-            return np.array(samples, np.int64)
-        return super()._places(samples, names)
+        if min(samples) >= 0 and max(samples) < self.size and len(samples) > 1:
+            ids = None if self.names is None else self.names.ids
+            # Whether any has moved is not on record yet where the data set has new names.
+            stays = not any(names) if ids is None else itemgetter(*samples)(ids) == names
+            if stays:
+                return np.array(samples, np.int64)
+        return np.fromiter(map(self.place, samples, names), np.int64, len(samples))
 
     def trails(self, indices: Iterable[int]) -> dict[int, list[Happened]]:
         """What happened to each of some samples: number, time and event."""

@@ -266,7 +266,7 @@ class Labelling(Overview):
             if count:
                 rank_zero_info(f"{path}: {count} answers read, {len(self.asked_indices)} still wait.")
         if not set(self.asked_indices.tolist()) <= set[int]().union(*files.values()):
-            path = self.export_query()
+            path = write_query(self.book, over_answers=True)  # all that could be read has been
             rank_zero_info(f"{path}: {len(self.asked_indices)} samples wait for their labels.")
 
     # ------------------------------------------------------------------ all ranks

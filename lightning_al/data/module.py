@@ -156,7 +156,9 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         )  # fmt: skip
         _check_bytes(spill_bytes)
         check_answers(resolve, min_answered)
-        self.samples = Samples(train_set, unlabeled_set, query_view, target, class_names, ids)
+        self.samples = Samples(
+            train_set, unlabeled_set, query_view, target, class_names, ids, same_shape=collate_fn is None
+        )
         check_options(
             len(self.samples), initial=initial, has_unlabeled_set=unlabeled_set is not None,
             oracle=oracle, ids=ids, on_existing=on_existing, initial_balanced=initial_balanced,

@@ -33,6 +33,7 @@ class Samples:
         target: Place or key of the target.
         class_names: Names of the classes, or `None`.
         ids: Names of the samples, or `None`.
+        same_shape: Targets that are arrays must be of one shape to make a batch.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class Samples:
         target: int | str | None,
         class_names: Sequence[str] | None,
         ids: Sequence[Any] | None,
+        *,
+        same_shape: bool = False,
     ) -> None:
         self.train_set, self.unlabeled_set = train_set, unlabeled_set
         self.all = _joined(train_set, unlabeled_set)
@@ -53,7 +56,7 @@ class Samples:
         own = self.place.get(example)
         self.template = None if own is MISSING else own
         self.class_names = class_names
-        self.kind = LabelKind(class_names, self.template)
+        self.kind = LabelKind.of_target(self.template, class_names, same_shape=same_shape)
         self.names = None if ids is None else Names([str(name) for name in ids])
         self._prints: dict[int, str] = {}
 

@@ -22,6 +22,7 @@ from lightning_al.ledger.book import Book
 from lightning_al.ledger.intake import Intake, said_in
 from lightning_al.ledger.label_values import encode, is_class, whole
 from lightning_al.ledger.state import LABELED
+from lightning_al.ledger.status import printable
 from lightning_al.ledger.trail import Happened
 
 __all__ = ["Given", "Texts", "collect", "index_of", "of_its_query", "refusal"]
@@ -108,7 +109,9 @@ def collect(
             if automatic and not of_its_query(book, row, index):
                 continue
             _check_row(book, row)
-            opinion = _opinion(row, index, texts, who=row.who or who or name, named=bool(row.who or who))
+            opinion = _opinion(
+                row, index, texts, who=row.who or who or name, named=bool(row.who or who), file=name
+            )
         except (ValueError, TypeError, RecursionError) as error:
             said = "it is nested too deeply" if isinstance(error, RecursionError) else error
             problems.append((number, f"{row.where}: {said}"))
@@ -202,10 +205,10 @@ class Texts:
         return text
 
 
-def _opinion(row: Given, index: int, texts: Texts, *, who: str, named: bool) -> Opinion:
+def _opinion(row: Given, index: int, texts: Texts, *, who: str, named: bool, file: str) -> Opinion:
     if row.label is None:
-        return Opinion(index, "skip" if row.skip else "unsure", None, who, named, row.said)
-    return Opinion(index, "label", texts.of(row, index), who, named, row.said, str(row.label))
+        return Opinion(index, "skip" if row.skip else "unsure", None, who, named, row.said, file=file)
+    return Opinion(index, "label", texts.of(row, index), who, named, row.said, str(row.label), file)
 
 
 def _is_of_file(book: Book, opinion: Opinion, name: str) -> bool:
@@ -265,7 +268,7 @@ def index_of(row: Given, book: Book) -> int:
         if index is None:
             raise ValueError(f"there is no sample with id {row.id[:200]!r}")
         # Of samples that have moved since, a file has the old indices.
-        if text and text != str(index) and book.meta.get("names") and not book.meta.get("moved"):
+        if text and text != str(index) and not book.has_moved:
             raise ValueError(
                 f"id {row.id[:200]!r} is sample {index}, and not {text[:40]!r}, as its index says; one of "
                 "the two is damaged"
@@ -273,6 +276,11 @@ def index_of(row: Given, book: Book) -> int:
         return index
     if not text.isdecimal() or len(text) > _LONGEST_INDEX or int(text) >= book.size:
         raise ValueError(f"there is no sample {text[:40]!r}")
+    if book.names is not None and book.has_moved:
+        raise ValueError(
+            f"it has no `id`, and sample {text} may be another one by now: the samples of this run have "
+            "changed places since its first query; needed is the `id`"
+        )
     return int(text)
 
 
@@ -292,7 +300,7 @@ def of_its_query(book: Book, row: Given, index: int) -> bool:
 
 def refusal(source: str | os.PathLike[str], problems: list[str]) -> RefusedAnswers:
     """The error that names every row which is wrong."""
-    shown = "\n  ".join(problem[:_SHOWN_LETTERS] for problem in problems[:_SHOWN_PROBLEMS])
+    shown = "\n  ".join(printable(problem[:_SHOWN_LETTERS]) for problem in problems[:_SHOWN_PROBLEMS])
     more = len(problems) - _SHOWN_PROBLEMS
     shown += f"\n  and {more:,} more" if more > 0 else ""
     return RefusedAnswers(

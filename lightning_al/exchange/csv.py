@@ -17,7 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from lightning_al.ledger.label_values import whole
 __all__ = ["read_csv", "write_csv"]
 
 _OURS = ("index", "id", "run", "round", "rank", "score", "label", "skip", "unsure", "who")
+_OF_ONE_LINE = ("index", "run", "round", "rank", "skip", "unsure", "who")
 _UNSURE = ("?", "unsure")
 #: As programs write "no" and "nothing".
 _NO = ("", "false", "0", "0.0", "n", "no", "none", "null", "nan", "-")
@@ -101,16 +102,15 @@ def read_csv(path: Path) -> list[Given]:
     """
     text = read_text(path, "CSV UTF-8")
     for delimiter in ",;\t":
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        # strict: a quote that is never closed must not take the rest of the file for one cell
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         try:
             columns = [name.strip() for name in next(reader, [])]
-            if "label" in columns and {"index", "id"} & set(columns):
-                _check_header(path, columns)
-                return _read(path, columns, reader)
-        except csv.Error as error:
-            raise ValueError(
-                f"{path} is no CSV file (line {reader.line_num}: {error}). Export the query again."
-            ) from error
+        except csv.Error:  # of another delimiter, perhaps
+            continue
+        if "label" in columns and {"index", "id"} & set(columns):
+            _check_header(path, columns)
+            return _read(path, columns, reader)
     first = text.partition("\n")[0].strip()
     raise ValueError(
         f"{path} has columns [{first[:200]}]; needed are `label` and `index` or `id`, parted by comma, "
@@ -132,7 +132,7 @@ def _read(path: Path, columns: Sequence[str], rows: Any) -> list[Given]:
     found: list[Given] = []
     problems: list[str] = []
     named = max(place for place, name in enumerate(columns) if name) + 1
-    for cells in rows:
+    for cells in _cells(path, rows):
         if not any(cell.strip() for cell in cells):
             continue
         row = dict(zip_longest(columns[:named], cells[:named], fillvalue=""))
@@ -145,6 +145,20 @@ def _read(path: Path, columns: Sequence[str], rows: Any) -> list[Given]:
     if problems:
         raise refusal(path, problems)
     return found
+
+
+def _cells(path: Path, rows: Any) -> Iterator[list[str]]:
+    """The rows as `csv` gives them; of one that it cannot read, the line that it begins in is named."""
+    begun = rows.line_num + 1
+    try:
+        for cells in rows:
+            yield cells
+            begun = rows.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"{path} is no CSV file (line {begun}: {error}; a quote that opens a cell has to close it, and "
+            "one inside is written twice). Nothing was read. Mend that line, or export the query again."
+        ) from error
 
 
 def _check_row(beyond: Sequence[str], row: Mapping[str, str], *, is_short: bool) -> None:
@@ -163,6 +177,11 @@ def _check_row(beyond: Sequence[str], row: Mapping[str, str], *, is_short: bool)
         )
     if is_short and not (row.get("index", "").strip() or row.get("id", "").strip()):
         raise ValueError("it ends before `label`, and has neither `index` nor `id`; needed are all columns")
+    for name in _OF_ONE_LINE:
+        if "\n" in row.get(name, "").strip():
+            raise ValueError(
+                f"its {name} has several lines, {row[name][:40]!r}; needed is one: is a quote missing?"
+            )
     for name in ("round", "rank"):
         text = whole(row.get(name, ""))
         if text and not text.isdecimal():
@@ -174,7 +193,7 @@ def _given(line: int, row: Mapping[str, str]) -> Given:
     doubts = skip in _UNSURE or unsure not in _NO
     return Given(
         f"line {line}", row.get("index", ""), _as_it_was(row.get("id", "")),
-        row["label"] if row["label"].strip() else None,
+        row["label"].strip() or None,
         skip=skip not in _NO and not doubts, unsure=doubts, who=row.get("who", "").strip(),
         round=row.get("round", ""), run=row.get("run", "").strip().removeprefix(_RUN),
     )  # fmt: skip

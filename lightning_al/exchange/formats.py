@@ -20,7 +20,9 @@ from lightning_al.exchange.collector import uncollected
 from lightning_al.exchange.csv import read_csv, write_csv
 from lightning_al.exchange.files import query_path
 from lightning_al.exchange.jsonl import read_jsonl, write_jsonl
+from lightning_al.exchange.refusal import RefusedAnswers
 from lightning_al.ledger.book import Book
+from lightning_al.ledger.status import printable
 
 __all__ = ["Format", "Imported", "format_of", "import_answers", "read_answers", "write_query"]
 
@@ -73,11 +75,13 @@ class Imported:
         said = f"{self.new:,} new labels{unasked}, {self.corrected:,} corrected, {self.skipped:,} skipped, "
         said += f"{self.unsure:,} unsure, {self.known:,} already known"
         if self.beside:
-            said += f", {self.beside:,} answers beside the label"
+            said += f", {self.beside:,} kept beside the label or until a rule decides"
         if self.taken_back:
             said += f", {self.taken_back:,} taken back here before, which only `overwrite` brings back"
         if self.problems:
-            said += f"; {len(self.problems):,} not taken over:\n  " + "\n  ".join(self.problems)
+            said += f"; {len(self.problems):,} not taken over:\n  " + "\n  ".join(
+                map(printable, self.problems)
+            )
         return said
 
 
@@ -102,19 +106,26 @@ def format_of(path: str | os.PathLike[str], given: str | None = None) -> Format:
 
 
 @uncollected()
-def write_query(book: Book, path: str | os.PathLike[str] | None = None, *, format: str | None = None) -> Path:
+def write_query(
+    book: Book,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    format: str | None = None,
+    over_answers: bool = False,
+) -> Path:
     """Write the samples that wait for labels, most wanted first.
 
     Args:
         book: The ledger.
         path: Where to; default `query_<round>.csv` in the state directory, or with the format's ending.
         format: `"csv"`, `"jsonl"` or `"label-studio"`; default: what the path ends in.
+        over_answers: Take the place of a file with answers that nobody has read yet, which is kept beside it.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: If the format is unknown, or cannot hold the query.
+        ValueError: If the format is unknown, or cannot hold the query; or there are such answers.
         OSError: If the file cannot be written.
     """
     kind = format_of("" if path is None else path, format)
@@ -123,7 +134,26 @@ def write_query(book: Book, path: str | os.PathLike[str] | None = None, *, forma
         from lightning_al.exchange.label_studio import export_tasks, form_for
 
         return export_tasks(book, target, form_for(book))
+    if not over_answers and target.is_file() and not target.is_symlink():
+        _check_read(book, target, kind)
     return _WRITERS[kind](book, target)
+
+
+def _check_read(book: Book, target: Path, kind: str) -> None:
+    """Refuse to put answers aside that are not on record: nobody would miss them before it is too late."""
+    try:
+        unread = len(collect(book, _READERS[kind](target), target))
+    except RefusedAnswers as error:
+        if kind == "jsonl" and not target.read_text("utf-8", "replace").lstrip().startswith("{"):
+            return  # somebody's, but no answers
+        raise ValueError(f"{target} is there already, with answers that cannot be read. {error}") from error
+    except ValueError:  # no answers of anybody's
+        return
+    if unread:
+        raise ValueError(
+            f"{target} is there already, with {unread:,} answers that are not on record; a new query would "
+            "put them aside. Import it first, or export to another file."
+        )
 
 
 def read_answers(path: str | os.PathLike[str], *, format: str | None = None) -> list[Given]:
@@ -166,7 +196,7 @@ def import_answers(
         from lightning_al.exchange.label_studio import import_export
 
         report = import_export(book, Path(path), who=who, overwrite=overwrite)
-        return Imported(**_counted(report.kinds, report.given), problems=report.problems)
+        return Imported(**_counts(report.kinds), known=report.known, problems=report.problems)
     rows = read_answers(path, format=format)
     intake = collect(book, rows, path, who=who, overwrite=overwrite)
     query = book.state.query
@@ -174,9 +204,11 @@ def import_answers(
     book.take(intake)
     kinds = Counter(event.kind for event in intake.events)
     given = sum(row.is_filled for row in rows) - intake.taken_back
-    return Imported(**_counted(kinds, given), unasked=unasked, taken_back=intake.taken_back)
+    return Imported(
+        **_counts(kinds), known=max(0, given - len(intake.events)), unasked=unasked,
+        taken_back=intake.taken_back,
+    )  # fmt: skip
 
 
-def _counted(kinds: Mapping[str, int], given: int) -> dict[str, Any]:
-    counts = {_KINDS[kind]: count for kind, count in kinds.items()}
-    return counts | {"known": max(0, given - sum(counts.values()))}
+def _counts(kinds: Mapping[str, int]) -> dict[str, Any]:
+    return {_KINDS[kind]: count for kind, count in kinds.items()}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ __all__ = ["read_jsonl", "write_jsonl"]
 
 _LONGEST_LINE = 16 << 20
 _ANSWERS = ("label", "skip", "unsure")
+_OTHERS = ("index", "id", "run", "round", "rank", "score", "strategy", "shown", "who", "at")
 _BLANKS = " \t\r"
 
 
@@ -78,6 +80,7 @@ def read_jsonl(path: Path) -> list[Given]:
             continue
         try:
             row = _row(line)
+            _check_names(row)
             found.append(_given(number, row))
         except (ValueError, TypeError) as error:
             problems.append(f"line {number}: {error}")
@@ -100,6 +103,16 @@ def _row(line: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f'is {line[:40]!r}; needed is an object, such as {{"index": 7, "label": "cat"}}')
     return row
+
+
+def _check_names(row: dict[str, Any]) -> None:
+    """Refuse an answer under a name that is misspelt: it would be passed over."""
+    if any(name in row for name in _ANSWERS):
+        return
+    for name in row:
+        meant = [] if name in _OTHERS else get_close_matches(name.lower(), _ANSWERS, 1, 0.7)
+        if meant:
+            raise ValueError(f"has `{name[:40]}` and no answer; needed is `{meant[0]}`, if that is meant")
 
 
 def _given(number: int, row: dict[str, Any]) -> Given:

@@ -57,6 +57,7 @@ class Opinion:
         named: `who` is a person's name: another person's answer is no conflict.
         said: When, by the clock of the annotator's tool; see `moment`.
         given: The answer as it was given, for messages.
+        file: Where it was read from: an answer under that name is this one, before anybody said whose.
     """
 
     index: int
@@ -66,6 +67,7 @@ class Opinion:
     named: bool = False
     said: str | None = None
     given: str = ""
+    file: str = ""
 
 
 def moment(when: datetime | str) -> str:
@@ -90,7 +92,6 @@ def moment(when: datetime | str) -> str:
         raise ValueError(f"{when!r} is no time in UTC; needed is one between the years 1 and 9999") from error
 
 
-@lru_cache(maxsize=1000)  # few people give many answers
 def check_annotator(who: str) -> None:
     """Refuse a name that would be taken for something else, or that no table shows.
 
@@ -101,6 +102,13 @@ def check_annotator(who: str) -> None:
         >>> check_annotator("Ada"), check_annotator("ada@example.org")
         (None, None)
     """
+    if not isinstance(who, str):
+        raise ValueError(f"the annotator's name is {who!r:.40}; needed is text")
+    _check_name(who)
+
+
+@lru_cache(maxsize=1000)  # few people give many answers
+def _check_name(who: str) -> None:
     if who in RESERVED:
         raise ValueError(
             f"the annotator's name is {who!r}, which stands for labels that no person gave; needed is another"

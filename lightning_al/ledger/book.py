@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from lightning_al.ledger.answer import Opinion
+from lightning_al.ledger.answer import Opinion, check_annotator
 from lightning_al.ledger.indices import Indices, as_indices
-from lightning_al.ledger.intake import Intake
+from lightning_al.ledger.intake import Conflict, Intake
 from lightning_al.ledger.label_values import NoLabel, encode
 from lightning_al.ledger.record import Record
 from lightning_al.ledger.schema import Event
@@ -106,15 +106,21 @@ class Book(Record):
         Raises:
             ValueError: If a target does not fit, or contradicts what the annotator said.
         """
-        intake = self.intake(overwrite=overwrite)
         found = as_indices(indices, self.size)
+        single = isinstance(targets, str | bytes | Mapping) or not hasattr(targets, "__iter__")
+        if single or len(targets) != len(found):
+            given = f"one, {targets!r:.40}" if single else f"{len(targets)}"
+            raise ValueError(
+                f"{len(found)} `indices` came with {given} `targets`; needed is one each, as a list."
+            )
+        check_annotator(who)
+        intake = self.intake(overwrite=overwrite)
         checked = self.checked(found, targets)
         for _, error in intake.add_all(
             Opinion(index, "label", encode(value), who, named=True) for index, value in checked.items()
         ):
-            raise ValueError(
-                f"{error}. Pass `overwrite=True` to correct it; the ledger keeps the old one too."
-            )
+            advice = "Pass `overwrite=True` to correct it; the ledger keeps the old one too."
+            raise ValueError(f"{error}. {advice if isinstance(error, Conflict) else 'Nothing was written.'}")
         return self.take(intake)
 
     def checked(self, indices: Indices, targets: Sequence[Any]) -> dict[int, Any]:
@@ -130,6 +136,7 @@ class Book(Record):
 
     def unsure(self, indices: Any, who: str) -> None:
         """Record that an annotator cannot tell yet; the samples go on waiting."""
+        check_annotator(who)
         intake = self.intake()
         for index in self._of_status(indices, {ASKED}, "be put off").tolist():
             intake.add(Opinion(index, "unsure", None, who, named=True))
@@ -137,12 +144,14 @@ class Book(Record):
 
     def unlabel(self, indices: Any, who: str | None = None) -> None:
         """Put labelled, asked or ignored samples back into the pool."""
+        _check_who(who)
         self.current()
         found = self._of_status(indices, {LABELED, ASKED, IGNORED}, "go back to the pool")
         self.write([self.event("undone", index, who=who) for index in found.tolist()])
 
     def ignore(self, indices: Any, who: str | None = None) -> None:
         """Never ask for these samples again: unclear, broken, not wanted."""
+        _check_who(who)
         self.current()
         found = self._of_status(indices, {POOL, ASKED}, "be ignored")
         self.write([self.event("ignored", index, who=who) for index in found.tolist()])
@@ -153,6 +162,7 @@ class Book(Record):
         Raises:
             ValueError: If nothing ever happened to one.
         """
+        _check_who(who)
         self.current()
         found = as_indices(indices, self.size).tolist()
         events = []
@@ -234,3 +244,8 @@ class Book(Record):
         if callable(self.resolve) and answers:
             return self.resolve(answers)
         return answers[-1].value if answers else None
+
+
+def _check_who(who: str | None) -> None:
+    if who is not None:
+        check_annotator(who)

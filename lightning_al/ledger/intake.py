@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lightning_al.ledger.answer import Opinion, check_opinion, latest
 from lightning_al.ledger.label_values import NoLabel, decode, encode
 from lightning_al.ledger.schema import Event
-from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL
+from lightning_al.ledger.state import ASKED, IGNORED, LABELED
 from lightning_al.ledger.trail import Happened, Said, steps
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ class Intake:
                 o.index for o in opinions
                 if by_rule
                 or (o.index in state.who and (o.kind != "label" or (o.named and not self._says(o))))
+                or (o.kind == "unsure" and state.status[o.index] != ASKED)
+                or (o.kind == "skip" and state.status[o.index] == IGNORED)
             }
         )  # fmt: skip
         refused = []
@@ -125,25 +127,27 @@ class Intake:
         )
 
     def _skip(self, opinion: Opinion, status: int) -> bool:
-        if status == LABELED:
+        if status in (LABELED, IGNORED) or self._waits_for_rule(opinion.index):
             return self._doubt(opinion)
-        if status not in (POOL, ASKED):
-            return False
         self._put("ignored", opinion, text=None)
         self._now[opinion.index] = (IGNORED, None, None)
         return True
 
+    def _waits_for_rule(self, index: int) -> bool:
+        """Whether there are answers that a function is to decide on: nobody's skip wipes them out."""
+        return self.book.resolve != "newest" and any(one.text not in _DOUBTS for one in self._said(index))
+
     def _unsure(self, opinion: Opinion, status: int) -> bool:
-        if status == LABELED:
+        if status != ASKED:
             return self._doubt(opinion)
         known = self.book.state.unsure.get(opinion.index, ())
-        if status != ASKED or any(self._is(who, opinion) for who in known):
+        if any(self._is(who, opinion) for who in known):
             return False
         self._put("unsure", opinion, text=None)
         return True
 
     def _doubt(self, opinion: Opinion) -> bool:
-        """Somebody cannot tell what has a label already: it stands beside the label, once."""
+        """Somebody cannot tell, and the sample does not wait for that: it stands beside the rest, once."""
         self._said(opinion.index)
         trail = [*self._trails[opinion.index], *self._pending.get(opinion.index, ())]
         mine = (event for _, _, event in trail if event.who == opinion.who and event.said == opinion.said)
@@ -196,6 +200,10 @@ class Intake:
         own = max(mine, key=lambda one: (one.at, one.seq), default=None)
         known = own is not None and own.text == opinion.text
         if (known or any(_same(one, opinion) for one in mine)) and not self.strict:
+            return False
+        # Nobody's answer is no further person's: a file that is read once with a name and once without.
+        nobodys = [one for one in said if not opinion.named or one.who == opinion.file]
+        if any(one.text == opinion.text for one in nobodys) and not self.strict:
             return False
         timed = opinion.said is not None and own is not None and opinion.said != own.at
         if own is not None and not self.overwrite and not timed:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lightning_al.ledger.label_values import (
+    check_array,
     check_label,
     encode,
     is_class,
@@ -35,6 +36,8 @@ class LabelKind:
     Args:
         class_names: Names of the classes, or `None`.
         template: A target of the data set; `None`: it shows none.
+        shape: Of targets that are arrays: how many numbers an axis has, `None` where that may differ; `None`
+            in all: nothing is known.
 
     Example:
         >>> kind = LabelKind(["cat", "dog"])
@@ -44,11 +47,20 @@ class LabelKind:
 
     class_names: Sequence[str] | None = None
     template: Any = None
+    shape: tuple[int | None, ...] | None = None
 
     @classmethod
     def of(cls, meta: Mapping[str, Any]) -> LabelKind:
         """What a ledger recorded."""
-        return cls(meta.get("class_names"), _EXAMPLES.get(str(meta.get("label_kind"))))
+        shape = meta.get("label_shape")
+        template = _EXAMPLES.get(str(meta.get("label_kind")))
+        return cls(meta.get("class_names"), template, None if shape is None else tuple(shape))
+
+    @classmethod
+    def of_target(cls, target: Any, class_names: Sequence[str] | None, *, same_shape: bool) -> LabelKind:
+        """What a data set's own target shows; with `same_shape` all must have its shape to make a batch."""
+        shape = tuple(getattr(target, "shape", ())) or None
+        return cls(class_names, target, shape if shape is None or same_shape else (None,) * len(shape))
 
     def record(self) -> dict[str, Any]:
         """For the ledger."""
@@ -56,6 +68,7 @@ class LabelKind:
         return {
             "class_names": None if names is None else [str(name) for name in names],
             "label_kind": self.name,
+            **({"label_shape": list(self.shape)} if self.shape and self.name == "array" else {}),
         }
 
     @property
@@ -129,7 +142,10 @@ class LabelKind:
                 "its label is known, or `ignore` it."
             )
         try:
-            return check_label(plain, self.class_names, template)
+            label = check_label(plain, self.class_names, template)
+            if self.shape is not None and self.name == "array":
+                check_array(label, self.shape)
+            return label
         except ValueError as error:
             encode(plain)  # what cannot be kept at all says so itself
             raise ValueError(

@@ -22,6 +22,7 @@ import numpy as np
 __all__ = [
     "NoLabel",
     "by_name",
+    "check_array",
     "check_label",
     "decode",
     "encode",
@@ -87,6 +88,8 @@ def parse_label(text: str, class_names: Sequence[str] | None, template: Any) -> 
     if not isinstance(template, str) and not _names_apply(class_names, template):
         with suppress(ValueError):
             value = json.loads(text)
+        if isinstance(value, str) and value.strip():  # a word in quotes, which stay
+            value = text
         if value is None or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"{text!r} is no label; leave it empty, or write into `skip`")
         if isinstance(value, bool) and _is_numeric(template):
@@ -127,6 +130,30 @@ def check_label(value: Any, class_names: Sequence[str] | None, template: Any) ->
         if isinstance(plain, str) or (single and not isinstance(plain, int | float)):
             raise ValueError(f"{plain!r} is no number, as the other targets are")
     return plain
+
+
+def check_array(value: Any, shape: Sequence[int | None]) -> None:
+    """Refuse what is no array of numbers of a shape, `None` for axes of any length.
+
+    Raises:
+        ValueError: If it is not.
+
+    Example:
+        >>> check_array([1, 0, 1], (3,)), check_array(np.zeros((7, 9)), (None, None))
+        (None, None)
+    """
+    needed = f"({', '.join('any' if size is None else str(size) for size in shape)})"
+    try:
+        array = np.asarray(value.detach().cpu() if _is_tensor(value) else value)
+    except ValueError:  # rows of different lengths
+        raise ValueError(
+            f"its rows differ in length; needed are numbers of shape {needed}, as others have"
+        ) from None
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"it holds other things than numbers; needed are numbers of shape {needed}")
+    fits = len(shape) == array.ndim and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+    if not fits:
+        raise ValueError(f"its shape is {array.shape}, and that of the other targets {needed}")
 
 
 def kind_of(value: Any) -> Any:

@@ -160,12 +160,12 @@ class Record:
 
     def _places(self, samples: tuple[int, ...], names: tuple[str | None, ...]) -> Indices:
         """As `place`, of many."""
-        if not self._has_moved and min(samples) >= 0 and max(samples) < self.size:
+        if not self.has_moved and min(samples) >= 0 and max(samples) < self.size:
             return np.array(samples, np.int64)
         return np.fromiter(map(self.place, samples, names), np.int64, len(samples))
 
-    @cached_property
-    def _has_moved(self) -> bool:
+    @property
+    def has_moved(self) -> bool:
         """Whether samples may be elsewhere than where they were written down."""
         return bool(self._is_older_with_ids or self.meta.get("moved"))
 
@@ -173,7 +173,7 @@ class Record:
     def place(self) -> Callable[[int, str | None], int]:
         """Where a sample is now, of its index and name when it was written down."""
         size = self.size
-        names = self.names if self._has_moved else None
+        names = self.names if self.has_moved else None
 
         def place(index: int, name: str | None) -> int:
             found = index if names is None else names.place(index, name)
@@ -190,7 +190,7 @@ class Record:
         """The state with all that other processes wrote until now: what a change is checked against."""
         state = self.state
         if self.ledger.last()[0] != state.seq:
-            for fact in ("meta", "size", "names", "kind", "resolve", "min_answered", "_has_moved", "place"):
+            for fact in ("meta", "size", "names", "kind", "resolve", "min_answered", "place"):
                 vars(self).pop(fact, None)
             self._state = state = self._read()
         return state

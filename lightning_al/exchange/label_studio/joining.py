@@ -32,6 +32,7 @@ from lightning_al.ledger.answer import Opinion, moment
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.intake import said_in
 from lightning_al.ledger.state import ASKED, LABELED
+from lightning_al.ledger.status import printable
 
 __all__ = [
     "Report",
@@ -53,6 +54,7 @@ class Report:
         taken: Answers that were new and are on record now.
         problems: What was not taken over, and why; each names task, annotation and annotator.
         missing: Samples that wait and are not in the project: push them.
+        known: Answers that were on record already.
         waiting: How many wait for an answer after it.
         kinds: What was written down, by the kinds of events.
 
@@ -63,17 +65,20 @@ class Report:
 
     given: int = 0
     taken: int = 0
+    known: int = 0
     problems: list[str] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     waiting: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        said = f"{self.taken} answers taken over, {self.waiting} samples wait."
+        said = f"{self.taken:,} answers taken over, {self.waiting:,} samples wait."
         if self.missing:
-            said += f" {len(self.missing)} of them are not in the project: push them."
+            said += f" {len(self.missing):,} of them are not in the project: push them."
         if self.problems:
-            said += f" {len(self.problems)} were not taken over:\n  " + "\n  ".join(self.problems)
+            said += f" {len(self.problems):,} were not taken over:\n  " + "\n  ".join(
+                map(printable, self.problems)
+            )
         return said
 
 
@@ -254,13 +259,16 @@ def _take(book: Book, said: Mapping[int, list[Annotation]], form: Form, *, overw
                 report.problems.append(_named(book, index, annotation, wrong))
     known = _taken_back(book, {index for index in said if index in book.state.reverted})
     known |= under_another_name(book, [opinion for _, opinion in opinions])
+    count = len(opinions)
     opinions = [(a, o) for a, o in opinions if (o.index, o.kind, o.text, o.who, o.said) not in known]
     report.problems += _contradictions(book, said)
     intake = book.intake(overwrite=overwrite)
-    for place, error in intake.add_all([opinion for _, opinion in opinions]):
+    refused = intake.add_all([opinion for _, opinion in opinions])
+    for place, error in refused:
         annotation, opinion = opinions[place]
         report.problems.append(_named(book, opinion.index, annotation, error))
     report.taken = book.take(intake)
+    report.known = count - len(refused) - report.taken
     report.kinds = Counter(event.kind for event in intake.events)
     report.waiting = len(book.state.indices(ASKED))
     return report

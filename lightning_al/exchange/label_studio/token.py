@@ -55,5 +55,14 @@ class Token:
 
 
 def token_from_environment(text: str | None) -> Token:
-    """The token given, else that of `LABEL_STUDIO_API_KEY`."""
-    return Token(text if text is not None else os.environ.get("LABEL_STUDIO_API_KEY", ""))
+    """The token given, else that of `LABEL_STUDIO_API_KEY`.
+
+    Raises:
+        ValueError: If there is none, or it cannot be one.
+    """
+    if text is None and not os.environ.get("LABEL_STUDIO_API_KEY", "").strip():
+        raise ValueError(
+            "There is no Label Studio token: LABEL_STUDIO_API_KEY is not set. Copy one from Account & "
+            "Settings into it, or into a file, for `--token-file`."
+        )
+    return Token(os.environ["LABEL_STUDIO_API_KEY"] if text is None else text)

@@ -370,7 +370,7 @@ def test_a_run_of_its_own_rule_decides_later(tmp_path, run):
     path = tmp_path / "a.jsonl"
     path.write_text('{"index": 7, "label": "dog", "who": "Ada"}\n')
     said = run("import", book.folder, path)[1]
-    assert "1 answers beside the label" in said
+    assert "1 kept beside the label or until a rule decides" in said
     assert "The run's own function makes labels of answers, when it is started again." in said
 
 
@@ -529,3 +529,21 @@ def test_a_run_that_is_gone_is_released_without_force(book, run):
     db.close()
     assert "held the ledger since yesterday and is gone" in run("status", book.folder)[1]
     assert run("release", book.folder)[0] == 0
+
+
+def test_letters_that_a_terminal_lacks_are_written_out_and_the_answers_taken_over(tmp_path):
+    book = make(tmp_path / "run", names=["Käse", "dog"])
+    path = tmp_path / "qé.csv"
+    path.write_text("index,label\n7,Käse\n", encoding="utf-8")
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    said = []
+    for arguments in (["import", book.folder, path], ["status", book.folder]):
+        command = [sys.executable, "-m", "lightning_al.cli", *map(str, arguments)]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        said.append(done.stdout)
+    assert "q\\xe9.csv: 1 new labels" in said[0]
+    assert "K\\xe4se" in said[1]
+    assert labels(book) == {7: 0}

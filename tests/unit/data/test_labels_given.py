@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from lightning_al import ActiveDataModule
+from lightning_al.ledger import Book
 
 SIZE = 12
 X = torch.arange(SIZE).float()[:, None]
@@ -203,3 +204,44 @@ def test_bare_inputs_and_pairs_share_a_pool_batch(make):
     ((_, batch),) = own.pool_loader(indices, torch.arange(len(indices)))
     assert torch.equal(batch[0], torch.cat([X[:1], X]))
     assert batch[1] is None
+
+
+# ---------------------------------------------------------------- targets that are arrays
+
+SEVERAL = torch.eye(4)[torch.arange(SIZE) % 4]  # one of four labels, or several, of each
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ([1, 0, 1], r"its shape is \(3,\), and that of the other targets \(4\)"),
+        (torch.ones(7), r"its shape is \(7,\), and that of the other targets \(4\)"),
+        ([[1, 0, 1, 0]], r"its shape is \(1, 4\), and that of the other targets \(4\)"),
+        (1, r"its shape is \(\), and that|no array"),
+        ({"a": 1}, r"other things than numbers; needed are numbers of shape \(4\)"),
+        (["x", "y", "z", "w"], r"other things than numbers"),
+        ([[1, 0], [1]], r"rows differ in length"),
+    ],
+)
+def test_an_array_of_another_shape_makes_no_batch_and_is_no_label(tmp_path, target, message):
+    data = ActiveDataModule(
+        TensorDataset(X, SEVERAL), oracle="people", initial=[1, 2], state_dir=tmp_path, batch_size=2
+    )
+    data.open()
+    with pytest.raises(ValueError, match=f"The target of sample 1 is(.|\\n)*({message})"):
+        data.label([1], [target])
+    with pytest.raises(ValueError, match=message):
+        Book(tmp_path).label([1], [target], who="Ada")
+    data.label([1, 2], [[0, 1, 1, 0], torch.tensor([1, 0, 0, 0])])
+    (_, targets), = data.train_dataloader()  # fmt: skip
+    assert sorted(targets.tolist()) == [[0, 1, 1, 0], [1, 0, 0, 0]]
+
+
+def test_where_batches_are_made_by_a_function_only_the_axes_must_be_as_many(tmp_path):
+    data = ActiveDataModule(
+        TensorDataset(X, SEVERAL), oracle="people", initial=[1], state_dir=tmp_path, collate_fn=list
+    )
+    data.open()
+    with pytest.raises(ValueError, match=r"its shape is \(1, 4\), and that of the other targets \(any\)"):
+        Book(tmp_path).label([1], [[[1, 0, 1, 0]]], who="Ada")
+    data.label([1], [[1, 0, 1]])

@@ -119,6 +119,30 @@ def test_names_follow_a_data_set_whose_order_has_changed(make):
     assert sorted(moved.book.current().indices(1).tolist()) == sorted([order.index(7), order.index(5)])
 
 
+@pytest.mark.parametrize("count", [2, 200])  # many at once are taken over as arrays
+def test_many_labels_follow_their_names_in_another_order(tmp_path, count):
+    ids = [f"s{number}" for number in range(300)]
+    order = np.random.default_rng(1).permutation(300).tolist()
+
+    def make(names):
+        samples = TensorDataset(torch.arange(300.0)[:, None])
+        return ActiveDataModule(
+            samples, oracle="people", ids=names, class_names=NAMES, initial=0, state_dir=tmp_path
+        )
+
+    first = make(ids)
+    first.label(range(count), [i % 3 for i in range(count)], who="Ada")
+    first.release()
+    for names in ([ids[i] for i in order], ids):
+        again = make(names)
+        again.open()
+        found = {names[i]: again.state.target(i) for i in again.labeled_indices.tolist()}
+        assert found == {f"s{i}": i % 3 for i in range(count)}
+        again.release()
+        alone = Book(tmp_path)
+        assert {alone.names[i]: alone.state.target(i) for i in alone.state.values} == found
+
+
 def test_what_changes_of_the_run_is_recorded_when_it_opens_again(make):
     book = ended(make(class_names=NAMES))
     assert (book.min_answered, book.resolve, book.kind.class_names) == (1.0, "newest", NAMES)

@@ -186,6 +186,12 @@ def test_files_name_samples_by_id(make, tmp_path):
 def test_an_export_keeps_a_file_that_was_there(data):
     path = fill(data.state_dir / "query_1.csv", {7: "cow"})
     filled = path.read_text()
+    with pytest.raises(
+        ValueError, match=r"query_1.csv is there already, with 1 answers that are not on record"
+    ):
+        data.export_query()
+    assert path.read_text() == filled
+    data.import_labels()
     data.export_query()
     data.export_query()
     assert (data.state_dir / "query_1.old1.csv").read_text() == filled
@@ -363,8 +369,30 @@ def test_another_encoding_is_named(data, tmp_path, encoding):
 def test_a_field_that_never_ends_is_named(data, tmp_path):
     path = tmp_path / "q.csv"
     path.write_text('index,label\n7,"' + "x" * 200_000)
-    with pytest.raises(ValueError, match=r"q.csv is no CSV file.*Export the query again"):
+    with pytest.raises(ValueError, match=r"q.csv is no CSV file .line 2: .*export the query again"):
         data.import_labels(path)
+
+
+@pytest.mark.parametrize("cell", ['"see note', '"cat" or dog'])
+def test_a_quote_that_is_not_closed_takes_no_other_row_with_it(data, tmp_path, cell):
+    path = tmp_path / "q.csv"
+    path.write_text(f"index,label,skip\n7,cat,\n2,,{cell}\n4,dog,\n")
+    with pytest.raises(ValueError, match=r"q.csv is no CSV file \(line 3: .*a quote that opens"):
+        data.import_labels(path)
+    assert data.state.values.get(7) is None
+
+
+def test_a_quote_that_closes_too_late_takes_no_other_row_with_it(data, tmp_path):
+    path = tmp_path / "q.csv"
+    path.write_text('index,label,skip\n7,cat,\n2,,"see note\n4,dog,"\n')
+    with pytest.raises(ValueError, match=r"line 4: its skip has several lines, 'see note"):
+        data.import_labels(path)
+
+
+def test_a_header_in_quotes_with_another_delimiter(data, tmp_path):
+    path = tmp_path / "q.csv"
+    path.write_text('"index";"label"\n7;"cow"\n')
+    assert data.import_labels(path) == 1
 
 
 @pytest.mark.parametrize("options", [{}, {"class_names": ["cat", "dog", "cow"]}])

@@ -137,7 +137,7 @@ def test_text_that_means_a_number_where_targets_are_numbers(tmp_path):
     assert labels(book) == {7: -1.5, 5: 0.0}
 
 
-@pytest.mark.parametrize("text", ["", "\n \n", '{"index": 7}\n', '{"index": 7, "lable": "cat"}\n'])
+@pytest.mark.parametrize("text", ["", "\n \n", '{"index": 7}\n'])
 def test_a_file_without_answers(book, tmp_path, text):
     path = tmp_path / "a.jsonl"
     path.write_text(text)
@@ -145,6 +145,16 @@ def test_a_file_without_answers(book, tmp_path, text):
         assert read_jsonl(path) == []
         return
     with pytest.raises(ValueError, match="no line with `label`, `skip` or `unsure`"):
+        read_jsonl(path)
+
+
+@pytest.mark.parametrize("name", ["lable", "labels", "Label", "skipped", "not_sure"])
+def test_a_misspelt_answer_is_not_passed_over(tmp_path, name):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"index": 5, "label": "cat"}}\n{{"index": 7, "{name}": "cat", "note": "?"}}\n')
+    with pytest.raises(
+        ValueError, match=f"line 2: has `{name}` and no answer; needed is `(label|skip|unsure)`"
+    ):
         read_jsonl(path)
 
 

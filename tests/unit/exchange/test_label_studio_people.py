@@ -138,3 +138,22 @@ def test_who_skips_after_a_label_stands_beside_it_once(tmp_path):
     assert [(a.who, a.value) for a in book.answers(7)] == [(ADA[1], 1), ("user 2", NoLabel("skip"))]
     book.undo([7])
     assert import_export(book, tmp_path / "a.json").taken == 0, "what was taken back does not come again"
+
+
+def test_what_is_refused_was_not_known_before(book, tmp_path):
+    path = export(book, tmp_path / "a.json", label="horse", by=1, more=[2])
+    for _ in range(2):
+        found = import_answers(book, path)
+        assert (found.new, found.beside, found.known, len(found.problems)) == (0, 0, 0, 2)
+    good = export(book, tmp_path / "a.json", label="dog", by=1)
+    assert [(found.beside, found.known) for found in (import_answers(book, good) for _ in range(2))] == [
+        (1, 0), (0, 1),
+    ]  # fmt: skip
+
+
+def test_a_name_that_would_steer_a_terminal_is_written_out(book, tmp_path):
+    path = export(book, tmp_path / "a.json", label="horse", by={"id": 4, "email": "a\x1b[2J\nb"})
+    said = str(import_answers(book, path))
+    assert "\x1b" not in said
+    assert said.count("\n") == 1
+    assert r"a\x1b[2J\nb" in said
