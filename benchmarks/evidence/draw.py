@@ -41,6 +41,8 @@ def curves(comparison: Comparison, metric: str, heading: str, target: float | No
         chosen = {name: runs[name] for name in names if name in runs}
         plotting.learning_curves(chosen, metric, target=target, percent=True, ax=ax)
         ax.set_title(title, loc="left", fontsize=11)
+        if metric == "test_bal_acc":
+            ax.set_ylabel("mean recall of the classes")
     lowest = min(row[metric] for row in comparison.rows)
     for ax in panels:
         ax.set_ylim(np.floor(lowest * 20) / 20, _ceiling(comparison, metric))

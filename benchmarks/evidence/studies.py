@@ -214,7 +214,7 @@ STUDIES: dict[str, Study] = {
             "BatchBALD": acq.BatchBALD(MCDropout(50), candidates=500),
             "BADGE": acq.BADGE(),
         },
-        Settings(100, 5e-3), _IMAGE_SETTINGS, "test_acc", initial=20, query_size=20, pool=5_000,
+        Settings(100, 1e-2), _IMAGE_SETTINGS, "test_acc", initial=20, query_size=20, pool=5_000,
     ),
     "fashion_mnist": Study(
         "fashion_mnist", "Fashion-MNIST",
