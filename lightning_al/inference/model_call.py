@@ -274,7 +274,8 @@ class ModelCall:
             raise ValueError(
                 "No `nn.Linear` of the module made its logits (logits = embedding W^T + b), but the "
                 "acquisition needs an embedding. Name a layer with `embedding_layer=`, or return "
-                '{"logits": ..., "embeddings": ...} from `active_step`.'
+                '{"logits": ..., "embeddings": ...} from `active_step`; or choose a strategy that needs none, '
+                "such as `acquisition.Margin()`."
             )
 
     def _last_linear(self, logits: Tensor, batch: Any) -> tuple[nn.Linear | None, Tensor | None]:
