@@ -100,7 +100,7 @@ def run(
 
 
 def tune(study: Study, source: Source, state_dir: Path, *, workers: int | None) -> list[dict[str, Any]]:
-    """Mean area of random sampling with every setting, on training samples that are held out.
+    """The area of random sampling with every setting, on training samples that are held out.
 
     The test set is not looked at, nor any seed of a later run.
     """
