@@ -2,7 +2,7 @@
 
 areas by seed of every study -> [judge] -> regrets, worst cases, which is chosen
 
-The rule was written down before the results were looked at: the lowest worst-case regret decides, and of
+The rule was written down before a comparison was looked at: the lowest worst-case regret decides, and of
 those that seeds cannot tell from it the simplest is taken. Random sampling is the yardstick and no candidate;
 nor is a strategy that some modules cannot be asked by.
 """
