@@ -9,7 +9,7 @@ INSTALL = -q -c constraints.txt -e ".[dev]"
 # A Label Studio server to test against, in an environment of its own: 1 GB, a minute.
 LABEL_STUDIO_VENV ?= .venv-label-studio
 
-.PHONY: help demo test test-min label-studio fuzz lint types docs check bench bench-gpu faults reproduce clean
+.PHONY: help demo test test-min label-studio fuzz lint types docs check bench bench-gpu faults evidence reproduce clean
 
 help:
 	@echo "make demo      active learning on handwritten digits; curves and pictures in runs/demo"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench     benchmarks of speed and memory; what they gave is in benchmarks/README.md"
 	@echo "make bench-gpu what scoring and choosing cost on one NVIDIA GPU, some five minutes"
 	@echo "make faults    kills runs 400 times, half of them on two processes; half an hour; goes on where it was stopped"
+	@echo "make evidence  eight strategies on four data sets, and the default that follows (LIGHTNING_AL_DATA); an hour; goes on where it stopped"
 	@echo "make reproduce figures of papers (LIGHTNING_AL_DATA names the folder that holds mnist/ and fashion_mnist/); hours"
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -73,6 +74,10 @@ bench-gpu: $(VENV)/installed
 # Resumable: what was done is in runs/faults.
 faults: $(VENV)/installed
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m faults.many --kills 200 --report docs/faults.md
+
+# Resumable: what was done is in runs/evidence.
+evidence: $(VENV)/installed
+	$(BIN)/python -m benchmarks.evidence
 
 # Resumable: what was done is in runs/reproduce.
 reproduce: $(VENV)/installed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
-from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,8 +19,12 @@ _FAINT = "#D9D9D9"
 
 
 def styles_of(names: Collection[str], baseline: str) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each, the same in every figure that shows the same names in order."""
-    others = cycle(zip(_PALETTE, _MARKERS, strict=True))
+    """Colour and marker of each, the same in every figure that shows the same names in order.
+
+    From the seventh on colours come again, with other markers.
+    """
+    count = len(_PALETTE)
+    others = ((_PALETTE[n % count], _MARKERS[(n + n // count) % len(_MARKERS)]) for n in itertools.count())
     return {name: (BASELINE, "s") if name == baseline else next(others) for name in names}
 
 

@@ -6,6 +6,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from lightning_al.plotting import learning_curves
+from lightning_al.plotting.style import styles_of
 from unit.plotting.runs import SEEDS, history, lines_of
 
 
@@ -95,3 +96,10 @@ def test_wrong_histories_are_named():
     ):
         with pytest.raises(ValueError, match="`saving` is"):
             learning_curves({"Random": SEEDS}, "test_acc", **options)
+
+
+def test_a_dozen_strategies_are_told_apart_by_colour_and_marker():
+    names = ["Random", *(f"strategy {n}" for n in range(30))]
+    styles = styles_of(names, "Random")
+    assert len(set(styles.values())) == len(names)
+    assert {colour for colour, _ in list(styles.values())[1:7]} == {c for c, _ in list(styles.values())[7:13]}
