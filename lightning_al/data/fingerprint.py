@@ -28,7 +28,7 @@ _ITEMS = 16
 def fingerprint(dataset: Any, length: int, place: TargetPlace, ids: Sequence[str] | None = None) -> str:
     """A digest of the first `length` samples, targets left out: labels may be corrected."""
     if ids is not None:
-        text = "\n".join(ids[:length])
+        text = "\n".join(ids if length == len(ids) else ids[:length])
         return "ids:" + hashlib.sha256(text.encode()).hexdigest()[:32]
     if length == 0 or _of_item(dataset, place, 0) != _of_item(dataset, place, 0):
         return "length"

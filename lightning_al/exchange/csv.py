@@ -132,11 +132,15 @@ def _read(path: Path, columns: Sequence[str], rows: Any) -> list[Given]:
     found: list[Given] = []
     problems: list[str] = []
     named = max(place for place, name in enumerate(columns) if name) + 1
+    line = rows.line_num
     for cells in _cells(path, rows):
-        if not any(cell.strip() for cell in cells):
+        lines, line = rows.line_num - line, rows.line_num
+        if not any(map(str.strip, cells)):
             continue
         row = dict(zip_longest(columns[:named], cells[:named], fillvalue=""))
         try:
+            if lines > 1:
+                _check_lines(row)
             _check_row(cells[named:], row, is_short=len(cells) <= columns.index("label"))
         except ValueError as error:
             problems.append(f"line {rows.line_num}: {error}")
@@ -161,6 +165,15 @@ def _cells(path: Path, rows: Any) -> Iterator[list[str]]:
         ) from error
 
 
+def _check_lines(row: Mapping[str, str]) -> None:
+    """Refuse a row of several lines where it cannot be one: it holds the rows after it."""
+    for name in _OF_ONE_LINE:
+        if "\n" in row.get(name, "").strip():
+            raise ValueError(
+                f"its {name} has several lines, {row[name][:40]!r}; needed is one: is a quote missing?"
+            )
+
+
 def _check_row(beyond: Sequence[str], row: Mapping[str, str], *, is_short: bool) -> None:
     """Refuse a row whose cells are not where the header says: its answer is in another column, or cut off.
 
@@ -177,11 +190,6 @@ def _check_row(beyond: Sequence[str], row: Mapping[str, str], *, is_short: bool)
         )
     if is_short and not (row.get("index", "").strip() or row.get("id", "").strip()):
         raise ValueError("it ends before `label`, and has neither `index` nor `id`; needed are all columns")
-    for name in _OF_ONE_LINE:
-        if "\n" in row.get(name, "").strip():
-            raise ValueError(
-                f"its {name} has several lines, {row[name][:40]!r}; needed is one: is a quote missing?"
-            )
     for name in ("round", "rank"):
         text = whole(row.get(name, ""))
         if text and not text.isdecimal():

@@ -180,6 +180,8 @@ def whole(text: str) -> str:
         ('7', '7.5', 'seven')
     """
     text = text.strip()
+    if "." not in text:
+        return text
     digits, point, zeros = text.partition(".")
     return digits if point and digits.isdecimal() and not zeros.strip("0") else text
 

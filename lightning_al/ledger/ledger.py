@@ -131,7 +131,10 @@ class Ledger:
         with self._file.reading() as db:
             if version_of(db) == 1:
                 return None
-            return [name for (name,) in db.execute("SELECT id FROM names ORDER BY sample")] or None
+            # As one text: a million rows take half as long again.
+            names = "SELECT json_group_array(id) FROM (SELECT id FROM names ORDER BY sample)"
+            found: list[str] = from_json(db.execute(names).fetchone()[0])
+            return found or None
 
     def last(self) -> tuple[int, str]:
         """Sequence number and digest of the newest event; `(0, GENESIS)` of an empty ledger."""

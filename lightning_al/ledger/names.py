@@ -49,7 +49,10 @@ class Names:
 
     @cached_property
     def _exact(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self.ids) if name or not self._partial}
+        found = dict(zip(self.ids, range(len(self.ids)), strict=True))
+        if self._partial:
+            found.pop("", None)
+        return found
 
     @cached_property
     def _loose(self) -> dict[str, int]:
@@ -57,6 +60,8 @@ class Names:
 
     def find(self, name: str) -> int | None:
         """The index of a sample by the name in a file, in which outer spaces may have come or gone."""
+        if name in self._exact:  # as nearly all are
+            return self._exact[name]
         for form in (name, name.strip(), whole(name)):
             if self._partial and not form:
                 continue
