@@ -54,7 +54,7 @@ class AreaUnderBudgetCurve(Metric):
             value: What the metric was with these, as many.
 
         Raises:
-            ValueError: If they are not as many, a number of labels is negative, or a value is not finite.
+            ValueError: If they are not as many, a number of labels is negative, or one is not finite.
         """
         count = torch.as_tensor(labels, device=self.device).reshape(-1)
         found = torch.as_tensor(value, device=self.device).detach().reshape(-1)
@@ -63,7 +63,7 @@ class AreaUnderBudgetCurve(Metric):
                 f"{len(count)} `labels` came with {len(found)} values; needed is one value for each number "
                 "of labels. Call `update` once a round."
             )
-        if bool((count < 0).any()) or not bool(found.isfinite().all()):
+        if not bool(((count >= 0) & count.isfinite() & found.isfinite()).all()):
             raise ValueError(
                 f"`labels` is {count.tolist()} and `value` {found.tolist()}; needed are numbers of labels "
                 "from 0 on, and finite values. Leave a round out that was not tested."
@@ -73,7 +73,18 @@ class AreaUnderBudgetCurve(Metric):
         self.values.append(found.float())
 
     def curve(self) -> tuple[Tensor, Tensor]:
-        """Numbers of labels, ascending, and the mean value at each."""
+        """Numbers of labels, ascending, and the mean value at each.
+
+        Of the points of all processes, which all must call it.
+        """
+        apart = not self._is_synced
+        with self.sync_context(
+            dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync and apart, should_unsync=apart
+        ):
+            return self._curve()
+
+    def _curve(self) -> tuple[Tensor, Tensor]:
+        """Of the points that are there now."""
         if not len(self.labels):
             return torch.empty(0), torch.empty(0)
         labels, values = dim_zero_cat(self.labels), dim_zero_cat(self.values)
@@ -83,13 +94,13 @@ class AreaUnderBudgetCurve(Metric):
 
     def compute(self) -> Tensor:
         """The mean height; the value itself of a single point, NaN of none."""
-        x, y = self.curve()
+        x, y = self._curve()
         if len(x) < 2:
             return y[0] if len(x) else torch.tensor(float("nan"), device=self.device)
         return torch.trapezoid(y, x) / (x[-1] - x[0])
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Draw the curve, and its mean height as a line.
+        """Draw the curve, and its mean height as a line; of all processes, which all must call it.
 
         Args:
             val: Values of `compute`, of several runs: then these are drawn as of any metric.

@@ -42,7 +42,7 @@ class LabelEntropy(Metric):
 
     def __init__(self, num_classes: int, *, normalize: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not isinstance(num_classes, int) or num_classes < 1:
+        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(
                 f"`num_classes` is {num_classes!r}; needed is how many classes there are, 1 or more."
             )

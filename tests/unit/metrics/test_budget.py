@@ -65,6 +65,8 @@ def test_a_single_round_and_none():
         (torch.tensor([1, 2]), 0.5, "2 `labels` came with 1 values"),
         (-1, 0.5, "needed are numbers of labels from 0 on"),
         (5, float("nan"), "and finite values"),
+        (float("nan"), 0.5, r"`labels` is \[nan\].*needed are numbers of labels from 0 on"),
+        (torch.tensor([10.0, torch.inf]), torch.tensor([0.1, 0.2]), r"`labels` is \[10.0, inf\]"),
     ],
 )
 def test_what_is_no_point_is_refused(labels, value, message):

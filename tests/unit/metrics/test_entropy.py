@@ -54,7 +54,7 @@ def test_what_is_no_class_is_refused(labels, message):
     assert metric.counts.sum() == 0
 
 
-@pytest.mark.parametrize("wrong", [0, -2, 2.5, "3"])
+@pytest.mark.parametrize("wrong", [0, -2, 2.5, "3", True])
 def test_what_is_no_number_of_classes_is_refused(wrong):
     with pytest.raises(ValueError, match="needed is how many classes there are"):
         LabelEntropy(wrong)

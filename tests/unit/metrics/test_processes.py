@@ -34,6 +34,21 @@ def computed(found):
     return {name: float(metric.compute()) for name, metric in found.items()}
 
 
+def drawn(rank):
+    """Of points of its own: what is told, drawn, written above it, and kept for later."""
+    metric = AreaUnderBudgetCurve()
+    for labels, value in [[(20, 0.5), (30, 0.2)], [(40, 0.9), (30, 0.6)]][rank]:
+        metric.update(labels, value)
+    curve = [part.tolist() for part in metric.curve()]
+    _, ax = metric.plot()
+    line, mean = ax.lines
+    seen = [line.get_xdata().tolist(), line.get_ydata().tolist()]
+    metric.sync()
+    while_synced = [part.tolist() for part in metric.curve()]
+    metric.unsync()
+    return curve, seen, while_synced, float(mean.get_ydata()[0]), ax.get_title(), len(metric.labels)
+
+
 def on_a_rank(rank, port, told):
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     shared = metrics()
@@ -46,6 +61,7 @@ def on_a_rank(rank, port, told):
         update(one_sided, slice(0, 40))
         one_sided["curve"].update(torch.tensor([20, 40]), torch.tensor([0.5, 0.9]))
     told[2 + rank] = computed(one_sided)
+    told[4 + rank] = drawn(rank)
     dist.destroy_process_group()
 
 
@@ -65,4 +81,12 @@ def test_what_two_processes_saw_counts_once():
         "radius": covering_radius(ROWS, ROWS[:3]),
         "curve": 0.7,
     }
+    for rank in (4, 5):
+        *curves, mean, title, own = told.pop(rank)
+        for x, y in curves:
+            assert x == [20, 30, 40]
+            assert y == pytest.approx([0.5, 0.4, 0.9])
+        assert mean == pytest.approx(0.55)
+        assert title == "area under the budget curve 0.5500"
+        assert own == 2
     assert told == {rank: pytest.approx(expected) for rank in range(4)}
