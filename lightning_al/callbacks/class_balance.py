@@ -16,8 +16,7 @@ import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from lightning_al.callbacks.checks import data_of
-from lightning_al.callbacks.collapse import Balance, Reference, compared
+from lightning_al.callbacks.collapse import Balance, Reference, checked_shares, compared, shares_by_class
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.checks import check_positive
 from lightning_al.data.initial import listed_targets
@@ -57,7 +56,7 @@ class ClassBalance(L.Callback):
     - `"dataset"`: the labels of the data set, in simulations. Where it lists no `targets`, each item is read
       once.
     - shares, in any unit: of classes 0, 1, ..., or a mapping from class, or its name, to share. Classes
-      without one are not expected at all.
+      without one are not expected at all; one that is no class of the labels is refused.
 
     Args:
         reference: One of these.
@@ -99,7 +98,7 @@ class ClassBalance(L.Callback):
                 f"`draws` is {draws} and `level` {level}; p cannot be below 1 / (draws + 1), so nothing "
                 f"would ever be warned of. Give {round(1 / level):,} draws or more, better ten times as many."
             )
-        self.reference = reference if isinstance(reference, str) else _shares(reference)
+        self.reference = reference if isinstance(reference, str) else checked_shares(reference)
         if isinstance(reference, str) and reference not in ("initial", "dataset"):
             raise ValueError(
                 f'`reference` is {reference!r}; needed is "initial", "dataset", or the shares of the classes.'
@@ -112,11 +111,11 @@ class ClassBalance(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: D102
         if stage == "fit":
-            self._check(data_of(trainer))
+            self._check(_data_of(trainer))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         self.row, self.balance = {}, None
-        data = data_of(trainer)
+        data = _data_of(trainer)
         if not data.round or data.repeats_round:
             return
         memory = _MEMORIES.setdefault(data, _Memory())
@@ -169,11 +168,19 @@ class ClassBalance(L.Callback):
             earlier = (state.status == LABELED) & (state.round < first)  # could not be asked for any more
             there = np.flatnonzero(~earlier & (state.status != IGNORED))
             return "population", Counter(classes[index] for index in there.tolist())
-        assert isinstance(self.reference, Mapping)
+        return "shares", self._by_class(data)
+
+    def _by_class(self, data: ActiveDataModule) -> dict[Any, float]:
+        """The given shares, by class as the labels have it, as far as that is known by now."""
+        assert isinstance(self.reference, dict)
+        seen = data.state.class_counts(data.state.labeled_up_to()) or {}
+        kind = data.samples.kind.name
+        if kind is None and seen:
+            kind = "text" if isinstance(next(iter(seen)), str) else "class"
+        if kind not in ("class", "text"):
+            return self.reference
         names = [str(name) for name in data.class_names or ()]
-        return "shares", {
-            names.index(name) if name in names else name: share for name, share in self.reference.items()
-        }
+        return shares_by_class(self.reference, names, seen, text=kind == "text")
 
     # ------------------------------------------------------------------ what is said
 
@@ -201,13 +208,15 @@ class ClassBalance(L.Callback):
             rank_zero_info("ClassBalance: the labels are no single classes, whose balance could be watched")
 
     def _check(self, data: ActiveDataModule) -> None:
-        """Refuse a reference that says nothing of the pool."""
+        """Refuse a reference that says nothing of the pool, or of other classes."""
         needed = 'Pass the shares of the classes in the pool, or, in a simulation, `reference="dataset"`.'
         if self.reference == "dataset" and data.oracle != "dataset":
             raise MisconfigurationException(
                 f'`ClassBalance(reference="dataset")` needs the labels of all samples, but `oracle` is '
                 f'{data.oracle!r}: they are not known yet. Pass `reference="initial"` or shares.'
             )
+        if isinstance(self.reference, dict):
+            self._by_class(data)
         if self.reference != "initial":
             return
         identity = data.book.identity
@@ -225,6 +234,17 @@ class ClassBalance(L.Callback):
                 '`ClassBalance(reference="initial")` needs an initial set that was drawn at random from the '
                 f"pool, to know its classes by, but here it is {how}. {needed}"
             )
+
+
+def _data_of(trainer: L.Trainer) -> ActiveDataModule:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, ActiveDataModule):
+        given = "plain data loaders" if data is None else f"a {type(data).__name__}"
+        raise MisconfigurationException(
+            f"`ClassBalance` watches the labels that are asked for, but the fit was given {given}. Call "
+            "`trainer.fit(model, datamodule=data)` with an `ActiveDataModule`, or leave `ClassBalance` out."
+        )
+    return data
 
 
 def _name(data: ActiveDataModule, value: Any) -> str:
@@ -253,18 +273,3 @@ def _classes_of(data: ActiveDataModule) -> list[Any] | None:
     if memory.classes is None:
         memory.classes = agree(read)
     return memory.classes
-
-
-def _shares(given: Any) -> dict[Any, float]:
-    parts = given if isinstance(given, Mapping) else dict(enumerate(given))
-    shares = {name: float(share) for name, share in parts.items()}
-    if (
-        not shares
-        or not all(0 <= share < float("inf") for share in shares.values())
-        or not any(shares.values())
-    ):
-        raise ValueError(
-            f"`reference` is {given!r}; needed are shares of the classes in the pool, none negative and not "
-            "all 0: a number a class, or a mapping from class to number."
-        )
-    return shares

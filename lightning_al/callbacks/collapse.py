@@ -5,14 +5,15 @@ labels a class, and what the pool is known by -> random draws of as many -> p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-__all__ = ["Balance", "Counts", "Reference", "compared", "entropy_of"]
+__all__ = ["Balance", "Counts", "Reference", "checked_shares", "compared", "entropy_of", "shares_by_class"]
 
 Counts = npt.NDArray[np.int64]
 _CHUNK = 2**20  # numbers of draws at a time
@@ -129,3 +130,76 @@ def entropy_of(counts: Counts) -> npt.NDArray[np.float64]:
     logs[1:] = np.log(np.arange(1, len(logs)))
     found: npt.NDArray[np.float64] = np.log(totals) - (counts * logs[counts]).sum(axis=1) / totals
     return np.maximum(found, 0.0)
+
+
+def checked_shares(given: Any) -> dict[Any, float]:
+    """Shares of the classes, one or more, as they were given.
+
+    Args:
+        given: A number a class, or a mapping from class, or its name, to number.
+
+    Raises:
+        ValueError: If these are no shares.
+
+    Example:
+        >>> checked_shares([2, 1])
+        {0: 2.0, 1: 1.0}
+    """
+    try:
+        parts = given if isinstance(given, Mapping) else dict(enumerate(given))
+        shares = {name: float(share) for name, share in parts.items()}
+    except (TypeError, ValueError):  # nothing to go through, or no number
+        shares = {}
+    if not all(0 <= share < float("inf") for share in shares.values()) or not any(shares.values()):
+        raise ValueError(
+            f"`reference` is {given!r}; needed are shares of the classes in the pool, none negative and not "
+            'all 0: a number a class, or a mapping from class to number, such as `{"cat": 2, "dog": 1}`.'
+        )
+    return shares
+
+
+def shares_by_class(
+    shares: Mapping[Any, float], names: Sequence[str], seen: Collection[Any], *, text: bool
+) -> dict[Any, float]:
+    """The same by class as the labels have it.
+
+    Args:
+        shares: By class or name.
+        names: Of the classes, if they have any.
+        seen: Classes of the labels so far.
+        text: The labels are text, not numbers.
+
+    Raises:
+        MisconfigurationException: If a name or number is none of the classes: nothing would be expected of
+            those that there are, and nothing ever be warned of.
+
+    Example:
+        >>> shares_by_class({"dog": 1.0}, ["cat", "dog"], (), text=False)
+        {1: 1.0}
+    """
+    found = {name: _class_of(name, names, text=text) for name in shares}
+    wrong = [name for name, own in found.items() if own is None]
+    if text and not names and seen and not {*found.values()} & {*seen}:
+        wrong = list(shares)
+    if wrong:
+        known = list(names) or sorted(seen) or ["whole numbers from 0 on"]
+        more = " and more" if len(known) > _NAMED else ""
+        raise MisconfigurationException(
+            f"`ClassBalance(reference=...)` has shares of {wrong[:_NAMED]}, but the classes of the labels "
+            f"are {known[:_NAMED]}{more}; needed are shares of these, by name or number. Name them as they "
+            "are, or pass their names as `class_names` to the data module."
+        )
+    return {found[name]: share for name, share in shares.items()}
+
+
+def _class_of(name: Any, names: Sequence[str], *, text: bool) -> Any:
+    """The class that is meant, `None` if it is none."""
+    if isinstance(name, str):
+        if name in names:
+            return name if text else names.index(name)
+        return name if text and not names else None
+    if isinstance(name, bool) or not isinstance(name, int | np.integer) or name < 0:
+        return None
+    if names:
+        return None if name >= len(names) else names[name] if text else int(name)
+    return None if text else int(name)

@@ -2,13 +2,14 @@
 
 import csv
 import math
+import re
 import warnings
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from integration.small import CLASSES, Net, blobs, pool, quiet
 from lightning_al import ActiveDataModule, ActiveLearning, ClassBalance, Committee, History, fit_rounds
@@ -223,6 +224,14 @@ class _TrainerOf:
         ({"reference": "pool"}, r"`reference` is 'pool'; needed is \"initial\""),
         ({"reference": [0, 0]}, r"needed are shares of the classes"),
         ({"reference": {"a": -1}}, r"needed are shares of the classes"),
+        (
+            {"reference": 5},
+            r"`reference` is 5; needed are shares of the classes.*`\{\"cat\": 2, \"dog\": 1\}`",
+        ),
+        ({"reference": {"a": "b"}}, r"`reference` is \{'a': 'b'\}; needed are shares of the classes"),
+        ({"reference": None}, r"`reference` is None; needed are shares of the classes"),
+        ({"reference": []}, r"`reference` is \[\]; needed are shares of the classes"),
+        ({"reference": [1, float("nan")]}, r"needed are shares of the classes"),
         ({"level": 0}, r"`level` is 0; needed is the share of false alarms"),
         ({"draws": 50}, r"nothing would ever be warned of. Give 100 draws or more"),
         ({"window": 0}, r"`window`"),
@@ -231,6 +240,69 @@ class _TrainerOf:
 def test_bad_arguments(options, words):
     with pytest.raises(ValueError, match=words):
         ClassBalance(**options)
+
+
+@pytest.mark.parametrize(
+    ("reference", "names", "wrong", "known"),
+    [
+        ({"cat": 1, "dog": 2}, None, "['cat', 'dog']", "[0, 1, 2]"),
+        ({0: 1, "1": 2}, None, "['1']", "[0, 1, 2]"),
+        ({"ape": 1, "dog": 2}, WORDS, "['dog']", str(WORDS)),
+        ({0: 1, 3: 2}, WORDS, "[3]", str(WORDS)),
+        ([1, 1, 1, 1], WORDS, "[3]", str(WORDS)),
+        ({True: 1}, None, "[True]", "[0, 1, 2]"),
+        ({-1: 1, 0: 1}, None, "[-1]", "[0, 1, 2]"),
+        ({0.5: 1}, WORDS, "[0.5]", str(WORDS)),
+    ],
+    ids=str,
+)
+def test_shares_of_what_is_no_class_are_refused_before_the_training(tmp_path, reference, names, wrong, known):
+    """Nothing would be expected of the classes that there are, and p would be 1 for ever."""
+    data, module = pool(tmp_path, class_names=names), Patient()
+    before = module.net[0].weight.clone()
+    words = re.escape(f"has shares of {wrong}, but the classes of the labels are {known}; needed are")
+    with pytest.raises(MisconfigurationException, match=words):
+        quiet(callbacks=[ClassBalance(reference=reference)]).fit(module, datamodule=data)
+    assert torch.equal(module.net[0].weight, before)
+
+
+@pytest.mark.parametrize("text", [True, False])
+@pytest.mark.parametrize(
+    "reference", [{"ape": 1, "bee": 1, "cat": 1}, [1, 1, 1], {0: 1, "bee": 1, 2: 1}], ids=str
+)
+def test_shares_by_name_and_by_number_mean_the_same_whatever_the_labels_are(tmp_path, text, reference):
+    x, y = blobs(240).tensors
+    target = [WORDS[i] for i in y.tolist()] if text else y
+    samples = list(zip(x, target, strict=True))
+    data = ActiveDataModule(samples, initial=24, batch_size=4, state_dir=tmp_path, class_names=WORDS)
+    model = (lambda seed: Worded()) if text else (lambda seed: Patient())
+    history, said = watched(data, rounds=1, model=model, reference=reference)
+    assert len(said) == 1
+    assert "bee (" in said[0]
+    assert "ape (0" not in said[0]  # no class is counted twice, by its name and by its number
+    assert history.column("balance_p")[1] < 0.01
+
+
+def test_words_of_which_none_was_ever_a_label_are_refused_once_there_are_labels(tmp_path):
+    samples = Animals()
+    watch = ClassBalance(reference={"dog": 1, "eel": 1})
+    data = ActiveDataModule(samples, initial=24, oracle="people", batch_size=4, state_dir=tmp_path)
+    watch.setup(_TrainerOf(data), None, "fit")
+    asked = data.asked_indices
+    data.label(asked, [WORDS[int(samples.y[i])] for i in asked])
+    with pytest.raises(
+        MisconfigurationException, match=r"has shares of \['dog', 'eel'\], but the classes of"
+    ):
+        watch.setup(_TrainerOf(data), None, "fit")
+    ClassBalance(reference={"ape": 1, "eel": 1}).setup(_TrainerOf(data), None, "fit")
+
+
+def test_a_fit_without_the_data_module_is_refused_in_its_own_name():
+    loader = DataLoader(blobs(), batch_size=4)
+    with pytest.raises(MisconfigurationException, match=(
+        r"^`ClassBalance` watches the labels.*plain data loaders.*or leave `ClassBalance` out"
+    )):  # fmt: skip
+        quiet(callbacks=[ClassBalance()]).fit(Net(), loader)
 
 
 def test_generators_are_left_alone(tmp_path):
