@@ -19,8 +19,9 @@ from torch import Tensor
 
 from lightning_al.acquisition.base import Summarizer
 from lightning_al.data import ActiveDataModule
+from lightning_al.inference.meaning import misread_of
 from lightning_al.inference.outputs import Outputs
-from lightning_al.inference.posteriors import Posterior
+from lightning_al.inference.posteriors import Posterior, SinglePass
 from lightning_al.inference.scoring import rehearse, summarize_samples
 from lightning_al.ledger.indices import Indices
 from lightning_al.randomness import derive_seed
@@ -110,18 +111,33 @@ class Ended:
         """Try them on a block of the pool: what cannot be done is known before the training.
 
         Raises:
-            MisconfigurationException: If the outputs are no classes.
+            MisconfigurationException: If the outputs are no classes, or are not read as the labels are.
         """
         if self.numbers:
             raise MisconfigurationException(
                 "The rounds are to stop when the predicted classes are stable, but the strategy is one for "
                 "numbers. Stop by a metric, such as `Plateau`."
             )
+        rehearse(
+            SinglePass(), ("logits",), self.trainer, self.module, self.data, summarize=self._refuse_misread
+        )
         one = self._predicting
         rehearse(
             one.posterior, one.needs, self.trainer, self.module, self.data,
             summarize=one.summarize, multilabel=one.multilabel,
         )  # fmt: skip
+
+    def _refuse_misread(self, outputs: Outputs) -> dict[str, Tensor]:
+        wrong = misread_of(outputs.logits.shape[1:], self.data, multilabel=self.multilabel)
+        if wrong is None:
+            return {}
+        numbers = wrong.kind == "numbers"
+        what = "the labels are numbers" if numbers else "here a sample has several labels"
+        remedy = "Stop" if numbers else "Ask by a strategy with `multilabel=True`, or stop"
+        raise MisconfigurationException(
+            "The rounds are to stop when the predicted classes are stable, one a sample, but "
+            f"{what}, such as {wrong.example}. {remedy} by a metric, such as `Plateau`."
+        )
 
     @property
     def _predicting(self) -> _Predicting:

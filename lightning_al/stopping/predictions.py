@@ -31,7 +31,9 @@ class StablePredictions(StopCriterion):
     Each round's model predicts the classes of a fixed set of samples, labelled or not, whose labels are not
     looked at. How two rounds agree is Cohen's kappa, 0 for chance and 1 for all; of models that both predict
     one class alone nothing is known, and the value is NaN. Predictions are those that are tested: of the
-    committee that a round trains, of `test_posterior`, or else of a single pass, without dropout.
+    committee that a round trains, of `test_posterior`, or else of a single pass, without dropout. Where
+    labels are numbers, or several a sample and the strategy is not `multilabel`, it is refused before the
+    training.
 
     Args:
         agreement: Stop where the mean kappa is as high; lower stops sooner.

@@ -9,9 +9,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from sklearn.metrics import cohen_kappa_score
+from torch import nn
+from torch.utils.data import TensorDataset
 
 from integration.small import Net, Validated, blobs, margin, pool, queries, quiet, weights
 from lightning_al import (
+    ActiveDataModule,
     ActiveLearning,
     Committee,
     History,
@@ -451,6 +454,60 @@ def test_outputs_that_are_no_class_are_refused_before_the_training(tmp_path):
     active = ActiveLearning(acq.PredictiveVariance(MCDropout(3)), query_size=8)
     with pytest.raises(MisconfigurationException, match="the strategy is one for numbers"):
         run(tmp_path / "b", StablePredictions(), model=Counted_with_dropout, active=active)
+
+
+class Untrained(Net):
+    """Of as many outputs as it is told."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.net[-1] = nn.Linear(8, outputs)
+
+    def training_step(self, batch, batch_idx):
+        pytest.fail("it was trained")
+
+
+class Trained(Untrained):
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        return nn.functional.binary_cross_entropy_with_logits(self(x).reshape(y.shape), y.float())
+
+
+@pytest.mark.parametrize(
+    ("outputs", "kind", "words"),
+    [
+        (1, "numbers", r"but the labels are numbers, such as -?\d.*Stop by a metric, such as `Plateau`"),
+        (3, "several", r"several labels, such as \[.*Ask by a strategy with `multilabel=True`, or stop by a"),
+        (1, "two classes", None),
+        (3, "one of three", None),
+    ],
+)
+def test_labels_that_are_no_class_are_refused_before_the_training(tmp_path, outputs, kind, words):
+    """A number that was read as a logit would soon be stable."""
+    x, y = blobs().tensors
+    target = {
+        "numbers": x.sum(1), "several": (x[:, :3] > 0).long(), "two classes": (y % 2).float(),
+        "one of three": nn.functional.one_hot(y, 3),
+    }[kind]  # fmt: skip
+    data = ActiveDataModule(TensorDataset(x, target), initial=12, batch_size=4, state_dir=tmp_path)
+    active = ActiveLearning(acq.Random(), query_size=8)
+    if words is None:
+        history = run(tmp_path, StablePredictions(), model=Trained(outputs), data=data, active=active)
+        assert "stop_agreement" in history.columns
+        return
+    with pytest.raises(MisconfigurationException, match=words):
+        run(tmp_path, StablePredictions(), model=Untrained(outputs), data=data, active=active)
+    assert queries(tmp_path) == {}
+
+
+def test_several_labels_that_the_strategy_reads_as_such_are_stable_or_not(tmp_path):
+    x, _ = blobs().tensors
+    data = ActiveDataModule(
+        TensorDataset(x, (x[:, :3] > 0).long()), initial=12, batch_size=4, state_dir=tmp_path
+    )
+    active = ActiveLearning(acq.Margin(multilabel=True), query_size=8)
+    history = run(tmp_path, StablePredictions(), model=Trained(3), data=data, active=active, rounds=1)
+    assert not math.isnan(history.column("stop_agreement")[1])
 
 
 def test_a_dry_run_writes_nothing(tmp_path):
