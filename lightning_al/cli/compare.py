@@ -5,8 +5,9 @@ YAML, flags -> strategies, and what every run is made of -> `compare` -> tables,
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,13 @@ _DESCRIPTION = """Run every strategy with every seed, and say what may be said o
 random sampling, with intervals and tests by seed. The same command goes on where it stopped, and does what is
 missing. What every run is made of is given as to fit-rounds; `strategies` are a list of classes, or a mapping
 from names to them. `lightning-al compare --report --state_dir runs/comparison` tells of what there is."""
+
+#: What a later call may change, for no result depends on it.
+_OF_NO_EFFECT = frozenset((
+    "data.state_dir", "data.seed", "data.num_workers", "data.on_existing", "data.pin_memory",
+    "trainer.default_root_dir", "trainer.enable_checkpointing", "trainer.enable_model_summary",
+    "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.logger", "trainer.profiler",
+))  # fmt: skip
 
 Strategies = list[Acquisition] | dict[str, Acquisition]
 
@@ -75,6 +83,10 @@ def _add_telling(parser: ArgumentParser) -> None:
         "--target", type=float | None, default=None,
         help="What labels are counted to; default: what random sampling just reaches.",
     )  # fmt: skip
+    parser.add_argument(
+        "--higher_is_better", type=bool | None, default=None,
+        help="Of the metric; default: unless its name speaks of a loss or an error.",
+    )  # fmt: skip
     parser.add_argument("--figures", action="store_true", help="Draw pictures into the folder too.")
 
 
@@ -82,7 +94,7 @@ def _run(arguments: Sequence[str]) -> None:
     command = _Compare(arguments)
     config, comparison = command.config, command.compare()
     with arguments_of("metric"):
-        _tell(comparison, Path(config.state_dir), config.metric, config.target, config.figures)
+        _tell(comparison, config)
 
 
 def _report(arguments: Sequence[str]) -> None:
@@ -91,26 +103,26 @@ def _report(arguments: Sequence[str]) -> None:
     )
     _add_telling(parser)
     options = parser.parse_args(list(arguments))
-    place = Path(options.state_dir)
     with arguments_of("state_dir"):
-        _tell(Comparison.load(place), place, options.metric, options.target, options.figures)
+        _tell(Comparison.load(options.state_dir), options)
 
 
-def _tell(
-    comparison: Comparison, place: Path, metric: str | None, target: float | None, figures: bool
-) -> None:
+def _tell(comparison: Comparison, options: Namespace) -> None:
+    """As `_add_telling`'s flags say."""
     if not comparison.ended:
         raise ValueError(f"{comparison!r}: none to tell of. Let the command that runs them go on.")
-    print(comparison.summary(metric, target="random" if target is None else target))
+    place, metric, higher = Path(options.state_dir), options.metric, options.higher_is_better
+    target: Any = "random" if options.target is None else options.target
+    print(comparison.summary(metric, target=target, higher_is_better=higher))
     if len(comparison.seeds) > 1:
-        print(f"\n{comparison.penalties(metric)}")
+        print(f"\n{comparison.penalties(metric, higher_is_better=higher)}")
     comparison.write_csv(place / "table.csv")
     print(f"\nEvery round of every run: {place / 'table.csv'}")
-    if figures:
-        print(f"Pictures: {', '.join(str(path) for path in _draw(comparison, place, metric))}")
+    if options.figures:
+        print(f"Pictures: {', '.join(str(path) for path in _draw(comparison, place, metric, higher))}")
 
 
-def _draw(comparison: Comparison, place: Path, metric: str | None) -> list[Path]:
+def _draw(comparison: Comparison, place: Path, metric: str | None, higher: bool | None) -> list[Path]:
     from lightning_al import plotting
 
     drawn = {
@@ -118,7 +130,9 @@ def _draw(comparison: Comparison, place: Path, metric: str | None) -> list[Path]
         "time_split": plotting.time_split(comparison),
     }
     if len(comparison.seeds) > 1:
-        drawn["penalty_matrix"] = plotting.penalty_matrix(comparison, metric=metric)
+        drawn["penalty_matrix"] = plotting.penalty_matrix(
+            comparison.penalties(metric, higher_is_better=higher)
+        )
     if all(table.classes is not None for table in comparison.tables):
         drawn["class_balance"] = plotting.class_balance_by_round(comparison)
     for name, figure in drawn.items():
@@ -161,6 +175,9 @@ class _Compare(FitRounds):
             "--workers", type=NonNegativeInt | None, default=None,
             help="Runs side by side; default: one a core, or 1 with a GPU.",
         )  # fmt: skip
+        parser.add_argument(
+            "--accept_changes", action="store_true", help="Add to runs that were made with other settings."
+        )
         _add_telling(parser)
 
     def compare(self) -> Comparison:
@@ -177,7 +194,14 @@ class _Compare(FitRounds):
                 query_size=config.query_size, rounds=config.rounds, seeds=config.seeds,
                 state_dir=config.state_dir, candidates=config.candidates, restart=config.restart,
                 score_with=config.score_with, embedding_layer=config.embedding_layer, workers=config.workers,
+                metric=config.metric, made_with=self._made_with(), accept_changes=config.accept_changes,
             )  # fmt: skip
+
+    def _made_with(self) -> dict[str, Any]:
+        """What a run is made of, by the names of the flags."""
+        said = json.loads(self.parser.dump(self.config, format="json", skip_none=False))
+        parts = {name: said[name] for name in (*PARTS, "optimizer", "lr_scheduler") if name in said}
+        return dict(_flat(parts))
 
     def _data_of(self, seed: int, folder: Path) -> ActiveDataModule:
         self.config.data.seed, self.config.data.state_dir = seed, str(folder)
@@ -185,6 +209,16 @@ class _Compare(FitRounds):
 
     def _keep_config(self) -> None:
         """The settings of a comparison are beside its runs."""
+
+
+def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if f"{before}{name}" in _OF_NO_EFFECT:
+            continue
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
 
 
 def _add_strategies(parser: LightningArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from lightning_al.comparing.settings import folder_of
 from lightning_al.inference.committee import check_maker
 from lightning_al.querying import check_acquisition
 
-__all__ = ["check_functions", "count", "named", "numbers"]
+__all__ = ["check_functions", "count", "described", "named", "numbers"]
 
 
 def named(strategies: Any) -> tuple[dict[str, Acquisition], str]:
@@ -102,6 +103,24 @@ def count(workers: Any) -> int:
             "alone. Leave it out for one a core."
         )
     return workers_of(workers)
+
+
+def described(made_with: Any) -> dict[str, Any]:
+    """As it comes back from the file.
+
+    Raises:
+        ValueError: If it is no mapping from names to what JSON can hold.
+    """
+    try:
+        if isinstance(made_with, Mapping | None) and all(isinstance(name, str) for name in made_with or {}):
+            found: dict[str, Any] = json.loads(json.dumps(dict(made_with or {})))
+            return found
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        f"`made_with` is {made_with!r}; needed are numbers and texts by name, kept beside the runs. "
+        'Pass such as `{"lr": 0.01, "augmentation": "flips"}`.'
+    )
 
 
 def check_functions(make_model: Any, make_trainer: Any, make_data: Any) -> None:

@@ -12,16 +12,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lightning_al.comparing.direction import rises
 from lightning_al.comparing.penalties import Penalties
 from lightning_al.comparing.rows import Runs
 from lightning_al.comparing.settings import FailedRun, Settings
 from lightning_al.comparing.statistics import median, penalty_matrix
 from lightning_al.comparing.summary import ComparisonSummary, summarize
-from lightning_al.comparing.table import RunTable, read
+from lightning_al.comparing.table import RunTable, checked_rows, read
+from lightning_al.comparing.telling import told_of
 
 __all__ = ["Comparison"]
-
-_LOWER = ("loss", "err", "mse", "mae", "nll", "perplexity", "brier", "ece")
 
 
 class Comparison(Runs):
@@ -80,22 +80,23 @@ class Comparison(Runs):
         """Of a table that was made elsewhere, or read from a file.
 
         Args:
-            rows: With `strategy`, `seed`, `round`, `labeled` and a metric each.
+            rows: With `strategy`, `seed`, `round`, `labeled` and a metric each: numbers, but for the name.
             baseline: Name of random sampling.
 
         Raises:
-            ValueError: If there is no row, or none of the baseline.
+            TypeError: If they are no mappings.
+            ValueError: If there is no row, none of the baseline, or a value is no number.
         """
         grouped: dict[tuple[str, int], list[dict[str, Any]]] = {}
-        for row in rows:
-            grouped.setdefault((row["strategy"], row["seed"]), []).append(dict(row))
+        for row in checked_rows(rows):
+            grouped.setdefault((row["strategy"], row["seed"]), []).append(row)
         names = list(dict.fromkeys(name for name, _ in grouped))
         if baseline not in names:
             raise ValueError(
                 f"The rows are of the strategies {names}; needed is {baseline!r} too, which the others are "
                 "measured against. Add its rows, or name another `baseline`."
             )
-        last = max(row["round"] for row in rows)
+        last = max(row["round"] for found in grouped.values() for row in found)
         return cls(
             [RunTable.of_rows(name, seed, found, last) for (name, seed), found in grouped.items()],
             strategies=sorted(names, key=lambda name: name != baseline),
@@ -123,8 +124,13 @@ class Comparison(Runs):
             seed: Of the bootstrap.
 
         Raises:
-            ValueError: If no run has ended, or has the metric.
+            ValueError: If no run has ended, or has the metric in every round; or `target` is another text.
         """
+        if isinstance(target, str) and target != "random":
+            raise ValueError(
+                f'`target` is {target!r}; needed is a number in the metric\'s units, "random", or `None`. '
+                "Pass one of them."
+            )
         name = self.metric if metric is None else metric
         higher = self.rises(name) if higher_is_better is None else higher_is_better
         goal = self.reached_at_random(name) if target == "random" else target
@@ -170,25 +176,41 @@ class Comparison(Runs):
         return Penalties(names, penalty_matrix(values), len(seeds), len(shared), name)
 
     def curves(self, metric: str) -> dict[tuple[str, int], dict[int, float]]:
-        """Of every run that has ended, the metric by number of labels.
+        """Of every run that has ended and has the metric in all its rounds, that by number of labels.
 
         Raises:
-            ValueError: If there is none, or none has the metric.
+            ValueError: If there is none.
         """
+        lacking = self.lacking(metric)
         found = {
-            (table.run.strategy, table.run.seed): {
-                row["labeled"]: row[metric]
-                for row in table.rows
-                if metric in row and np.isfinite(row[metric])
-            }
+            (table.run.strategy, table.run.seed): {row["labeled"]: row[metric] for row in table.rows}
             for table in self.ended
+            if (table.run.strategy, table.run.seed) not in lacking
         }
-        if not found or not all(found.values()):
+        if not found:
+            where = f"; it is not there in {told_of(lacking)}" if lacking else ""
             raise ValueError(
-                f"{len(found)} runs have ended, and not all have {metric!r}; needed are runs with that "
-                f"metric. Name one of {self.metrics}, or let more runs end."
+                f"{len(self.ended)} runs have ended, and none has {metric!r} in every round{where}. Needed "
+                f"are runs that have. Name one of {self.metrics}, log it in every test, or let more runs end."
             )
         return found
+
+    def lacking(self, metric: str) -> dict[tuple[str, int], list[int]]:
+        """Of runs that have ended, the rounds without the metric, or with NaN: such a run has no area.
+
+        Args:
+            metric: Column of the rows.
+
+        Returns:
+            Rounds by strategy and seed, of the runs that lack any.
+        """
+        found = {
+            (table.run.strategy, table.run.seed): [
+                row["round"] for row in table.rows if not np.isfinite(row.get(metric, np.nan))
+            ]
+            for table in self.ended
+        }
+        return {run: rounds for run, rounds in found.items() if rounds}
 
     def reached_at_random(self, metric: str | None = None) -> float | None:
         """A target that the baseline just reaches: its median in the last round but one.
@@ -207,7 +229,7 @@ class Comparison(Runs):
     @staticmethod
     def rises(metric: str) -> bool:
         """Whether higher is better, by the metric's name."""
-        return not any(word in metric.lower() for word in _LOWER)
+        return rises(metric)
 
     def __str__(self) -> str:
         if not self.ended:

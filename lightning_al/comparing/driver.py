@@ -17,14 +17,15 @@ from tqdm.auto import tqdm
 
 from lightning_al.acquisition import Acquisition
 from lightning_al.callbacks import ActiveLearning
-from lightning_al.comparing.arguments import check_functions, count, named, numbers
+from lightning_al.comparing.arguments import check_functions, count, described, named, numbers
 from lightning_al.comparing.comparison import Comparison
 from lightning_al.comparing.processes import side_by_side
 from lightning_al.comparing.run import Task, carry_out
 from lightning_al.comparing.settings import FailedRunsError, Run, Settings
 from lightning_al.comparing.starts import Starts
+from lightning_al.comparing.training import known_training
 from lightning_al.data import ActiveDataModule
-from lightning_al.data.checks import check_positive
+from lightning_al.data.checks import check_flag, check_positive
 from lightning_al.inference.posteriors import Posterior, SinglePass
 
 __all__ = ["compare"]
@@ -45,15 +46,19 @@ def compare(
     score_with: Literal["last", "best"] = "last",
     embedding_layer: str | None = None,
     test_posterior: Posterior | None = None,
+    metric: str | None = None,
+    made_with: Mapping[str, Any] | None = None,
+    accept_changes: bool = False,
     workers: int | None = None,
     progress: bool = True,
 ) -> Comparison:
     """Run every strategy with every seed, and tell what may be said of them.
 
-    For one seed all strategies have the same samples, initial set, weights, schedule and order of random
-    numbers; that they had is checked. `Random` is always among them. A run is a `fit_rounds` in a folder of
-    its own, `state_dir/<strategy>/seed_<n>`: killed anywhere and called again, it ends with the same table. A
-    later call with more strategies, seeds or rounds does what is missing; runs that have ended cost nothing.
+    For one seed all strategies have the same samples, initial set and weights, and all runs are trained and
+    tested alike, as far as that shows; the guide says what is checked. `Random` is always among them. A run
+    is a `fit_rounds` in a folder of its own, `state_dir/<strategy>/seed_<n>`: killed anywhere and called
+    again, it ends with the same table. A later call with more strategies, seeds or rounds does what is
+    missing; runs that have ended cost nothing.
 
     Runs go side by side in processes of one thread each, which are forked on Linux, so that functions may be
     closures. What they print is in `log.txt` in their folders, where logs of Trainers go too that are not
@@ -75,6 +80,11 @@ def compare(
         embedding_layer: Layer whose output is the embedding.
         test_posterior: What is tested; `None`: one pass of one module, for a committee its last member's, so
             that nobody wins by being several.
+        metric: Test metric that is meant, which every run must have; `None`: an accuracy, if there is one.
+        made_with: What else the runs are made with, such as `{"lr": 0.01}`: numbers and texts by name, which
+            a later call with this `state_dir` is held against.
+        accept_changes: Add to runs that were trained otherwise, by `made_with` or by what shows of it. Such a
+            comparison is of more than its strategies.
         workers: Runs side by side; `None`: 1 where there is a GPU, else one a core that this process may
             use; 0: one after another in this process, for a debugger.
         progress: Show a bar over the rounds of all runs.
@@ -85,7 +95,8 @@ def compare(
     Raises:
         FailedRunsError: After all others have ended, if some runs failed; it holds the comparison of those.
         TypeError: If an argument is of another kind.
-        ValueError: If the runs in `state_dir` were made otherwise, or strategies began differently.
+        ValueError: If the runs in `state_dir` were made or trained otherwise, strategies began differently,
+            or round 0 has no test metric, not `metric`, or one that is named like a column of the table.
 
     Example:
         >>> import tempfile, torch
@@ -134,16 +145,25 @@ def compare(
         ActiveLearning(acquisition, query_size=query_size, **options)  # refuses what does not fit
     common = {"query_size": query_size, **options, "test_posterior": repr(options["test_posterior"])}
     shown = {name: repr(acquisition) for name, acquisition in chosen.items()}
-    settings = Settings(shown, numbers(seeds), rounds, baseline, common)
+    settings = Settings(shown, numbers(seeds), rounds, baseline, common, described(made_with))
     place = Path(state_dir).absolute()
     workers = count(workers)
-    settings.joined_to(place).write(place)
-    task = Task(chosen, make_model, make_trainer, make_data, query_size, rounds, options)
-    return _carry_out(task, settings, place, workers, progress)
+    check_flag(accept_changes=accept_changes)
+    whole = settings.joined_to(place, accept_changes=accept_changes)
+    whole.write(place)
+    known = None if accept_changes else known_training(whole.runs(place))
+    task = Task(chosen, make_model, make_trainer, make_data, query_size, rounds, options, known)
+    starts = Starts(metric, accept_changes=accept_changes)
+    comparison = _carry_out(task, settings, place, workers, progress, starts)
+    if metric is not None:
+        comparison.metric = metric
+    return comparison
 
 
-def _carry_out(task: Task, settings: Settings, place: Path, workers: int, progress: bool) -> Comparison:
-    runs, starts = settings.runs(place), Starts()
+def _carry_out(
+    task: Task, settings: Settings, place: Path, workers: int, progress: bool, starts: Starts
+) -> Comparison:
+    runs = settings.runs(place)
     left = []
     for run in runs:
         if run.rows():

@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from lightning_al.comparing.settings import FailedRun, Run
+from lightning_al.comparing.settings import FailedRun, RefusedError, Run
 
 __all__ = ["cores", "side_by_side", "workers_of"]
 
@@ -62,6 +62,9 @@ def side_by_side(runs: Sequence[Run], work: Work, workers: int, told: Told) -> l
 
     Returns:
         The runs that failed.
+
+    Raises:
+        RefusedError: If a run shows what is wrong with all, or `told` says so; all are ended.
     """
     if workers == 0:
         return [failure for run in runs for failure in _here(run, work, told)]
@@ -92,6 +95,8 @@ def _here(run: Run, work: Work, told: Told) -> list[FailedRun]:
     try:
         with preserved_rng():
             work(run, lambda rounds: told(run, rounds))
+    except RefusedError:
+        raise
     except Exception:
         return [FailedRun(run.strategy, run.seed, traceback.format_exc())]
     return []
@@ -156,6 +161,8 @@ class _Child:
         with suppress(EOFError, OSError, pickle.UnpicklingError):
             while self.news.poll():
                 kind, what = self.news.recv()
+                if kind == "refused":
+                    raise RefusedError(what)
                 if kind == "failed":
                     self.reason = what
                 else:
@@ -197,10 +204,11 @@ def _main(work: Work, run: Run, voice: Connection, parent: int) -> None:
     _take_one_thread()
     try:
         work(run, lambda rounds: voice.send(("rounds", rounds)))
-    except BaseException:  # a `sys.exit` of the user's too
+    except BaseException as error:  # a `sys.exit` of the user's too
         text = traceback.format_exc()
         print(text, file=sys.stderr, flush=True)
-        voice.send(("failed", text))
+        refused = isinstance(error, RefusedError)
+        voice.send(("refused", str(error)) if refused else ("failed", text))
         sys.stdout.flush()
         raise SystemExit(1) from None
     sys.stdout.flush()

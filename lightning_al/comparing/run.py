@@ -19,11 +19,12 @@ import lightning as L
 
 from lightning_al.acquisition import Acquisition
 from lightning_al.callbacks import ActiveLearning
-from lightning_al.comparing.settings import Run
+from lightning_al.comparing.settings import RefusedError, Run
+from lightning_al.comparing.table import RESERVED
+from lightning_al.comparing.training import Known, Training
 from lightning_al.data import ActiveDataModule
 from lightning_al.randomness import derive_seed
 from lightning_al.rounds import fit_rounds
-from lightning_al.whole_file import replacing
 
 __all__ = ["Task", "carry_out"]
 
@@ -40,6 +41,7 @@ class Task:
         query_size: Samples a round.
         rounds: Queries a run.
         options: Further arguments of `ActiveLearning`.
+        known: What all runs were trained with so far; `None`: let it be anything.
     """
 
     strategies: Mapping[str, Acquisition]
@@ -49,6 +51,7 @@ class Task:
     query_size: int
     rounds: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    known: Known | None = None
 
 
 def carry_out(task: Task, run: Run, tell: Callable[[int], None]) -> None:
@@ -62,17 +65,19 @@ def carry_out(task: Task, run: Run, tell: Callable[[int], None]) -> None:
     Raises:
         TypeError: If `make_data` gives no data module.
         ValueError: If the data cannot be compared by.
+        RefusedError: If it would train otherwise than the rounds that are known.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     # For those who split or draw without a seed: every strategy finds the same.
     L.seed_everything(derive_seed(run.seed, "compare", "data"), workers=True, verbose=False)
     data = task.make_data(run.seed, run.folder)
     _check_data(data, run)
-    _write_facts(data, run)
     # A strategy may keep something from one round to the next; a committee may be in both.
     acquisition, options = copy.deepcopy((task.strategies[run.strategy], dict(task.options)))
     active = ActiveLearning(acquisition, query_size=task.query_size, **options)
     makers = None if active.committee is None else active.committee.makers
+    # Of a committee of several kinds no module is that of the other strategies.
+    training = Training(run, data, _sizes(data), task.known, with_module=makers is None)
     clock = _Clock(run.times, tell)
 
     def make_trainer(number: int) -> L.Trainer:
@@ -81,7 +86,7 @@ def carry_out(task: Task, run: Run, tell: Callable[[int], None]) -> None:
             trainer = task.make_trainer(number)
         if isinstance(trainer, L.Trainer):
             _check_trainer(trainer)
-            trainer.callbacks.append(_Stages(clock))  # type: ignore[attr-defined]
+            trainer.callbacks.append(_Stages(clock, training))  # type: ignore[attr-defined]
         return trainer
 
     history = fit_rounds(
@@ -134,13 +139,11 @@ def _check_trainer(trainer: L.Trainer) -> None:
         )
 
 
-def _write_facts(data: ActiveDataModule, run: Run) -> None:
-    facts = {
+def _sizes(data: ActiveDataModule) -> dict[str, int | None]:
+    return {
         "val": _size(data.val_set, data.val_dataloader) if data.has_val_data() else 0,
         "test": _size(data.test_set, data.test_dataloader),
     }
-    with replacing(run.facts, "What is known of the run's data") as part:
-        part.write_text(json.dumps(facts), encoding="utf-8")
 
 
 def _size(dataset: Any, loaders: Callable[[], Any]) -> int | None:
@@ -193,16 +196,26 @@ class _Clock:
 
 
 class _Stages(L.Callback):
-    """Tells the clock of tests and fits."""
+    """Tells the clock of tests and fits, and looks at what they train with and how metrics are named."""
 
-    def __init__(self, clock: _Clock) -> None:
-        self.clock, self.begun = clock, 0.0
+    def __init__(self, clock: _Clock, training: Training) -> None:
+        self.clock, self.training, self.begun = clock, training, 0.0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.clock.fitted = True
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert self.clock.number is not None
+        self.training.begins(trainer, pl_module, self.clock.number)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.begun = time.perf_counter()
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.clock.test_s += time.perf_counter() - self.begun
+        taken = sorted(RESERVED & set(trainer.callback_metrics))
+        if taken:
+            raise RefusedError(
+                f"The module's `test_step` logs {', '.join(map(repr, taken))}, which a column of the table "
+                "is named that holds something else; needed are other names. Log it as `test_...`."
+            )

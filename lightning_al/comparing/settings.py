@@ -20,7 +20,7 @@ from lightning_al.whole_file import replacing
 if TYPE_CHECKING:
     from lightning_al.comparing.comparison import Comparison
 
-__all__ = ["FailedRun", "FailedRunsError", "Run", "Settings", "folder_of"]
+__all__ = ["FailedRun", "FailedRunsError", "RefusedError", "Run", "Settings", "folder_of"]
 
 _FILE = "comparison.json"
 
@@ -70,6 +70,10 @@ class FailedRunsError(RuntimeError):
         )
 
 
+class RefusedError(ValueError):
+    """What a run shows, and is wrong with all of them: it ends all, with this one message."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One strategy with one seed.
@@ -98,6 +102,14 @@ class Run:
     def facts(self) -> Path:
         """What else is known of its data."""
         return self.folder / "run.json"
+
+    def known(self) -> dict[str, Any]:
+        """What that file says."""
+        try:
+            found: dict[str, Any] = json.loads(self.facts.read_text("utf-8")) if self.facts.exists() else {}
+        except ValueError:  # damaged: as if it were not there
+            return {}
+        return found
 
     @property
     def times(self) -> Path:
@@ -129,6 +141,7 @@ class Settings:
         rounds: Queries a run.
         baseline: Name of random sampling.
         common: What every run is made with.
+        made_with: What else the caller says that they are made with.
     """
 
     strategies: Mapping[str, str]
@@ -136,6 +149,7 @@ class Settings:
     rounds: int
     baseline: str
     common: Mapping[str, Any] = field(default_factory=dict)
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
     def runs(self, state_dir: Path) -> list[Run]:
         """Seed by seed: where a comparison was stopped, most seeds have all strategies."""
@@ -145,8 +159,12 @@ class Settings:
             for name in self.strategies
         ]
 
-    def joined_to(self, state_dir: Path) -> Settings:
+    def joined_to(self, state_dir: Path, *, accept_changes: bool = False) -> Settings:
         """With what earlier calls asked for.
+
+        Args:
+            state_dir: Folder of all runs.
+            accept_changes: Let `made_with` be another one.
 
         Raises:
             ValueError: If those had other settings.
@@ -161,20 +179,24 @@ class Settings:
         before = replace(before, strategies=begun)
         now = {**self.common, **{f"strategies[{n!r}]": s for n, s in self.strategies.items()}}
         then = {**before.common, **{f"strategies[{n!r}]": s for n, s in begun.items()}}
+        if not accept_changes:
+            now, then = {**self.made_with, **now}, {**before.made_with, **then}
         other = [name for name in now if name in then and now[name] != then[name]]
         if self.baseline != before.baseline:
             other, now, then = ["baseline"], {"baseline": self.baseline}, {"baseline": before.baseline}
         if other:
             shown = ", ".join(f"{name} = {then[name]!r}, now {now[name]!r}" for name in other)
+            accept = ", or pass `accept_changes=True`" if set(other) <= set(self.made_with) else ""
             raise ValueError(
                 f"The runs in {state_dir} were made with {shown}; all that are compared must be alike. Set "
-                "it as it was, or use another `state_dir`."
+                f"it as it was, or use another `state_dir`{accept}."
             )
         return replace(
             self,
             strategies={**before.strategies, **self.strategies},
             seeds=sorted({*before.seeds, *self.seeds}),
             rounds=max(before.rounds, self.rounds),
+            made_with={**before.made_with, **self.made_with},
         )
 
     def write(self, state_dir: Path) -> None:
@@ -187,7 +209,7 @@ class Settings:
         """Of earlier calls.
 
         Raises:
-            ValueError: If there was none.
+            ValueError: If there was none, or the file is damaged.
         """
         path = state_dir / _FILE
         if not path.exists():
@@ -195,7 +217,13 @@ class Settings:
                 f"{state_dir} holds no comparison; needed is the `state_dir` of a call of `compare`. Run it "
                 "first, or name the folder it wrote to."
             )
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{path} cannot be read ({error}); needed is what `compare` wrote there. The runs beside it "
+                "are files of their own: remove this one, and call `compare` with the same arguments again."
+            ) from error
 
 
 def _has_run(folder: Path) -> bool:

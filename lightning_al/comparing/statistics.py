@@ -166,14 +166,14 @@ def sign_flip(differences: Sequence[float], *, seed: int = 0) -> tuple[float, fl
         seed: Of the signs that are drawn, of more than 20 seeds.
 
     Returns:
-        The p-value, and the smallest that so many seeds could have given.
+        The p-value, and the smallest that so many seeds could have given; NaN where a difference is.
 
     Example:
         >>> sign_flip([0.01, 0.02, 0.01, 0.03, 0.02])
         (0.0625, 0.0625)
     """
     found = np.asarray(differences, np.float64)
-    if not len(found):
+    if not len(found) or np.isnan(found).any():
         return math.nan, math.nan
     scale = np.abs(found).sum()
     least = abs(found.sum()) - 1e-9 * scale

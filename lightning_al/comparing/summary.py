@@ -6,7 +6,7 @@ curves by seed -> [summarize] -> areas, labels to a target, savings, p-values ->
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_al.comparing.statistics import (
@@ -24,6 +24,7 @@ from lightning_al.tables import frame_of
 
 if TYPE_CHECKING:
     from lightning_al.comparing.comparison import Comparison
+    from lightning_al.comparing.table import RunTable
 
 __all__ = ["ComparisonSummary", "summarize"]
 
@@ -87,7 +88,7 @@ def summarize(
     curves = comparison.curves(metric)
     shared = sorted(set.intersection(*(set(curve) for curve in curves.values())))
     areas = {run: mean_height(shared, [curve[x] for x in shared]) for run, curve in curves.items()}
-    needed = {} if target is None else _needed(comparison, metric, target, higher)
+    needed = {} if target is None else _needed(comparison, curves, metric, target, higher)
     budget = max(max(curve) for curve in curves.values())
     rows = []
     for name in comparison.strategies:
@@ -108,6 +109,7 @@ def summarize(
         if "p" in row:
             row["p_holm"] = corrected[row["strategy"]]
     facts = _facts(comparison, metric, target, higher, shared, budget)
+    facts["most_points"] = max(map(len, curves.values()))
     return ComparisonSummary(rows, facts)
 
 
@@ -115,12 +117,13 @@ def _quartiles(name: str, values: Sequence[float]) -> dict[str, float]:
     return {f"{name}{end}": quantile(values, q) for end, q in _QUARTILES}
 
 
-def _needed(comparison: Comparison, metric: str, target: float, higher: bool) -> dict[tuple[str, int], float]:
+def _needed(
+    comparison: Comparison, runs: Collection[tuple[str, int]], metric: str, target: float, higher: bool
+) -> dict[tuple[str, int], float]:
     return {
-        (table.run.strategy, table.run.seed): labels_to_target(
-            History(table.rows), metric, target, higher_is_better=higher
-        )
+        run: labels_to_target(History(table.rows), metric, target, higher_is_better=higher)
         for table in comparison.ended
+        if (run := (table.run.strategy, table.run.seed)) in runs
     }
 
 
@@ -182,10 +185,20 @@ def _facts(
         "points": len(shared), "budget": budget, "resamples": RESAMPLES,
         "runs": len(tables), "asked_for": len(comparison.strategies) * len(comparison.seeds),
         "failed": len(comparison.failures), "few": _FEW,
+        "lacking": comparison.lacking(metric), "unlike": _unlike(tables),
         "val": _one_or_range([table.facts.get("val", math.nan) for table in tables]),
         "test": _one_or_range([table.facts.get("test", math.nan) for table in tables]),
         "classes": len(comparison.classes) if classes and all(c is not None for c in classes) else None,
     }  # fmt: skip
+
+
+def _unlike(tables: Sequence[RunTable]) -> list[str]:
+    """Names of what not all runs were trained with alike, as far as it is known."""
+    values: dict[str, set[str]] = {}
+    for table in tables:
+        for name, value in table.facts.get("training", {}).get("0", {}).items():
+            values.setdefault(name, set()).add(value)
+    return [name for name, found in values.items() if len(found) > 1]
 
 
 def _one_or_range(values: Sequence[float | None]) -> str | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lightning_al.history import COLUMNS
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.state import LABELED
 
-__all__ = ["FIXED", "RunTable", "entropy", "read"]
+__all__ = ["FIXED", "RESERVED", "RunTable", "entropy", "metrics_of", "read"]
 
 #: What every row begins and ends with; the test metrics are between.
 _FIRST = ("strategy", "seed", "round", "labeled", "asked")
@@ -26,6 +27,8 @@ _LAST = ("query_entropy", "acquired_entropy", "label_entropy")
 _TIMES = ("train_s", "test_s", "score_s", "select_s", "round_s")
 FIXED = (*_FIRST, *_LAST, *_TIMES)
 _INNER = ("tested", "trained")
+#: What no metric may be named.
+RESERVED = frozenset((*FIXED, *COLUMNS, *_INNER, "stopped"))
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,35 @@ class RunTable:
         return cls(Run(strategy, seed, Path()), ordered, None, {}, ended=ordered[-1]["round"] >= rounds)
 
 
+def checked_rows(rows: Any) -> list[dict[str, Any]]:
+    """Rows that were made elsewhere, without what is empty.
+
+    Raises:
+        TypeError: If they are no mappings.
+        ValueError: If one lacks what every row has, or has a value that is no number.
+    """
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+        rows = [rows]
+    found = []
+    for place, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise TypeError(
+                f"Row {place} is {row!r}; needed are mappings from columns to values, one a round. Of a "
+                "table in pandas pass `table.to_dict('records')`."
+            )
+        kept = {name: value for name, value in row.items() if value is not None}
+        lacking = [name for name in ("strategy", "seed", "round", "labeled") if name not in kept]
+        wrong = {n: v for n, v in kept.items() if n != "strategy" and not isinstance(v, Real)}
+        if lacking or wrong or not isinstance(kept["strategy"], str):
+            raise ValueError(
+                f"Row {place} lacks {lacking} and has {wrong or kept.get('strategy')!r}; needed are the name "
+                "of a `strategy`, and numbers as `seed`, `round`, `labeled` and in all other columns. Turn "
+                "texts into numbers, and leave out what is none."
+            )
+        found.append(kept)
+    return found
+
+
 def read(run: Run, rounds: int) -> RunTable:
     """One run, as far as it went, up to so many queries."""
     rows = [row for row in run.rows() if row["round"] <= rounds]
@@ -65,12 +97,17 @@ def read(run: Run, rounds: int) -> RunTable:
     for place, row in enumerate(rows):
         found = {"strategy": run.strategy, "seed": run.seed}
         found |= {key: row.get(key, math.nan) for key in ("round", "labeled", "asked")}
-        found |= {key: value for key, value in row.items() if key not in (*COLUMNS, *_INNER)}
+        found |= {key: row[key] for key in metrics_of(row)}
         found |= _entropies(classes, place)
         found |= {"label_entropy": row.get("label_entropy", math.nan)}
         found |= {key: {**row, **times.get(row["round"], {})}.get(key, math.nan) for key in _TIMES}
         table.append(found)
     return RunTable(run, table, classes, _facts(run), ended=run.has_ended(rounds))
+
+
+def metrics_of(row: Mapping[str, Any]) -> list[str]:
+    """The names of a round's test metrics."""
+    return [key for key in row if key not in RESERVED]
 
 
 def _classes(run: Run, rounds: int) -> list[Mapping[Any, int]] | None:
@@ -118,6 +155,9 @@ def _times(run: Run) -> dict[int, dict[str, float]]:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(run.facts.read_text("utf-8")) if run.facts.exists() else {}
     meta = run.ledger.meta()
-    return {**facts, "pool": int(meta.get("samples", meta["size"])), "class_names": meta.get("class_names")}
+    return {
+        **run.known(),
+        "pool": int(meta.get("samples", meta["size"])),
+        "class_names": meta.get("class_names"),
+    }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_al.comparing.summary import ComparisonSummary
 
-__all__ = ["told"]
+__all__ = ["told", "told_of"]
 
 _WIDE = 110
 
@@ -19,10 +19,8 @@ def told(summary: ComparisonSummary) -> str:
     """Two tables, and a line on each of their columns."""
     facts, rows = summary.facts, summary.rows
     way = "higher" if facts["higher"] else "lower"
-    head = (
-        f"{len(rows)} strategies, {_seeds(rows)}, {facts['first']} to {facts['last']} labels; "
-        f"{facts['metric']}, {way} is better"
-    )
+    labels = f"{facts['first']} to {facts['last']} labels" if facts["points"] else "no label count in common"
+    head = f"{len(rows)} strategies, {_seeds(rows)}, {labels}; {facts['metric']}, {way} is better"
     parts = [head, "", *_quality(summary), "", *_notes(summary), "", *_costs(summary)]
     warnings = _warnings(summary)
     return "\n".join(parts + (["", *warnings] if warnings else []))
@@ -47,7 +45,7 @@ def _quality(summary: ComparisonSummary) -> list[str]:
         if "aubc_gain" in row:
             sign = 1 if facts["higher"] else -1  # shown as the difference that it is
             ends = sorted(sign * row[f"aubc_gain_ci_{end}"] for end in ("low", "high"))
-            gain = f"{sign * row['aubc_gain']:+.4f}"
+            gain = "-" if math.isnan(row["aubc_gain"]) else f"{sign * row['aubc_gain']:+.4f}"
             cells += [gain if math.isnan(ends[0]) else f"{gain} [{ends[0]:+.4f}, {ends[1]:+.4f}]"]
             cells += [_p(row["p"]), _p(row["p_holm"])]
         else:
@@ -58,7 +56,8 @@ def _quality(summary: ComparisonSummary) -> list[str]:
 
 def _notes(summary: ComparisonSummary) -> list[str]:
     facts = summary.facts
-    base, tests = facts["baseline"], sum("p" in row for row in summary)
+    base, tested = facts["baseline"], [row for row in summary if not math.isnan(row.get("p", math.nan))]
+    tests = len(tested)
     notes = [
         f"area: mean height of the curve from {facts['first']} to {facts['last']} labels; median over seeds "
         "[quartiles]. Labels are those that a model was trained on, the initial ones included."
@@ -74,7 +73,7 @@ def _notes(summary: ComparisonSummary) -> list[str]:
         + (" An end that hangs on a miss is not known: ?" if facts["target"] is not None else "")
     )
     if tests:
-        smallest = min(row["smallest_p"] for row in summary if "smallest_p" in row)
+        smallest = min(row["smallest_p"] for row in tested)
         notes.append(
             f"p: exact sign-flip test of the areas; with so many seeds none can be below {smallest:.2g}. "
             f"Holm: corrected for {tests} test{'s' * (tests > 1)}."
@@ -112,6 +111,17 @@ def _warnings(summary: ComparisonSummary) -> list[str]:
         found.append(
             f"TOO FEW SEEDS: {pairs} pairs; intervals and p-values need {facts['few']} or more, claims ten."
         )
+    if facts["points"] < facts["most_points"]:
+        found.append(
+            f"AREAS are over the {facts['points']} label counts that all runs have, of "
+            f"{facts['most_points']} that some have."
+        )
+    if facts["lacking"]:
+        found += wrap(f"LEFT OUT, without {facts['metric']}: {told_of(facts['lacking'])}.", _WIDE)
+    if facts["unlike"]:
+        found += wrap(
+            f"NOT ALIKE: not all runs were trained with the same {', '.join(facts['unlike'])}.", _WIDE
+        )
     missing = facts["asked_for"] - facts["runs"]
     if missing:
         found.append(
@@ -119,6 +129,19 @@ def _warnings(summary: ComparisonSummary) -> list[str]:
             + (f"; {facts['failed']} failed." if facts["failed"] else ".")
         )
     return found
+
+
+def told_of(lacking: Mapping[tuple[str, int], Sequence[int]]) -> str:
+    """Rounds by strategy and seed, in words.
+
+    Example:
+        >>> told_of({("BADGE", 1): [3], ("Margin", 0): [2, 4]})
+        'BADGE with seed 1 in round 3; Margin with seed 0 in rounds 2, 4'
+    """
+    return "; ".join(
+        f"{name} with seed {seed} in round{'s' * (len(rounds) > 1)} {', '.join(map(str, rounds))}"
+        for (name, seed), rounds in lacking.items()
+    )
 
 
 # ---------------------------------------------------------------------- cells

@@ -19,7 +19,7 @@ from lightning_al.comparing import FailedRunsError
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.state import LABELED
 
-from .small import Net, blobs, queries, quiet
+from .small import Net, Validated, blobs, queries, quiet
 
 STRATEGIES = [acq.Margin(), acq.BADGE()]
 
@@ -128,8 +128,6 @@ def test_entropies_are_of_the_labels_that_came(done):
 
 
 def test_validation_labels_are_told_of(tmp_path, done):
-    from .small import Validated
-
     assert "Validation: none" in str(done[1])
     found = run(
         tmp_path, [acq.Random()], make_model=lambda seed: Validated(), seeds=1,
@@ -322,11 +320,20 @@ def test_beginnings_that_differ_are_an_error_however_late(tmp_path):
     def by_strategy(seed, folder):
         return make_data(seed, folder, initial=6 + 3 * (Path(folder).parent.name == "Margin"))
 
-    with pytest.raises(ValueError, match=r"With seed 0, .* began with the initial sets \["):
+    with pytest.raises(ValueError, match=r"initial sets of (6 and 9|9 and 6) samples, which .* place 6 on"):
         run(tmp_path / "labels", data=by_strategy, seeds=1)
     run(tmp_path / "weights", [acq.Random()], seeds=1)
     with pytest.raises(ValueError, match=r"began with different weights.*Let `make_model` draw"):
-        run(tmp_path / "weights", make_model=lambda seed: Net(batch_norm=True), seeds=1)
+        run(tmp_path / "weights", make_model=lambda seed: Net(batch_norm=True), seeds=1, accept_changes=True)
+    run(tmp_path / "order", [acq.Random()], seeds=1)
+    first = initial_of(tmp_path / "order")
+    with pytest.raises(
+        ValueError, match=r"initial sets of 6 and 6 samples, which .* place 4 on: \[\d+, \d+\]"
+    ):
+        run(
+            tmp_path / "order", seeds=1,
+            data=lambda seed, folder: make_data(seed, folder, initial=[*first[:4], *first[:3:-1]]),
+        )  # fmt: skip
     run(tmp_path / "samples", [acq.Random()], seeds=1)
     with pytest.raises(ValueError, match="60 samples and 30, not the same ones"):
         run(
@@ -335,6 +342,163 @@ def test_beginnings_that_differ_are_an_error_however_late(tmp_path):
                 blobs(30), test_set=blobs(30), initial=6, batch_size=4, seed=seed, state_dir=folder
             ),
         )  # fmt: skip
+
+
+def initial_of(state_dir):
+    state = Book(state_dir / "Random" / "seed_0").state
+    labeled = state.indices(LABELED)
+    return labeled[state.round[labeled] == 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps_per_epoch": 3}, "began with steps_per_epoch = (3 and .* = None|None and .* = 3);"),
+        ({"batch_size": 3}, "began with (batch_size = . and batch_size = .|. and . batches an epoch);"),
+        ({"test_set": blobs(29, seed=9)}, "began with (30 and 29|29 and 30) test samples;"),
+        ({"val_set": blobs(29, seed=9)}, "began with (15 and 29|29 and 15) validation samples;"),
+    ],
+)
+def test_a_training_or_test_of_one_strategys_own_is_an_error(tmp_path, options, message):
+    def by_strategy(seed, folder):
+        own = options if Path(folder).parent.name == "Margin" else {}
+        return make_data(seed, folder, **{"val_set": blobs(15), **own})
+
+    with pytest.raises(ValueError, match=rf"With seed 0, .* {message} needed are the same"):
+        run(
+            tmp_path, [acq.Margin()], data=by_strategy, make_model=lambda seed: Validated(), seeds=1, rounds=1
+        )
+
+
+# ---------------------------------------------------------------------- trained otherwise later
+
+
+def slower(seed):
+    return Net(lr=0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"make_model": slower, "seeds": 2}, r"optimizer\.lr = \[0\.05\], now \[0\.01\];"),
+        ({"make_model": slower, "strategies": [acq.Margin()]}, r"optimizer\.lr = \[0\.05\], now \[0\.01\];"),
+        ({"make_model": slower, "rounds": 2}, r"optimizer\.lr = \[0\.05\], now \[0\.01\];"),
+        (
+            {"make_model": lambda seed: Net(dropout=0.5), "seeds": 2},
+            "module = 67 parameters in layers .*, now 67 parameters in layers",
+        ),
+        ({"make_trainer": lambda number: quiet(max_epochs=2), "seeds": 2}, "max_epochs = 1, now 2;"),
+        (
+            {"data": lambda s, f: make_data(s, f, steps_per_epoch=2, batch_size=2), "rounds": 2},
+            "batch_size = 4, now 2; steps_per_epoch = None, now 2;",
+        ),
+        ({"data": lambda s, f: make_data(s, f, test_set=blobs(9)), "rounds": 2}, "test = 30, now 9;"),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_trained_otherwise_is_not_added(tmp_path, options, message, workers):
+    run(tmp_path, [acq.Random()], seeds=1, rounds=1)
+    before = Ledger(tmp_path / "Random" / "seed_0" / "ledger.sqlite3").rounds()
+    wanted = {"strategies": [acq.Random()], "seeds": 1, "rounds": 1, "workers": workers, **options}
+    with pytest.raises(ValueError, match=f"were trained with {message}.*`accept_changes=True`"):
+        run(tmp_path, **wanted)
+    assert Ledger(tmp_path / "Random" / "seed_0" / "ledger.sqlite3").rounds() == before
+    assert all(len(Ledger(f / "ledger.sqlite3").rounds()) < 3 for f in folders(tmp_path))
+
+
+def test_changes_that_are_accepted_are_told_of(tmp_path):
+    small = {"strategies": [acq.Random()], "rounds": 1}
+    assert "NOT ALIKE" not in str(run(tmp_path, seeds=1, **small))
+    mixed = run(tmp_path, seeds=2, make_model=slower, accept_changes=True, **small)
+    assert "NOT ALIKE: not all runs were trained with the same optimizer.lr." in str(mixed)
+    assert "NOT ALIKE" in str(Comparison.load(tmp_path))
+
+
+def test_rounds_that_differ_from_one_another_are_no_change(tmp_path):
+    def growing(number):
+        return quiet(max_epochs=1 + number)
+
+    small = {"strategies": [acq.Random()], "make_trainer": growing}
+    run(tmp_path, seeds=1, rounds=1, **small)
+    assert len(run(tmp_path, seeds=2, rounds=2, **small).rows) == 6
+
+
+def test_what_the_caller_says_they_are_made_with_is_held_against_later_calls(tmp_path):
+    small = {"strategies": [acq.Random()], "seeds": 1, "rounds": 1}
+    run(tmp_path, made_with={"flips": True, "lr": (1, 2)}, **small)
+    again = {"workers": 0, "data": lambda *_: pytest.fail("a run was made again"), **small}
+    for said in (None, {"lr": [1, 2]}, {"other": 3}):
+        run(tmp_path, made_with=said, **again)
+    with pytest.raises(ValueError, match=r"made with flips = True, now False; all .*`accept_changes=True`"):
+        run(tmp_path, made_with={"flips": False}, **again)
+    run(tmp_path, made_with={"flips": False}, accept_changes=True, **again)
+    with pytest.raises(ValueError, match="made with flips = False, now True; all"):
+        run(tmp_path, made_with={"flips": True}, **again)
+
+
+# ---------------------------------------------------------------------- metrics
+
+
+class Silent(Net):
+    def test_step(self, batch, batch_idx):
+        pass
+
+
+class Taken(Net):
+    def test_step(self, batch, batch_idx):
+        super().test_step(batch, batch_idx)
+        self.log("round", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "metric", "message"),
+    [
+        (Silent, None, "has no test metric, so there is nothing to compare by"),
+        (Net, "test_f1", r"`metric` is 'test_f1'; needed is .* has \['test_acc'\]"),
+        (Taken, None, "logs 'round', which a column of the table is named"),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_metrics_that_cannot_be_compared_by_end_all_after_round_0(tmp_path, model, metric, message, workers):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, make_model=lambda seed: model(), metric=metric, workers=workers)
+    assert len(folders(tmp_path)) == 1
+    ledger = Ledger(folders(tmp_path)[0] / "ledger.sqlite3")
+    assert len(ledger.rounds()) <= 2
+    ledger.verify()
+
+
+def test_the_metric_that_is_named_is_the_one_meant(tmp_path):
+    class Two(Net):
+        def test_step(self, batch, batch_idx):
+            super().test_step(batch, batch_idx)
+            self.log("test_wer", 0.5)
+
+    small = {"strategies": [acq.Random()], "seeds": 1, "rounds": 1, "make_model": lambda seed: Two()}
+    assert run(tmp_path, **small).metric == "test_acc"
+    assert run(tmp_path, metric="test_wer", **small).metric == "test_wer"
+
+
+def test_seeds_with_the_same_weights_are_warned_of(tmp_path):
+    def fixed(seed):
+        torch.manual_seed(0)
+        return Net()
+
+    with pytest.warns(UserWarning, match="The seeds . and . began with the same weights"):
+        run(tmp_path, [acq.Random()], make_model=fixed, rounds=1)
+
+
+@pytest.mark.parametrize("text", ["{", '{"strategies": {}}', '{"other": 1}'])
+def test_settings_that_cannot_be_read_are_one_message_and_the_runs_are_whole(tmp_path, done, text):
+    run(tmp_path, [acq.Random()], seeds=1, rounds=1)
+    (tmp_path / "comparison.json").write_text(text)
+    for call in (lambda: Comparison.load(tmp_path), lambda: run(tmp_path)):
+        with pytest.raises(
+            ValueError, match=r"comparison\.json cannot be read .*: remove this one, and call"
+        ):
+            call()
+    (tmp_path / "comparison.json").unlink()
+    assert table(run(tmp_path)) == table(done[1])
 
 
 # ---------------------------------------------------------------------- without forks
@@ -409,6 +573,9 @@ def test_what_never_ran_may_be_changed(tmp_path):
         ({"seeds": [0.5]}, ValueError, "different whole numbers"),
         ({"seeds": True}, ValueError, "different whole numbers"),
         ({"workers": -1}, ValueError, "how many runs go side by side"),
+        ({"made_with": {"lr": object()}}, ValueError, "`made_with` is .*numbers and texts by name"),
+        ({"made_with": ["lr"]}, ValueError, "`made_with` is .*numbers and texts by name"),
+        ({"accept_changes": "yes"}, TypeError, "`accept_changes` is 'yes'"),
         ({"rounds": 0}, ValueError, "`rounds` is 0"),
         ({"query_size": 0}, ValueError, "`query_size` is 0"),
         ({"restart": "never"}, ValueError, "`restart` is 'never'"),
@@ -447,7 +614,7 @@ def test_a_pool_that_is_used_up_ends_a_run(tmp_path):
 def test_default_loggers_write_to_the_runs_own_folders(tmp_path):
     run(tmp_path, [acq.Random()], seeds=2, rounds=1, make_trainer=lambda n: quiet(max_epochs=1, logger=True))
     for seed in (0, 1):
-        assert list((tmp_path / "Random" / f"seed_{seed}").glob("lightning_logs/version_0/metrics.csv"))
+        assert list((tmp_path / "Random" / f"seed_{seed}").glob("lightning_logs/version_0/*"))
     assert not Path("lightning_logs").exists()
 
 

@@ -54,6 +54,34 @@ def test_tables_and_pictures_come_of_a_file(compared, tmp_path, capsys):
     assert report.split("Every round")[0] == said.split("Every round")[0]
 
 
+def test_other_settings_than_runs_were_made_with_are_one_message(compared, tmp_path):
+    small = {"seeds": 1, "rounds": 1, "strategies": ["Margin"]}
+    assert compared(**small)[0] == 0
+    kept = (tmp_path / "runs" / "comparison.json").read_text()
+    other = {"class_path": f"{PROJECT}.Net", "init_args": {"lr": 0.4}}
+    batches = {**CONFIG["data"], "batch_size": 2}
+    for seeds in (1, 2):  # also where nothing is left to do
+        code, said, errors = compared(model=other, data=batches, **{**small, "seeds": seeds})
+        assert (code, said) == (2, "")
+        assert "were made with data.batch_size = 4, now 2, model.init_args.lr = 0.1, now 0.4;" in errors
+        assert "accept_changes" in errors
+    assert (tmp_path / "runs" / "comparison.json").read_text() == kept
+    quieter = {**CONFIG["trainer"], "log_every_n_steps": 3}
+    assert compared(trainer=quieter, data={**CONFIG["data"], "num_workers": 0}, **small)[0] == 0
+    code, said, _ = compared("--accept_changes", model=other, data=batches, **{**small, "seeds": 2})
+    assert code == 0
+    assert "NOT ALIKE: not all runs were trained with the same batch_size, optimizer.lr." in said
+
+
+def test_the_metric_and_its_direction_can_be_said(compared):
+    code, _, errors = compared("--metric", "test_f1", seeds=1, rounds=1)
+    assert code == 2
+    assert "`metric` is 'test_f1'; needed is a metric that the module's `test_step` logs" in errors
+    code, said, _ = compared("--higher_is_better", "false", seeds=2, rounds=1)
+    assert code == 0
+    assert "test_acc, lower is better" in said
+
+
 def test_strategies_may_be_a_list_of_names(compared):
     code, said, _ = compared("--rounds", "1", strategies=["Margin", {"class_path": "Entropy"}], seeds=[3])
     assert code == 0

@@ -119,6 +119,110 @@ def test_parquet_is_written_whole(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["table.parquet"]
 
 
+NAN = math.nan
+
+
+def test_a_run_without_the_metric_in_a_round_has_no_area_and_is_named():
+    whole = by_name(comparison(CURVES).summary("test_acc", target=0.6))
+    for broken in ([0.2, 0.5, 0.7, NAN], [0.2, NAN, 0.7, 0.6], [NAN, 0.5, 0.7, 0.6]):
+        found = comparison({**CURVES, "Margin": [*CURVES["Margin"][:2], broken]})
+        summary = found.summary("test_acc", target=0.6)
+        rows_of = by_name(summary)
+        assert rows_of["Random"]["aubc"] == whole["Random"]["aubc"]
+        assert (rows_of["Margin"]["seeds"], rows_of["Margin"]["pairs"]) == (2, 2)
+        assert rows_of["Margin"]["final"] == pytest.approx(0.75)
+        assert rows_of["Margin"]["aubc_gain"] == pytest.approx((0.25 + 0.3) / 6)
+        where = [math.isnan(value) for value in broken].index(True)
+        said = f"LEFT OUT, without test_acc: Margin with seed 2 in round {where}."
+        assert said in str(summary)
+        assert found.lacking("test_acc") == {("Margin", 2): [where]}
+        assert len(found.penalties().names) == 2
+    assert "LEFT OUT" not in str(comparison(CURVES))
+
+
+def test_where_nothing_can_be_paired_nothing_is_said():
+    apart = {"Random": [[0.2, NAN, 0.5], [0.2, 0.4, 0.5]], "Margin": [[0.2, 0.4, 0.6], [0.3, 0.6, NAN]]}
+    summary = comparison(apart).summary("test_acc", target=0.4)
+    assert "p" not in by_name(summary)["Margin"]
+    text = str(summary)
+    assert "nan" not in text
+    assert "LEFT OUT, without test_acc: Random with seed 0 in round 1; Margin with seed 1 in round 2." in text
+    with pytest.raises(ValueError, match="Random with seed 0 in round 0; Margin with seed 0 in rounds 0, 1"):
+        comparison({"Random": [[NAN, 0.2]], "Margin": [[NAN, NAN]]}).summary("test_acc")
+
+
+def test_areas_say_over_which_label_counts_they_are():
+    other = rows({"Margin": CURVES["Margin"]}, first=20)
+    found = Comparison.of_rows(rows({"Random": CURVES["Random"]}) + other).summary("test_acc")
+    assert "20 to 40 labels; test_acc" in str(found)
+    assert "AREAS are over the 3 label counts that all runs have, of 4 that some have." in str(found)
+    assert "AREAS" not in str(comparison(CURVES))
+    none = Comparison.of_rows(
+        rows({"Random": CURVES["Random"]}) + rows({"Margin": CURVES["Margin"]}, first=15)
+    )
+    text = str(none.summary("test_acc"))
+    assert "no label count in common" in text
+    assert "p: exact" not in text
+    assert "+nan" not in text
+    assert math.isnan(by_name(none.summary("test_acc"))["Margin"]["p"])
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ("rows.csv", TypeError, "Row 0 is 'rows.csv'; needed are mappings"),
+        (None, TypeError, "Row 0 is None; needed are mappings"),
+        ([["Random", 0]], TypeError, r"Row 0 is \['Random', 0\]; needed are mappings"),
+        ([{"strategy": "Random", "seed": 0, "round": 0}], ValueError, r"Row 0 lacks \['labeled'\]"),
+        (
+            [{"strategy": "Random", "seed": "0", "round": 0, "labeled": "10"}],
+            ValueError, r"has \{'seed': '0', 'labeled': '10'\}; needed are .*numbers",
+        ),
+        ([{"strategy": 3, "seed": 0, "round": 0, "labeled": 9}], ValueError, "has 3; needed are the name"),
+    ],
+)  # fmt: skip
+def test_what_are_no_rows(given, error, message):
+    with pytest.raises(error, match=message):
+        Comparison.of_rows(given)
+
+
+def test_what_is_empty_in_rows_is_missing():
+    table = rows(CURVES)
+    table[-1] = {**table[-1], "test_acc": None}
+    assert Comparison.of_rows(table).lacking("test_acc") == {("Margin", 2): [3]}
+
+
+def test_another_word_than_random_is_no_target():
+    with pytest.raises(ValueError, match="`target` is 'rand'; needed is a number"):
+        comparison(CURVES).summary(target="rand")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_acc",
+        "interrater_kappa",
+        "terrain_iou",
+        "test_f1",
+        "auroc",
+        "merged_acc",
+        "recall",
+        "piece_score",
+    ],
+)
+def test_metrics_that_rise(name):
+    assert Comparison.rises(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["test_loss", "testloss", "valLoss", "test/MSELoss", "wer", "test_fpr", "hamming_distance", "mape", "bce",
+     "top1_error", "err@5", "nll", "MeanSquaredError", "test_loss/dataloader_idx_0", "cross_entropy"],
+)  # fmt: skip
+def test_metrics_that_fall(name):
+    assert not Comparison.rises(name)
+
+
 def test_rows_without_the_baseline_and_metrics_that_are_not_there_are_errors():
     with pytest.raises(ValueError, match="'Random' too"):
         Comparison.of_rows(rows({"Margin": CURVES["Margin"]}))

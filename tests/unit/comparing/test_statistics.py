@@ -119,6 +119,11 @@ def test_sign_flips_are_all_tried(differences):
     assert smallest == 2 / 2 ** len(differences)
 
 
+def test_of_what_is_no_number_nothing_is_known():
+    for found in ([math.nan, 0.1, 0.2], [math.nan] * 25, []):
+        assert all(math.isnan(value) for value in sign_flip(found))
+
+
 def test_sign_flips_are_scipys_permutation_test():
     found = np.random.default_rng(0).normal(0.01, 0.03, 9)
     theirs = stats.permutation_test(

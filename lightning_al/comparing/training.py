@@ -1,0 +1,160 @@
+"""TRAINING: what a run is trained with, as far as it shows; all runs of a comparison must be alike in it.
+
+Trainer, module, data module -> [training_of] -> names and values -> [Training] -> run.json, or a refusal
+
+What does not show is not compared: a loss, an augmentation, a pre-trained file's content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+
+import lightning as L
+import torch
+from torch.optim import Optimizer
+
+from lightning_al.comparing.settings import RefusedError, Run
+from lightning_al.data import ActiveDataModule
+from lightning_al.whole_file import replacing
+
+__all__ = ["Known", "Training", "known_training", "training_of"]
+
+Facts = Mapping[str, str]
+Known = Mapping[Run, Mapping[int, Facts]]
+
+_OF_DATA = ("batch_size", "steps_per_epoch", "drop_last")
+_OF_TRAINER = (
+    "max_epochs", "min_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision",
+    "limit_train_batches", "limit_test_batches",
+)  # fmt: skip
+
+
+def training_of(
+    trainer: L.Trainer, module: L.LightningModule, data: ActiveDataModule, *, with_module: bool = True
+) -> dict[str, str]:
+    """What a fit that is about to begin trains with.
+
+    Args:
+        trainer: With its optimizers.
+        module: What is trained.
+        data: What it is trained on.
+        with_module: Whether the module and its optimizers are of it; not for a committee of several kinds.
+
+    Returns:
+        Values by name.
+    """
+    found = {name: str(getattr(data, name, None)) for name in _OF_DATA}
+    found |= {name: str(getattr(trainer, name, None)) for name in _OF_TRAINER}
+    if not with_module:
+        return found
+    found["module"] = _module(module)
+    for number, optimizer in enumerate(trainer.optimizers):
+        found |= _optimizer(optimizer, f"optimizer{number or ''}")
+    schedulers = [type(one.scheduler).__name__ for one in trainer.lr_scheduler_configs]
+    return {**found, "lr_schedulers": ", ".join(schedulers) or "none"}
+
+
+def _module(module: L.LightningModule) -> str:
+    """Its layers as they print themselves, and the shapes of its parameters; where they lie says nothing."""
+    layers = [f"{name} {layer!r}" for name, layer in module.named_children()]
+    lazy = torch.nn.parameter.is_lazy
+    shapes = [
+        (name, "lazy" if lazy(p) else tuple(p.shape), p.requires_grad)
+        for name, p in module.named_parameters()
+    ]
+    text = re.sub(r" at 0x[0-9a-f]+", "", "\n".join([*layers, *map(str, shapes)]))
+    count = sum(p.numel() for p in module.parameters() if not lazy(p))
+    return f"{count:,} parameters in layers {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _optimizer(optimizer: Optimizer, name: str) -> dict[str, str]:
+    """What it was made with; a schedule may have changed the rate since, and keeps what it was."""
+    optimizer = getattr(optimizer, "optimizer", optimizer)  # Lightning's wrapper holds the user's
+    rates = [group.get("initial_lr", group.get("lr")) for group in optimizer.param_groups]
+    found = {f"{name}.{key}": str(value) for key, value in optimizer.defaults.items()}
+    return {
+        **found,
+        name: type(optimizer).__name__,
+        f"{name}.lr": str([float(r) if r is not None else r for r in rates]),
+    }
+
+
+def known_training(runs: Iterable[Run]) -> Known:
+    """Of every run, what the rounds that it has finished were trained with."""
+    return {
+        run: {int(n): facts for n, facts in run.known().get("training", {}).items() if int(n) < finished}
+        for run in runs
+        if (finished := len(run.rows()))
+    }
+
+
+class Training:
+    """What one run trains with, and its refusal if that is not what the others were trained with.
+
+    Args:
+        run: Which.
+        data: Its samples.
+        sizes: How many samples of `val` and `test`; `None` where that does not show.
+        known: What all runs were trained with so far; `None`: anything goes.
+        with_module: See `training_of`.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        data: ActiveDataModule,
+        sizes: Mapping[str, int | None],
+        known: Known | None,
+        *,
+        with_module: bool,
+    ) -> None:
+        self.run, self.data, self.with_module = run, data, with_module
+        self.facts, known = run.known(), known or {}
+        # A run goes on as it began; a new one is held against those of its seed, if there are any.
+        alike = [run] if run in known else [one for one in known if one.seed == run.seed] or list(known)
+        self.rounds = [known[one] for one in alike]
+        if run in known:
+            before = {name: str(self.facts[name]) for name in sizes if name in self.facts}
+            _refuse_other({name: str(size) for name, size in sizes.items()}, before)
+        self.facts |= sizes
+        self._write()
+
+    def begins(self, trainer: L.Trainer, module: L.LightningModule, number: int) -> None:
+        """A round's first step is next.
+
+        Raises:
+            RefusedError: If the rounds that there are were trained otherwise.
+        """
+        found = training_of(trainer, module, self.data, with_module=self.with_module)
+        _refuse_other(found, self._expected(number))
+        self.facts.setdefault("training", {})[str(number)] = found
+        if number == 0:
+            self.facts["batches"] = str(trainer.num_training_batches)
+        self._write()
+
+    def _expected(self, number: int) -> Facts:
+        """As that round was; where none has been there, what was the same in all rounds that were."""
+        held = [rounds[number] for rounds in self.rounds if number in rounds]
+        held = held or [facts for rounds in self.rounds for facts in rounds.values()]
+        values: dict[str, set[str]] = {}
+        for facts in held:
+            for name, value in facts.items():
+                values.setdefault(name, set()).add(value)
+        return {name: found.pop() for name, found in values.items() if len(found) == 1}
+
+    def _write(self) -> None:
+        with replacing(self.run.facts, "What is known of the run") as part:
+            part.write_text(json.dumps(self.facts), encoding="utf-8")
+
+
+def _refuse_other(now: Facts, then: Facts) -> None:
+    other = [name for name in now if name in then and now[name] != then[name]]
+    if other:
+        shown = "; ".join(f"{name} = {then[name]}, now {now[name]}" for name in other)
+        raise RefusedError(
+            f"The runs that are there were trained with {shown}; all that are compared must be alike. Set it "
+            "as it was, use another `state_dir`, or pass `accept_changes=True` to compare them nevertheless."
+        )
