@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from lightning_al.comparing.direction import rises
 from lightning_al.history import History
 from lightning_al.plotting.saving import check_metric, check_saving, draw_saving
 from lightning_al.plotting.style import BASELINE, INK, calm, new_figure, percent_ticks, root_of, styles_of
@@ -31,6 +32,7 @@ def learning_curves(
     emphasize: Collection[str] | None = None,
     baseline: str = "Random",
     percent: bool | None = None,
+    higher_is_better: bool | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """A metric against the number of labels: the median over seeds, and a band around it.
@@ -45,13 +47,16 @@ def learning_curves(
         emphasize: Names whose bands are drawn; `None`: all. Many bands on one another hide all.
         baseline: Name that is drawn in grey and dashed; a comparison knows its own.
         percent: Show values between 0 and 1 in percent; `None`: where the metric's name speaks of accuracy.
-        ax: Where to draw; `None`: a figure of its own.
+        higher_is_better: By which `saving` counts; `None`: unless the metric's name speaks of a loss or an
+            error.
+        ax: Where to draw; `None`: a figure of its own, with the legend beside it.
 
     Returns:
         The figure.
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
+        TypeError: If `histories` are none.
         ValueError: If there is no history, no round has the metric, or `saving` does not fit.
 
     Example:
@@ -62,6 +67,11 @@ def learning_curves(
         ['Random', 'Margin']
     """
     if not isinstance(histories, Mapping):
+        if not hasattr(histories, "histories"):
+            raise TypeError(
+                f"`histories` is a {type(histories).__name__}; needed is a mapping from names to histories, "
+                'or a comparison. Name what you have: `{"Margin": history}`.'
+            )
         metric, baseline = metric or histories.metric, histories.baseline
         histories = histories.histories()
     if metric is None:
@@ -73,7 +83,8 @@ def learning_curves(
     every = [history for runs in grouped.values() for history in runs]
     check_metric(every, metric)
     check_saving(saving, target, grouped)
-    ax = new_figure((7.2, 4.6)).subplots() if ax is None else ax
+    beside = ax is None
+    ax = new_figure((8.6, 4.6)).subplots() if ax is None else ax
     percent = "acc" in metric.lower() if percent is None else percent
     styles = styles_of(grouped, baseline)
     for name, runs in grouped.items():
@@ -83,8 +94,9 @@ def learning_curves(
     if target is not None:
         ax.axhline(target, color=INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1.5)
     if saving is not None and target is not None:
-        draw_saving(ax, grouped, metric, target, saving)
-    _legend(ax, grouped, bands)
+        higher = rises(metric) if higher_is_better is None else higher_is_better
+        draw_saving(ax, grouped, metric, target, saving, higher_is_better=higher)
+    _legend(ax, grouped, bands, beside=beside)
     return root_of(ax.figure)
 
 
@@ -141,20 +153,19 @@ def _label_axes(ax: Axes, every: Sequence[History], metric: str, percent: bool) 
     calm(ax)
 
 
-def _legend(ax: Axes, grouped: Mapping[str, Sequence[History]], bands: str | None) -> None:
+def _legend(ax: Axes, grouped: Mapping[str, Sequence[History]], bands: str | None, *, beside: bool) -> None:
+    """Beside axes of our own, where it hides no curve; within those of others, whose neighbours need room."""
     sizes = {len(runs) for runs in grouped.values()}
     title = None
     if max(sizes) > 1:
         seeds = f"{min(sizes)} to {max(sizes)}" if len(sizes) > 1 else f"{max(sizes)}"
         title = f"median of {seeds} seeds"
         meaning = {"quartiles": "quartiles", "range": "lowest to highest"}
-        title += f"; band: {meaning[bands]}" if bands else ""
-    curves = [np.asarray(line.get_ydata()) for line in ax.get_lines() if line.get_label() in grouped]
-    rising = sum(float(y[-1] - y[0]) for y in curves) >= 0
+        title += f"\nband: {meaning[bands]}" if bands else ""
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if beside else {"loc": "best"}
     legend = ax.legend(
-        loc="lower right" if rising else "upper right", frameon=False, title=title, fontsize=9.5,
-        title_fontsize=9, labelcolor=INK, alignment="left",
-    )  # fmt: skip
+        **place, frameon=False, title=title, fontsize=9.5, title_fontsize=9, labelcolor=INK, alignment="left"
+    )
     legend.get_title().set_color(INK)
 
 
@@ -164,7 +175,19 @@ def _readable(metric: str) -> str:
 
 
 def _grouped(histories: Histories) -> dict[str, list[History]]:
-    grouped = {name: [runs] if isinstance(runs, History) else list(runs) for name, runs in histories.items()}
+    one = (str, History)  # which are iterable too
+    grouped = {
+        name: list(runs) if isinstance(runs, Iterable) and not isinstance(runs, one) else [runs]
+        for name, runs in histories.items()
+    }
+    wrong = {
+        n: type(run).__name__ for n, runs in grouped.items() for run in runs if not hasattr(run, "column")
+    }
+    if wrong:
+        raise TypeError(
+            f"`histories` has what is no history: {wrong}; needed is a `History` or several of each. "
+            "`fit_rounds` returns one, `History(rows)` makes one of rows."
+        )
     empty = [name for name, runs in grouped.items() if not runs]
     if empty or not grouped:
         raise ValueError(

@@ -29,7 +29,8 @@ def selected_samples(
 
     Args:
         images: Grey `(H, W)` or `(1, H, W)`, or coloured `(H, W, 3)` or `(3, H, W)`: tensors or arrays.
-            Grey ones share one range from black to white.
+            Grey ones share one range from black to white; coloured ones with numbers outside of 0 to 1, such
+            as normalised ones, have one each.
         scores: One each; NaN: shown without.
         titles: A line above the score each, such as the label.
         columns: Images in a row.
@@ -87,7 +88,19 @@ def _picture(image: Any) -> npt.NDArray[Any]:
             f"An image has the shape {tuple(np.shape(image))}; needed is (H, W), (1, H, W), (3, H, W) or "
             "(H, W, 3). Index or reduce it to one of these."
         )
-    return picture
+    return picture if picture.ndim == 2 else _within(picture)
+
+
+def _within(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Fractions as they are; others by the image's own range, for beyond 0 and 1 all would be cut off."""
+    if np.issubdtype(picture.dtype, np.integer) and picture.min() >= 0 and picture.max() <= 255:
+        return picture
+    colours = picture[..., :3].astype(np.float64)
+    low, high = np.nanmin(colours), np.nanmax(colours)
+    if low >= 0 and high <= 1:
+        return picture.astype(np.float64)
+    scaled = (colours - low) / (high - low) if high > low else np.full_like(colours, 0.5)
+    return np.concatenate([scaled, picture[..., 3:].astype(np.float64).clip(0, 1)], axis=-1)
 
 
 def _check_lengths(pictures: Sequence[Any], **others: Sequence[Any] | None) -> None:

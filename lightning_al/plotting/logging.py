@@ -27,6 +27,9 @@ def log_figure(loggers: Any, name: str, figure: Figure, *, step: int) -> int:
     Returns:
         How many took it.
 
+    Raises:
+        TypeError: If it is no figure.
+
     Example:
         >>> from lightning_al.plotting import class_balance
         >>> class Logger:
@@ -36,6 +39,11 @@ def log_figure(loggers: Any, name: str, figure: Figure, *, step: int) -> int:
         balance 3 20
         1
     """
+    if not hasattr(figure, "savefig"):
+        raise TypeError(
+            f"`figure` is {figure!r}; needed is a figure of matplotlib. Pass what the functions of "
+            "`lightning_al.plotting` return."
+        )
     every: Any = loggers.loggers if isinstance(loggers, L.Trainer) else loggers
     taken = 0
     for logger in every if isinstance(every, Iterable) else [every]:
@@ -65,6 +73,9 @@ class LogFigures(L.Callback):
     Args:
         draw: From the `ActiveDataModule` to figures by name; called on rank 0.
 
+    Raises:
+        TypeError: If it is no function.
+
     Example:
         >>> import numpy as np
         >>> from lightning_al.plotting import class_balance
@@ -75,6 +86,11 @@ class LogFigures(L.Callback):
     """
 
     def __init__(self, draw: Callable[[Any], Mapping[str, Figure]]) -> None:
+        if not callable(draw):
+            raise TypeError(
+                f"`draw` is {draw!r}; needed is a function from the data module to figures by name. Pass "
+                '`lambda data: {"name": figure}`.'
+            )
         self.draw = draw
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102

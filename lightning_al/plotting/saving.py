@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Real
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -54,11 +55,20 @@ def labels_to_target(
 
 
 def draw_saving(
-    ax: Axes, grouped: Mapping[str, Sequence[History]], metric: str, target: float, saving: tuple[str, str]
+    ax: Axes,
+    grouped: Mapping[str, Sequence[History]],
+    metric: str,
+    target: float,
+    saving: tuple[str, str],
+    *,
+    higher_is_better: bool = True,
 ) -> None:
     """A bracket on the target's line between the two medians, and what it means in words."""
     name, other = saving
-    needed, base = (median(labels_to_target(run, metric, target) for run in grouped[n]) for n in saving)
+    needed, base = (
+        median(labels_to_target(run, metric, target, higher_is_better=higher_is_better) for run in grouped[n])
+        for n in saving
+    )
     counts = [n for runs in grouped.values() for run in runs for n in run.column("labeled")]
     first, last = min(counts), max(counts)
     left, right = sorted((min(needed, last), min(base, last)))
@@ -68,11 +78,12 @@ def draw_saving(
             "", (left, target), (right, target), zorder=5,
             arrowprops={**ends, "color": INK, "linewidth": 1.8},
         )  # fmt: skip
-    # Before the curves reach the line nothing is above it; after, nothing is right below it.
-    late = left - first > 0.35 * (last - first)
-    where: dict[str, Any] = {"xy": (right, target), "xytext": (8, -4), "va": "top"}
-    if late:
-        where = {"xy": (0, target), "xycoords": ("axes fraction", "data"), "xytext": (6, 4), "va": "bottom"}
+    # Before the curves reach the line nothing is beyond it; after, nothing is right before it.
+    beyond, before = ((4, "bottom"), (-4, "top")) if higher_is_better else ((-4, "top"), (4, "bottom"))
+    where: dict[str, Any] = {"xy": (right, target), "xytext": (8, before[0]), "va": before[1]}
+    if left - first > 0.35 * (last - first):
+        free = {"xytext": (6, beyond[0]), "va": beyond[1]}
+        where = {"xy": (0, target), "xycoords": ("axes fraction", "data"), **free}
     said = f"{_verdict(needed, base, last)}\n{name} {_count(needed, last)}, {other} {_count(base, last)}"
     ax.annotate(
         said, textcoords="offset points", fontsize=9.5, color=INK, linespacing=1.3, zorder=5, **where
@@ -102,8 +113,12 @@ def check_metric(every: Sequence[History], metric: str) -> None:
         )
 
 
-def check_saving(saving: tuple[str, str] | None, target: float | None, names: Collection[str]) -> None:
-    """An error if it names other strategies than there are, or has no target."""
+def check_saving(saving: tuple[str, str] | None, target: Any, names: Collection[str]) -> None:
+    """An error if it names other strategies than there are, or has no target; or that is no number."""
+    if target is not None and not (isinstance(target, Real) and math.isfinite(target)):
+        raise ValueError(
+            f"`target` is {target!r}; needed is a number in the units of the metric. Pass one, such as 0.9."
+        )
     if saving is None or (target is not None and len(saving) == 2 and set(saving) <= set(names)):
         return
     raise ValueError(

@@ -83,6 +83,25 @@ def test_given_axes_are_drawn_on_and_nothing_else():
     assert not other.axes
 
 
+@pytest.mark.parametrize("heights", [(0.5, 0.95), (0.95, 0.5), (0.2, 0.22)])
+@pytest.mark.parametrize("number", [2, 14])
+def test_the_legend_hides_no_curve(number, heights):
+    runs = {f"Strategy {n}": [history(*(h + n / 50 for h in heights))] * 2 for n in range(number)}
+    figure = learning_curves(runs, "test_acc")
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    assert ax.get_legend().get_window_extent().x0 > ax.get_window_extent().x1
+    assert ax.get_legend().get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_what_are_no_histories_is_named():
+    with pytest.raises(TypeError, match=r"`histories` is a list; needed is a mapping"):
+        learning_curves([SEEDS[0]], "test_acc")
+    for wrong in ("a", None, [SEEDS[0], 3]):
+        with pytest.raises(TypeError, match=r"no history: .*; needed is a `History`"):
+            learning_curves({"Random": wrong}, "test_acc")
+
+
 def test_wrong_histories_are_named():
     with pytest.raises(ValueError, match="no run of \\['Margin'\\]"):
         learning_curves({"Random": SEEDS, "Margin": []}, "test_acc")

@@ -36,6 +36,22 @@ def test_grey_and_coloured_images_of_either_order_are_shown(shape, shown, make):
     assert figure.axes[0].images[0].get_array().shape == shown
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 5), (4, 5, 3)])
+@pytest.mark.parametrize(("scale", "shift"), [(255.0, 0.0), (4.0, -2.0)])
+def test_coloured_images_beyond_0_and_1_are_shown_whole(shape, scale, shift):
+    image = torch.linspace(0, 1, 60).reshape(shape)
+    shown = selected_samples([image * scale + shift], [0.5]).axes[0].images[0].get_array()
+    expected = image.numpy() if shape[-1] == 3 else np.moveaxis(image.numpy(), 0, -1)
+    np.testing.assert_allclose(shown, expected, atol=1e-6)
+
+
+def test_fractions_and_whole_numbers_of_colours_are_shown_as_they_are():
+    for image in (np.full((4, 5, 3), 0.25), np.full((4, 5, 3), 7, np.uint8), np.full((4, 5, 3), 7)):
+        assert (selected_samples([image], [0.5]).axes[0].images[0].get_array() == image).all()
+    flat = selected_samples([np.full((4, 5, 3), 9.5)], [0.5]).axes[0].images[0].get_array()
+    assert (flat == 0.5).all()
+
+
 def test_wrong_images_are_named():
     with pytest.raises(ValueError, match=r"shape \(2, 8, 9\)"):
         selected_samples(torch.ones(1, 2, 8, 9), [0.5])

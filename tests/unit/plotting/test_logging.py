@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 from integration.small import Net, blobs, margin, pool, quiet
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_al import fit_rounds
 from lightning_al.plotting import LogFigures, class_balance, log_figure
@@ -57,6 +58,25 @@ def test_boards_take_the_figure_others_its_pixels_and_the_rest_nothing(tmp_path)
     assert log_figure(board, "again", figure, step=1) == 1
     assert log_figure(quiet(logger=pictures), "by trainer", figure, step=1) == 1
     assert log_figure(quiet(), "nowhere", figure, step=1) == 0
+
+
+def test_what_is_no_figure_or_function_is_named():
+    board = Board()
+    with pytest.raises(TypeError, match="`figure` is 'balance'; needed is a figure of matplotlib"):
+        log_figure(board, "x", "balance", step=1)
+    assert not board.figures
+    with pytest.raises(TypeError, match="`draw` is 'x'; needed is a function"):
+        LogFigures("x")
+
+
+def test_tensorboard_shows_the_figure(tmp_path):
+    board = TensorBoardLogger(tmp_path, name="", version="")
+    assert log_figure(quiet(logger=board), "balance", class_balance({"Random": [1, 2]}), step=20) == 1
+    board.experiment.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    (image,) = events.Images("balance")
+    assert (image.step, image.height, image.width) == (20, round(3.3 * 150), round(6.4 * 150))
 
 
 def draw(data):

@@ -68,6 +68,22 @@ def test_saving_is_marked_as_measured_good_or_bad(margin, random, said, ends):
     assert all(b.xy[1] == b.xyann[1] == 0.9 for b in brackets)
 
 
+@pytest.mark.parametrize("options", [{}, {"higher_is_better": False}])
+def test_saving_of_a_metric_that_falls(options):
+    name = "test_x" if options else "test_loss"
+    runs = {
+        "R": history(0.9, 0.8, 0.7, 0.3, 0.3, metric=name), "M": history(0.9, 0.3, 0.3, 0.2, 0.2, metric=name)
+    }  # fmt: skip
+    ax = learning_curves(runs, name, target=0.4, saving=("M", "R"), baseline="R", **options).axes[0]
+    assert "20 labels saved\nM 20, R 40" in [text.get_text() for text in ax.texts]
+
+
+def test_a_target_that_is_no_number_is_named():
+    for target in ("random", math.nan):
+        with pytest.raises(ValueError, match=r"`target` is .*; needed is a number"):
+            learning_curves({"R": history(0.5, 0.9)}, "test_acc", target=target)
+
+
 def test_saving_takes_the_median_of_the_seeds_with_misses_as_infinity():
     reached, missed = history(0.5, 0.9, 0.9, 0.9), history(0.5, 0.5, 0.5, 0.5)
     runs = {"Random": [missed, missed, reached], "Margin": [reached, reached, missed]}
