@@ -200,6 +200,7 @@ def _class_of(name: Any, names: Sequence[str], *, text: bool) -> Any:
         return name if text and not names else None
     if isinstance(name, bool) or not isinstance(name, int | np.integer) or name < 0:
         return None
+    place = int(name)
     if names:
-        return None if name >= len(names) else names[name] if text else int(name)
-    return None if text else int(name)
+        return None if place >= len(names) else names[place] if text else place
+    return None if text else place

@@ -67,6 +67,8 @@ class ModelCall:
         self._classes_last: bool | None = None
         #: Of the last batch, or `None` before the first.
         self.rows: int | None = None
+        #: Of the outputs of one of its samples.
+        self.shape: tuple[int, ...] = ()
         self._way: Callable[[Any, int], Any] | None = None
         self._count = 0
         self._heard: list[tuple[nn.Module, Tensor, Tensor]] = []
@@ -188,7 +190,7 @@ class ModelCall:
 
     def _said(self, output: Any, batch: Any) -> Said:
         logits, mask = self._masked(logits_of(output), output, batch)
-        self.rows = len(logits)
+        self.rows, self.shape = len(logits), tuple(logits.shape[1:])
         return Said(logits, mask=mask)
 
     def _masked(self, logits: Tensor, output: Any, batch: Any) -> tuple[Tensor, Tensor | None]:
@@ -274,8 +276,8 @@ class ModelCall:
             raise ValueError(
                 "No `nn.Linear` of the module made its logits (logits = embedding W^T + b), but the "
                 "acquisition needs an embedding. Name a layer with `embedding_layer=`, or return "
-                '{"logits": ..., "embeddings": ...} from `active_step`; or choose a strategy that needs none, '
-                "such as `acquisition.Margin()`."
+                '{"logits": ..., "embeddings": ...} from `active_step`; or choose a strategy that needs '
+                "none, such as `acquisition.Margin()`."
             )
 
     def _last_linear(self, logits: Tensor, batch: Any) -> tuple[nn.Linear | None, Tensor | None]:

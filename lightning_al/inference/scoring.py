@@ -28,6 +28,7 @@ from lightning_al.inference.every_pass import every_pass, layouts_of
 from lightning_al.inference.kept_rows import KeptRows, Room
 from lightning_al.inference.layout import Layout
 from lightning_al.inference.mc_dropout import MCDropout
+from lightning_al.inference.meaning import check_classes
 from lightning_al.inference.model_call import ModelCall, Said
 from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import (
@@ -85,7 +86,8 @@ def summarize_samples(
     """Score the samples of this rank, each once; what a strategy keeps of them.
 
     Raises:
-        ValueError: If a logit is NaN or infinite; the message names the samples.
+        ValueError: If a logit is NaN or infinite; the message names the samples. If class probabilities
+            are needed where the labels are numbers, or several a sample and not read as such.
         RuntimeError: If another rank failed; the message says which and why.
     """
     shard = shard_of(trainer, len(indices), data.pool_batch_size)
@@ -342,7 +344,7 @@ class _Scoring:
             root=self.root if scored else None, gathers=scored and self.is_sharded,
             in_step=self.in_step if scored else None,
         ) as call:  # fmt: skip
-            for places, batch in steps:
+            for number, (places, batch) in enumerate(steps):
                 moved = to_device(self.trainer, self.module, self.data, batch)
                 with self.trainer.precision_plugin.forward_context():
                     try:
@@ -352,6 +354,8 @@ class _Scoring:
                         raise _not_finite(samples, error.what) from error
                     if call.rows not in (None, len(places)):
                         raise ValueError(call.wrong_rows(len(places)))
+                if not number and call.rows is not None:
+                    check_classes(self.needs, call.shape, self.data, multilabel=self.multilabel)
                 yield places, one
                 # Not before the first: what fails on all of them alike, each is to say itself.
                 if self.shard.ranks is not None:

@@ -189,10 +189,15 @@ class Dense(L.LightningModule):
         return {"logits": logits, "embeddings": logits}
 
 
-def test_badge_of_one_logit_and_of_many_labels(holey):
-    _, data = holey
-    for net, strategy in ((OneLogit(), acq.BADGE()), (ManyLabels(), acq.BADGE(multilabel=True))):
-        assert len(set(query(net.eval(), data, strategy, 9, trainer=quiet()).indices)) == 9
+def test_badge_of_one_logit_and_of_many_labels(holey, tmp_path):
+    samples, data = holey
+    x, y = samples.tensors
+    two = ActiveDataModule(TensorDataset(x, y.clamp_max(1)), initial=4, state_dir=tmp_path / "two")
+    for net, one, strategy in (
+        (OneLogit(), two, acq.BADGE()),
+        (ManyLabels(), data, acq.BADGE(multilabel=True)),
+    ):
+        assert len(set(query(net.eval(), one, strategy, 9, trainer=quiet()).indices)) == 9
 
 
 def test_dense_outputs_are_refused_with_what_to_do(holey):
