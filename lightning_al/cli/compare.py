@@ -21,6 +21,7 @@ from lightning_al.cli.mistakes import OneMessage
 from lightning_al.cli.parts import PARTS, Brief
 from lightning_al.cli.wrong_arguments import WrongArgumentError, arguments_of
 from lightning_al.comparing import Comparison, FailedRunsError, compare
+from lightning_al.comparing.penalties import Penalties
 from lightning_al.data import ActiveDataModule
 
 __all__ = ["run"]
@@ -114,25 +115,32 @@ def _tell(comparison: Comparison, options: Namespace) -> None:
     place, metric, higher = Path(options.state_dir), options.metric, options.higher_is_better
     target: Any = "random" if options.target is None else options.target
     print(comparison.summary(metric, target=target, higher_is_better=higher))
+    penalties = _penalties(comparison, metric, higher)
     if len(comparison.seeds) > 1:
-        print(f"\n{comparison.penalties(metric, higher_is_better=higher)}")
+        print(f"\n{penalties}")
     comparison.write_csv(place / "table.csv")
     print(f"\nEvery round of every run: {place / 'table.csv'}")
     if options.figures:
-        print(f"Pictures: {', '.join(str(path) for path in _draw(comparison, place, metric, higher))}")
+        print(f"Pictures: {', '.join(str(path) for path in _draw(comparison, place, metric, penalties))}")
 
 
-def _draw(comparison: Comparison, place: Path, metric: str | None, higher: bool | None) -> list[Path]:
+def _penalties(comparison: Comparison, metric: str | None, higher: bool | None) -> Penalties | str:
+    """Or why there are none: the rest is to be told of nevertheless."""
+    try:
+        return comparison.penalties(metric, higher_is_better=higher)
+    except ValueError as error:
+        return f"No penalties: {error}"
+
+
+def _draw(comparison: Comparison, place: Path, metric: str | None, penalties: Penalties | str) -> list[Path]:
     from lightning_al import plotting
 
     drawn = {
         "learning_curves": plotting.learning_curves(comparison, metric),
         "time_split": plotting.time_split(comparison),
     }
-    if len(comparison.seeds) > 1:
-        drawn["penalty_matrix"] = plotting.penalty_matrix(
-            comparison.penalties(metric, higher_is_better=higher)
-        )
+    if not isinstance(penalties, str):
+        drawn["penalty_matrix"] = plotting.penalty_matrix(penalties)
     if all(table.classes is not None for table in comparison.tables):
         drawn["class_balance"] = plotting.class_balance_by_round(comparison)
     for name, figure in drawn.items():

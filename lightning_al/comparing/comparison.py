@@ -168,8 +168,9 @@ class Comparison(Runs):
         seeds = [s for s in self.seeds if all((n, s) in curves for n in names)]
         if len(seeds) < 2 or len(names) < 2:
             raise ValueError(
-                f"{len(seeds)} seeds have ended for each of the strategies {names}; a test by seed needs two "
-                "of each, and says something from five on. Run more seeds."
+                f"{len(names)} strategies have runs that ended with {name!r} in every round, {names}, and "
+                f"{len(seeds)} seeds have all of these; a test by seed needs two of both, and says something "
+                "from five seeds on. Run more seeds."
             )
         shared = sorted(set.intersection(*(set(curves[n, s]) for n in names for s in seeds)))
         values = [sign * np.array([[curves[n, s][x] for x in shared] for s in seeds]) for n in names]
@@ -234,7 +235,10 @@ class Comparison(Runs):
     def __str__(self) -> str:
         if not self.ended:
             return repr(self)
-        return str(self.summary(target="random"))
+        try:
+            return str(self.summary(target="random"))
+        except ValueError as error:  # what cannot be told of can be printed
+            return f"{self!r}\n{error}"
 
     def __repr__(self) -> str:
         return (

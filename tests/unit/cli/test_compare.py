@@ -73,6 +73,20 @@ def test_other_settings_than_runs_were_made_with_are_one_message(compared, tmp_p
     assert "NOT ALIKE: not all runs were trained with the same batch_size, optimizer.lr." in said
 
 
+def test_a_report_while_one_seed_has_ended_is_told_without_penalties(compared, tmp_path, capsys):
+    assert compared(seeds=1, rounds=1)[0] == 0
+    path = tmp_path / "runs" / "comparison.json"
+    path.write_text(path.read_text().replace('"seeds": [\n    0\n  ]', '"seeds": [0, 1]'))
+    (tmp_path / "runs" / "table.csv").unlink()
+    assert main(["compare", "--report", "--state_dir", str(tmp_path / "runs"), "--figures"]) == 0
+    said = capsys.readouterr().out
+    assert "NOT WHOLE: 3 of 6" in said
+    assert "No penalties: 3 strategies have runs" in said
+    assert "and 1 seeds have all of these" in said
+    assert (tmp_path / "runs" / "table.csv").exists()
+    assert not (tmp_path / "runs" / "penalty_matrix.png").exists()
+
+
 def test_the_metric_and_its_direction_can_be_said(compared):
     code, _, errors = compared("--metric", "test_f1", seeds=1, rounds=1)
     assert code == 2

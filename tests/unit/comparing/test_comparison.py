@@ -149,6 +149,7 @@ def test_where_nothing_can_be_paired_nothing_is_said():
     assert "LEFT OUT, without test_acc: Random with seed 0 in round 1; Margin with seed 1 in round 2." in text
     with pytest.raises(ValueError, match="Random with seed 0 in round 0; Margin with seed 0 in rounds 0, 1"):
         comparison({"Random": [[NAN, 0.2]], "Margin": [[NAN, NAN]]}).summary("test_acc")
+    assert "none has 'test_acc' in every round" in str(comparison({"Random": [[NAN, 0.2]]}))
 
 
 def test_areas_say_over_which_label_counts_they_are():
