@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_al import ActiveDataModule, Comparison, Ledger, MCDropout, compare
+from lightning_al import ActiveDataModule, Committee, Comparison, Ledger, MCDropout, compare
 from lightning_al import acquisition as acq
 from lightning_al.comparing import FailedRunsError
 from lightning_al.ledger.book import Book
@@ -633,3 +633,18 @@ def test_progress_counts_the_rounds_of_all_runs(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "2 of 2 runs done" in said
     assert "6/6" in said
+
+
+def test_committees_are_alike_with_those_that_are_none(tmp_path):
+    def other(seed):
+        return Net(lr=0.01, batch_norm=True)
+
+    strategies = {
+        "one kind": acq.BALD(Committee(2)),
+        "two kinds": acq.VoteEntropy(Committee(models=[lambda seed: Net(), other])),
+    }
+    found = run(tmp_path, strategies, seeds=1, rounds=1)
+    assert len(found.ended) == 3
+    assert "NOT ALIKE" not in str(found)
+    more = run(tmp_path, strategies, seeds=1, rounds=2)  # which are held against the rounds before
+    assert [len(runs[0]) for runs in more.histories().values()] == [3, 3, 3]
