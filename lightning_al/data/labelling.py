@@ -207,17 +207,22 @@ class Labelling(Overview):
 
     # ------------------------------------------------------------------ people
 
-    def export_query(self, path: str | os.PathLike[str] | None = None) -> Path:
+    def export_query(self, path: str | os.PathLike[str] | None = None, *, over_answers: bool = False) -> Path:
         """Write the samples that wait for a label to a file: a table with an empty column `label`.
 
         Args:
             path: Where to; default `query_<round>.csv` in the state directory. A name that ends in .jsonl is
                 for JSON lines, one that ends in .json for Label Studio.
+            over_answers: Take the place of a file with answers that nobody has read yet, which is kept beside
+                it.
 
         Returns:
             The path.
+
+        Raises:
+            ValueError: If there are such answers, or the file cannot hold the query.
         """
-        return write_query(self.book, path)
+        return write_query(self.book, path, over_answers=over_answers)
 
     def import_labels(
         self,
@@ -266,7 +271,7 @@ class Labelling(Overview):
             if count:
                 rank_zero_info(f"{path}: {count} answers read, {len(self.asked_indices)} still wait.")
         if not set(self.asked_indices.tolist()) <= set[int]().union(*files.values()):
-            path = write_query(self.book, over_answers=True)  # all that could be read has been
+            path = self.export_query(over_answers=True)  # all that could be read has been
             rank_zero_info(f"{path}: {len(self.asked_indices)} samples wait for their labels.")
 
     # ------------------------------------------------------------------ all ranks

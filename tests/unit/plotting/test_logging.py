@@ -7,7 +7,6 @@ import torch
 from integration.small import Net, blobs, margin, pool, quiet
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_al import fit_rounds
 from lightning_al.plotting import LogFigures, class_balance, log_figure
@@ -70,10 +69,11 @@ def test_what_is_no_figure_or_function_is_named():
 
 
 def test_tensorboard_shows_the_figure(tmp_path):
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     board = TensorBoardLogger(tmp_path, name="", version="")
     assert log_figure(quiet(logger=board), "balance", class_balance({"Random": [1, 2]}), step=20) == 1
     board.experiment.close()
-    events = EventAccumulator(str(tmp_path))
+    events = reading.EventAccumulator(str(tmp_path))
     events.Reload()
     (image,) = events.Images("balance")
     assert (image.step, image.height, image.width) == (20, round(3.3 * 150), round(6.4 * 150))
