@@ -7,12 +7,13 @@ Here is the loop, and which round comes next; what one fit is made of is in `fit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from lightning_al.callbacks import ActiveLearning
@@ -24,7 +25,7 @@ from lightning_al.data.ranks import asking_by, check_ranks
 from lightning_al.fitting import Fit, Fits, Models, Trainers, train_members
 from lightning_al.fitting.connecting import may_be_one_of_several
 from lightning_al.fitting.members import seat_of
-from lightning_al.history import History
+from lightning_al.history import COLUMNS, History
 from lightning_al.inference.averaging import AveragedTest, Kind, Targets
 from lightning_al.inference.committee import check_maker
 from lightning_al.inference.posteriors import SinglePass
@@ -33,6 +34,9 @@ from lightning_al.stopping import StopCriterion, Stopping, checked_criteria
 from lightning_al.together import agree, on_every_rank, shared
 
 __all__ = ["fit_rounds"]
+
+#: What no test metric may be named.
+_TAKEN = frozenset((*COLUMNS, "tested", "trained", "stopped"))
 
 
 def fit_rounds(
@@ -128,6 +132,16 @@ def fit_rounds(
     with data.held():
         fits = Fits(Trainers(make_trainer, data, resume), Models(model, data, active), data, active)
         return _Driver(fits, data, active, rounds, criteria).run()
+
+
+def _check_names(tests: Mapping[str, Any]) -> None:
+    """Refuse a test metric that would take the place of what the row says of the round."""
+    taken = sorted(_TAKEN & tests.keys())
+    if taken:
+        raise MisconfigurationException(
+            f"The module's `test_step` logs {', '.join(map(repr, taken))}, which a column of the history is "
+            "named that holds something else; needed are other names. Log it as `test_...`."
+        )
 
 
 class _Driver:
@@ -263,6 +277,7 @@ class _Driver:
             row = self._row(number, fit.callback)
             row["train_s"] += before
             tests = self._test(fit, number) if data.has_test_data() else {}
+        _check_names(tests)
         row |= tests
         row["tested"] = True
         self.rows[number] = self.active.row = row

@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from integration.small import Net, Validated, blobs, margin, pool, queries, quiet, weights
 from lightning_al import History, fit_rounds
@@ -41,6 +42,19 @@ def test_the_history_has_a_row_a_round_with_fixed_columns_and_test_metrics(tmp_p
         rows = list(csv.DictReader(file))
     assert [{k: float(v) for k, v in row.items()} for row in rows] == [dict(row) for row in history]
     assert untimed(History.of(data)) == untimed(history)
+
+
+@pytest.mark.parametrize("name", ["round", "labeled", "stopped"])
+def test_a_metric_takes_no_columns_place(tmp_path, name):
+    class Named(Net):
+        def test_step(self, batch, batch_idx):
+            self.log(name, torch.tensor(7.0))
+
+    data = pool(tmp_path, test_set=blobs(30, 1))
+    with pytest.raises(MisconfigurationException, match=f"logs '{name}', which a column of the history"):
+        fit_rounds(Named(), lambda r: quiet(), data, margin(), rounds=1)
+    history = fit_rounds(Net(), lambda r: quiet(), data, margin(), rounds=1)
+    assert history.column("labeled") == [12, 20]
 
 
 def test_the_csv_is_there_after_every_round(tmp_path):
