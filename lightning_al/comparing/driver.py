@@ -184,6 +184,8 @@ def _carry_out(
                     starts.check(run)
 
             failures = side_by_side(left, partial(carry_out, task), workers, told)
+            order = {(run.strategy, run.seed): n for n, run in enumerate(left)}
+            failures.sort(key=lambda one: order[one.strategy, one.seed])  # not by which was quicker
     comparison = Comparison.of(settings, place, failures)
     if failures:
         raise FailedRunsError(failures, comparison)
