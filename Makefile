@@ -9,13 +9,14 @@ INSTALL = -q -c constraints.txt -e ".[dev]"
 # A Label Studio server to test against, in an environment of its own: 1 GB, a minute.
 LABEL_STUDIO_VENV ?= .venv-label-studio
 
-.PHONY: help demo test test-min label-studio fuzz lint types docs check bench bench-gpu faults evidence reproduce clean
+.PHONY: help demo test test-min test-others label-studio fuzz lint types docs check bench bench-gpu faults evidence reproduce clean
 
 help:
 	@echo "make demo      active learning on handwritten digits; curves and pictures in runs/demo"
 	@echo "make test      all tests"
 	@echo "make check     lint, types, tests and the strict docs build"
 	@echo "make test-min  all tests on the oldest versions that pyproject.toml declares"
+	@echo "make test-others  tests with transformers and tensorboard, in an environment of their own"
 	@echo "make label-studio  tests against a real Label Studio server, which is installed apart and started on loopback"
 	@echo "make fuzz      importers against 100,000 hostile files, from where it stopped; some ten minutes, see docs/fuzz.md"
 	@echo "make bench     benchmarks of speed and memory; what they gave is in benchmarks/README.md"
@@ -59,6 +60,11 @@ $(LABEL_STUDIO_VENV)/installed:
 	$(LABEL_STUDIO_VENV)/bin/python -m pip install -q "label-studio==1.23.2"
 	touch $@
 
+# In an environment of its own: torchmetrics imports transformers, where it is, into every process.
+test-others:
+	$(MAKE) .venv-others/installed VENV=.venv-others INSTALL='$(INSTALL) "transformers>=5.0" "tensorboard>=2.15"'
+	OMP_NUM_THREADS=1 .venv-others/bin/python -m pytest tests/unit/plotting/test_logging.py tests/integration/test_guides.py
+
 # Resumable: what was done is in runs/fuzz, and files that broke something.
 fuzz: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --count 100000 --state runs/fuzz --summary docs/fuzz.md
@@ -86,4 +92,4 @@ reproduce: $(VENV)/installed
 	$(BIN)/python benchmarks/fashion_learning_loss.py && test $$dbal = 0 && test $$repeated = 0
 
 clean:
-	rm -rf $(VENV) .venv-min site runs
+	rm -rf $(VENV) .venv-min .venv-others site runs
