@@ -9,16 +9,13 @@ several passes. benchmarks/dbal_mnist.py compares the strategies on it.
 """
 
 import argparse
-import gzip
 import os
-from pathlib import Path
 
 import lightning as L
-import numpy as np
 import torch
-from sklearn.datasets import load_digits
+from data_sets import images
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 from torchmetrics.functional import accuracy
 
 from lightning_al import ActiveDataModule, ActiveLearning, MCDropout, fit_rounds
@@ -67,29 +64,12 @@ class BayesianCNN(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def mnist(folder, part):
-    """Images `(N, 1, 28, 28)` and classes of the published files."""
-    arrays = []
-    for kind, start, shape in (("images-idx3", 16, (-1, 1, 28, 28)), ("labels-idx1", 8, (-1,))):
-        content = gzip.decompress((folder / f"{part}-{kind}-ubyte.gz").read_bytes())
-        arrays.append(torch.tensor(np.frombuffer(content, np.uint8, offset=start)).view(shape))
-    images, classes = arrays
-    return TensorDataset((images / 255 - 0.1307) / 0.3081, classes.long())
-
-
-def small_digits():
-    """1,297 images `(1, 8, 8)` to learn from and 500 to test on."""
-    x, y = load_digits(return_X_y=True)
-    x, y = torch.tensor(x, dtype=torch.float32).view(-1, 1, 8, 8) / 8 - 1, torch.tensor(y)
-    return TensorDataset(x[:1297], y[:1297]), TensorDataset(x[1297:], y[1297:])
-
-
 def main():
     """A simulation: all labels are there, and stay hidden until they are asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data-root", type=Path, default=os.environ.get("LIGHTNING_AL_DATA"))
+    parser.add_argument("--data-root", default=os.environ.get("LIGHTNING_AL_DATA"))
     parser.add_argument("--strategy", choices=STRATEGIES, default="VariationRatio")
     parser.add_argument("--passes", type=int, default=50, help="of MC dropout over the candidates")
     parser.add_argument("--rounds", type=int, default=10, help="queries of 10 images")
@@ -98,10 +78,7 @@ def main():
     parser.add_argument("--state-dir", help="where labels and queries are kept; default: a fresh folder")
     args = parser.parse_args()
 
-    if args.data_root is None:
-        train_set, test_set = small_digits()
-    else:
-        train_set, test_set = (mnist(Path(args.data_root) / "mnist", part) for part in ("train", "t10k"))
+    train_set, test_set = images(args.data_root, "mnist")
     data = ActiveDataModule.from_dataloaders(
         DataLoader(train_set, batch_size=32), test=DataLoader(test_set, batch_size=250), pool_batch_size=250,
         initial=20, initial_balanced=True, steps_per_epoch=args.steps, seed=args.seed,

@@ -1,6 +1,6 @@
 """The data sets of some examples: published ones from `--data-root`, else small ones that need no file.
 
-    DIR/fashion_mnist/        the four .gz files, as published
+    DIR/mnist/, DIR/fashion_mnist/   the four .gz files, as published
     DIR/trec/                 TREC.train and TREC.test
     DIR/regression/           regression.npz, with concrete_x, concrete_y and concrete_test_mask
     DIR/pneumonia_mnist/      pneumoniamnist.npz
@@ -35,21 +35,26 @@ def options(text, *, rounds):
 # ---------------------------------------------------------------------- images
 
 
-def images(root):
-    """Grey images and ten classes: Fashion-MNIST `(1, 28, 28)`, else scikit-learn's digits `(1, 8, 8)`."""
+#: Mean and deviation of their pixels.
+PIXELS = {"mnist": (0.1307, 0.3081), "fashion_mnist": (0.2860, 0.3530)}
+
+
+def images(root, name="fashion_mnist"):
+    """Grey images and ten classes: published ones `(1, 28, 28)`, else scikit-learn's digits `(1, 8, 8)`."""
     if root is not None:
-        return tuple(_fashion_mnist(root / "fashion_mnist", part) for part in ("train", "t10k"))
+        return tuple(_published(Path(root) / name, part) for part in ("train", "t10k"))
     x, y = _digits()
     return TensorDataset(x[:1297], y[:1297]), TensorDataset(x[1297:], y[1297:])
 
 
-def _fashion_mnist(folder, part):
+def _published(folder, part):
     arrays = []
     for kind, start, shape in (("images-idx3", 16, (-1, 1, 28, 28)), ("labels-idx1", 8, (-1,))):
         content = gzip.decompress((folder / f"{part}-{kind}-ubyte.gz").read_bytes())
         arrays.append(torch.tensor(np.frombuffer(content, np.uint8, offset=start)).view(shape))
     pixels, classes = arrays
-    return TensorDataset((pixels / 255 - 0.2860) / 0.3530, classes.long())
+    mean, deviation = PIXELS[folder.name]
+    return TensorDataset((pixels / 255 - mean) / deviation, classes.long())
 
 
 def _digits():

@@ -10,16 +10,12 @@ of test images the head puts in the order of their losses: 50 % is chance.
 """
 
 import argparse
-import gzip
 import os
-from pathlib import Path
 
 import lightning as L
-import numpy as np
 import torch
-from sklearn.datasets import load_digits
+from data_sets import images
 from torch import nn
-from torch.utils.data import TensorDataset
 from torchmetrics.functional import accuracy
 
 from lightning_al import ActiveDataModule, ActiveLearning, LearningLossMixin, LearningLossOptions, fit_rounds
@@ -70,29 +66,12 @@ class FourStages(LearningLossMixin, L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def fashion_mnist(folder, part):
-    """Images `(N, 1, 28, 28)` and classes of the published files."""
-    arrays = []
-    for kind, start, shape in (("images-idx3", 16, (-1, 1, 28, 28)), ("labels-idx1", 8, (-1,))):
-        content = gzip.decompress((folder / f"{part}-{kind}-ubyte.gz").read_bytes())
-        arrays.append(torch.tensor(np.frombuffer(content, np.uint8, offset=start)).view(shape))
-    images, classes = arrays
-    return TensorDataset((images / 255 - 0.2860) / 0.3530, classes.long())
-
-
-def small_digits():
-    """1,297 images `(1, 8, 8)` to learn from and 500 to test on."""
-    x, y = load_digits(return_X_y=True)
-    x, y = torch.tensor(x, dtype=torch.float32).view(-1, 1, 8, 8) / 8 - 1, torch.tensor(y)
-    return TensorDataset(x[:1297], y[:1297]), TensorDataset(x[1297:], y[1297:])
-
-
 def main():
     """A simulation: all labels are there, and stay hidden until they are asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data-root", type=Path, default=os.environ.get("LIGHTNING_AL_DATA"))
+    parser.add_argument("--data-root", default=os.environ.get("LIGHTNING_AL_DATA"))
     parser.add_argument("--strategy", choices=("LearningLoss", "Random"), default="LearningLoss")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--initial", type=int, default=100, help="labels to begin with, and asked each round")
@@ -101,11 +80,7 @@ def main():
     parser.add_argument("--state-dir", help="where labels and queries are kept; default: a fresh folder")
     args = parser.parse_args()
 
-    if args.data_root is None:
-        train_set, test_set = small_digits()
-    else:
-        folder = Path(args.data_root) / "fashion_mnist"
-        train_set, test_set = fashion_mnist(folder, "train"), fashion_mnist(folder, "t10k")
+    train_set, test_set = images(args.data_root)
     data = ActiveDataModule(
         train_set, test_set=test_set, initial=args.initial, batch_size=64, pool_batch_size=250,
         steps_per_epoch=args.steps, seed=args.seed, state_dir=args.state_dir,
