@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from lightning_al.functional.arithmetic import exact_arithmetic
 from lightning_al.functional.features import comparable
 from lightning_al.functional.lloyd import Lloyd
+from lightning_al.functional.matrices import check_matrix, check_width, refuse_rows
 from lightning_al.functional.rows import (
     check_choice,
     check_count,
@@ -30,13 +31,7 @@ from lightning_al.functional.rows import (
 from lightning_al.functional.seeding import greedy_seeds
 from lightning_al.functional.selection import top_k
 from lightning_al.functional.shard import Shard
-from lightning_al.functional.vectors import (
-    Backend,
-    Vectors,
-    check_matrix,
-    check_width,
-    refuse_rows,
-)
+from lightning_al.functional.vectors import Backend, Vectors
 
 __all__ = ["Clusters", "check_beta", "diverse_mini_batch", "weighted_kmeans"]
 

@@ -17,11 +17,7 @@ from lightning_al.functional.gradients import Gradients
 from lightning_al.functional.rejection import Draw, First
 from lightning_al.functional.rows import check_choice, check_selection, check_tensors, shard_of
 from lightning_al.functional.shard import Shard
-from lightning_al.functional.vectors import (
-    Backend,
-    Metric,
-    Vectors,
-)
+from lightning_al.functional.vectors import Backend, Metric, Vectors
 
 __all__ = ["badge", "kmeans_plus_plus"]
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lightning_al.functional.lloyd import ExactSums
-from lightning_al.functional.vectors import Backend, Vectors, check_matrix, check_width
+from lightning_al.functional.matrices import check_matrix, check_width
+from lightning_al.functional.vectors import Backend, Vectors
 
 __all__ = ["comparable"]
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lightning_al.functional.matrices import check_matrix, refuse_rows
 from lightning_al.functional.rows import as_float, check_tensors, checked
 from lightning_al.functional.shard import Shard
-from lightning_al.functional.vectors import Vectors, check_matrix, refuse_rows
+from lightning_al.functional.vectors import Vectors
 
 __all__ = ["Gradients"]
 

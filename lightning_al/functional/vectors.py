@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from lightning_al.functional.arithmetic import exact_arithmetic, product_of, unit_rows
-from lightning_al.functional.rows import FLOATING, check_choice, check_shard, check_tensors
+from lightning_al.functional.matrices import check_matrix, check_width, refuse_rows
+from lightning_al.functional.rows import check_choice, check_shard
 from lightning_al.functional.shard import Shard
 
 __all__ = [
@@ -30,9 +31,6 @@ __all__ = [
     "Metric",
     "Vectors",
     "as_tensor",
-    "check_matrix",
-    "check_width",
-    "refuse_rows",
 ]
 
 Backend = Literal["auto", "faiss", "torch"]
@@ -322,35 +320,6 @@ class Vectors:
         return unit_rows(rows) if self.unit else rows
 
 
-def check_matrix(matrix: Tensor, name: str) -> None:
-    """Refuse what is no floating-point matrix `(N, D)`, D > 0."""
-    check_tensors(**{name: matrix})
-    if matrix.dtype not in FLOATING:
-        convert = f"Convert with `{name}.float()`"
-        if matrix.is_complex():
-            convert = f"Pass real and imaginary parts side by side: `torch.view_as_real({name}).flatten(1)`"
-        elif matrix.is_quantized:
-            convert = f"Convert with `{name}.dequantize()`"
-        raise TypeError(
-            f"`{name}` is of type {matrix.dtype}; needed are real floating-point numbers: float16, bfloat16, "
-            f"float32 or float64. {convert}."
-        )
-    if matrix.ndim != 2 or matrix.shape[1] == 0:
-        raise ValueError(
-            f"`{name}` has shape {tuple(matrix.shape)}; needed is one vector a sample, (N, D) with D > 0. "
-            "Pool over places or tokens first."
-        )
-
-
-def check_width(width: int, needed: int, names: tuple[str, str]) -> None:
-    """Refuse rows of another width than those they are compared with; both by name."""
-    if width != needed:
-        raise ValueError(
-            f"`{names[0]}` has {width} numbers a row, and `{names[1]}` has {needed}; needed are as many. "
-            "Take both from the same layer of the same model."
-        )
-
-
 def _check_backend(backend: str, tensor: Tensor) -> None:
     check_choice(Backend, backend=backend)
     if backend == "faiss" and isinstance(tensor, Tensor) and tensor.device.type != "cpu":
@@ -375,16 +344,6 @@ def _largest(vectors: Vectors, name: str, shard: Shard) -> float:
             )
         largest = max(largest, here)
     return largest
-
-
-def refuse_rows(wrong: Tensor, rows: slice, name: str, shard: Shard, what: str, otherwise: str = "") -> None:
-    """Raise an error that names some of consecutive rows held here; `otherwise` ends its advice."""
-    every = torch.zeros(len(shard.positions), dtype=torch.bool)
-    every[rows] = wrong.cpu()
-    raise ValueError(
-        f"`{name}` is {what} {shard.named(every)}; distances to them do not exist. Find out why, "
-        f"and repair or leave them out{otherwise}."
-    )
 
 
 def _scale(largest: float, dtype: torch.dtype) -> float:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_al.functional.matrices import check_matrix
 from lightning_al.functional.shard import Shard
-from lightning_al.functional.vectors import Backend, Metric, Vectors, check_matrix
+from lightning_al.functional.vectors import Backend, Metric, Vectors
 
 __all__ = ["GivenEmbeddings"]
 
