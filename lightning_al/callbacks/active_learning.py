@@ -41,7 +41,7 @@ from lightning_al.querying import Query, check_acquisition, choose
 from lightning_al.randomness import derive_seed
 from lightning_al.stopping.base import Ended
 from lightning_al.stopping.judging import Stopping
-from lightning_al.together import agree
+from lightning_al.together import agree, close_at_exit, leave_open
 
 __all__ = ["ActiveLearning"]
 
@@ -181,6 +181,7 @@ class ActiveLearning(L.Callback):
     # ------------------------------------------------------------------ hooks, in order
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: D102
+        leave_open()
         check_lightning(trainer)
         advise_configure_model(pl_module)
         if stage != "fit":
@@ -293,6 +294,9 @@ class ActiveLearning(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         if not self._ended:  # Lightning skipped the loop
             raise no_step(trainer)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: D102
+        close_at_exit()
 
     # ------------------------------------------------------------------ helpers
 

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
+import signal
 import socket
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
 from warm import Started
+
+from lightning_al.together import close_at_exit
 
 TESTS = Path(__file__).parents[1]
 
 
-@atexit.register
-def _close() -> None:
-    """Lightning leaves a gloo group open, whose threads now and then abort the interpreter's exit."""
-    old = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (
-        2,
-        13,
-    )  # there it may wait for others
-    if not old and dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+close_at_exit()  # ranks that Lightning starts import this too
 
 
 @dataclass
@@ -95,6 +89,36 @@ def launch(
     ended.status = next((p.returncode for p in started if p.returncode), 0)
     ended.said, ended.seconds = said, time.monotonic() - begun
     return ended
+
+
+def run_anew(*arguments: str, folder: Path, limit: float = 300, env: dict[str, str] | None = None) -> Ended:
+    """Run an interpreter of its own, one that has imported nothing; all it started is killed after `limit`.
+
+    Args:
+        arguments: Python's.
+        folder: Its working directory, in which it leaves what it says.
+        limit: Seconds.
+        env: Its environment, but for where the tests are.
+    """
+    environment = dict(os.environ) if env is None else env
+    paths = [str(TESTS), environment.get("PYTHONPATH", "")]
+    environment = environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    path = folder / "said"
+    with open(path, "w") as said:  # no pipe, which what it forked could keep open
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=folder, env=environment, stdout=said, stderr=said,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            process.wait(limit)
+        except subprocess.TimeoutExpired:
+            text = path.read_text()[-4000:]
+            raise AssertionError(f"{arguments} hung for {limit} s; it said:\n{text}") from None
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return Ended(process.returncode, path.read_text(), folder)
 
 
 def told_to(ranks: int, by: str) -> list[dict[str, str]]:

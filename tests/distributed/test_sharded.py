@@ -1,18 +1,13 @@
 """Processes that hold a part of the module each: the same queries and weights as one process has."""
 
-import os
 import re
-import signal
-import subprocess
-import sys
 import warnings
-from contextlib import suppress
 
 import pytest
 import torch
 
 from distributed import sharded
-from distributed.launch import TESTS, Ended, launch
+from distributed.launch import TESTS, launch, run_anew
 
 OLD = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6)
 pytestmark = [
@@ -179,16 +174,9 @@ def test_the_older_fsdp_trains_asks_and_begins_anew(tmp_path, how):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_older_fsdp_does_so_on_gpus(tmp_path):
     world = min(2, torch.cuda.device_count())
-    command = [sys.executable, str(TESTS / "distributed" / "sharded.py"), "wrapped", str(world)]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(TESTS)}, start_new_session=True
-    )
-    try:
-        assert process.wait(300) == 0
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    check_wrapped(Ended(0, "", tmp_path))
+    found = run_anew(str(TESTS / "distributed" / "sharded.py"), "wrapped", str(world), folder=tmp_path)
+    assert found.status == 0, found.said[-4000:]
+    check_wrapped(found)
 
 
 def check_wrapped(found):

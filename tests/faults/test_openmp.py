@@ -1,20 +1,16 @@
 """Two runtimes of OpenMP in one process neither hang nor crash nor change what is found (docs/faiss.md)."""
 
-import contextlib
 import os
-import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import faiss
 import pytest
 import torch
+from distributed.launch import run_anew
 
 from lightning_al.functional import nearest
 from lightning_al.functional.clustering import weighted_kmeans
 
-TESTS = Path(__file__).parents[1]
 SECONDS = 180
 
 
@@ -24,26 +20,10 @@ SECONDS = 180
     ("first", "scenes"),
     [("faiss-first", ["in_a_worker", "in_turns"]), ("torch-first", ["after_a_fork", "in_turns"])],
 )
-def test_many_threads_of_both_work_in_one_process(first, scenes):
-    command = [sys.executable, "-W", "ignore", "-m", "faults.openmp", first, *scenes]
-    process = subprocess.Popen(
-        command,
-        cwd=TESTS,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        said = f"still at work after {SECONDS} s"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # forked ones too, which a hang would leave behind
-        process.wait()
-    assert said.endswith("done\n"), said
-    assert process.returncode == 0, said
+def test_many_threads_of_both_work_in_one_process(tmp_path, first, scenes):
+    ended = run_anew("-W", "ignore", "-m", "faults.openmp", first, *scenes, folder=tmp_path, limit=SECONDS)
+    assert ended.said.endswith("done\n"), ended.said
+    assert ended.status == 0, ended.said
 
 
 @pytest.mark.parametrize(("of_torch", "of_faiss"), [(1, 2), (2, 1)])

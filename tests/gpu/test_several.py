@@ -1,14 +1,10 @@
 """Two GPUs ask for what one asks for: `ddp`, and modules of which each process holds a part."""
 
 import os
-import signal
-import subprocess
-import sys
-from contextlib import suppress
 
 import pytest
 import torch
-from distributed.launch import TESTS, Ended
+from distributed.launch import TESTS, run_anew
 
 from gpu.devices import IS_GPU
 
@@ -28,23 +24,11 @@ def both(request, tmp_path_factory):
 
 def ended(folder, what, world, limit=500):
     """Lightning starts the other rank; whatever happens, all are gone after `limit` seconds."""
-    command = [sys.executable, str(TESTS / "gpu" / "several.py"), what, str(world)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PL_", "PYTEST_", "MASTER_"))}
-    environment |= {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-    with open(folder / "said", "w") as said:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True
-        )
-        try:
-            status = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            status = f"still at work after {limit} s"
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    text = (folder / "said").read_text()
-    assert status == 0, f"{what} on {world}: {status}\n{text[-6000:]}"
-    return Ended(0, text, folder)
+    script = str(TESTS / "gpu" / "several.py")
+    ended = run_anew(script, what, str(world), folder=folder, limit=limit, env=environment)
+    assert ended.status == 0, f"{what} on {world}: {ended.status}\n{ended.said[-6000:]}"
+    return ended
 
 
 def test_every_strategy_asks_the_same(both):
