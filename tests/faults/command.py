@@ -34,7 +34,7 @@ class Command:
 
     Args:
         folder: Where it runs.
-        scene: Who labels, a name of `SCENES`.
+        scene: A name of `SCENES`.
         processes: How many.
     """
 
@@ -207,5 +207,10 @@ def verdict(command: Command, undisturbed: Undisturbed) -> dict[str, int]:
         "lost": len(accepted - set(labels)),
         "doubled": len(samples) - len(set(samples)),
         "moved": sum(truth[index] != target for index, target in labels),
-        **{f"{name} different": int(found[name] != undisturbed.outcome[name]) for name in found},
+        **{f"{name} different": int(not same(found[name], undisturbed.outcome[name])) for name in found},
     }
+
+
+def same(one: Any, other: Any) -> bool:
+    """To the last digit; NaN is like NaN."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

@@ -33,10 +33,13 @@ from faults.runs import Slowed, seeded
 from lightning_al import History, Ledger, fit_rounds
 from lightning_al.callbacks.weights import StoredWeights
 from lightning_al.data.labelling import Labelling
+from lightning_al.stopping import StablePredictions
+from lightning_al.stopping.judging import Stopping
 
 ROUNDS = 2
 INSTANT = "any instant"
-SCENES = ("dataset", "people")
+#: Who labels; "stopping": the data set, until a criterion ends the rounds.
+SCENES = ("dataset", "people", "stopping")
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,11 @@ STEPS = {
     "label commit": Step(Ledger, "append", of_kind("labeled")),
     "half a commit": Step(Spilling, "execute", lambda db, sql, *more: sql == "COMMIT"),
     "test": Step(Slowed, "test_step", everywhere=True),
+    "stop measured": Step(StablePredictions, "measure", everywhere=True),
+    "stop set replaced": Step(os, "replace", into("stop_set")),
+    "stop decision": Step(
+        Stopping, "judge", lambda stopping, *more: bool(stopping.criteria), everywhere=True
+    ),
     "round row": Step(Ledger, "append", lambda ledger, events, *, round_row=None, **more: bool(round_row)),
     "backup": Step(Ledger, "backup"),
     "backup replaced": Step(os, "replace", into("backups")),
@@ -231,10 +239,12 @@ def main(
     if kill is not None and kill.step != INSTANT and rank == max(kill.victim, 0):
         aim(kill)
     people = {"oracle": "people"} if scene == "people" else {}
+    # Predictions of round 1 agree with those of round 0 so far, so that no second query is made.
+    stop = StablePredictions(0.01, rounds=1) if scene == "stopping" else None
     active = margin(restart="warm" if people else "initial")
     data = pool(folder / "state", test_set=blobs(21, 1), **people)
     try:
-        fit_rounds(seeded, partial(trainer, processes=processes), data, active, rounds=ROUNDS)
+        fit_rounds(seeded, partial(trainer, processes=processes), data, active, rounds=ROUNDS, stop=stop)
     finally:
         fill(resource.RLIM_INFINITY)  # to say what was wrong
     (folder / f"times_{start}_{rank}.json").write_text(json.dumps(times))

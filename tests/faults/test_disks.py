@@ -41,6 +41,7 @@ FULL = {
     "query file": ("people", Kill(0, "query file", room=0), FILE.format("query_0.csv")),
     "query file, half": ("people", Kill(2, "query file", room=100), FILE.format("query_1.csv")),
     "history file": ("dataset", Kill(0, "history file", call=2, room=100), FILE.format("history.csv")),
+    "stop set": ("stopping", Kill(0, "stop measured", call=2, room=100), FILE.format("round_1.npz")),
     "last weights": ("people", Kill(3, "weights replaced", room=0), LEDGER),
 }
 

@@ -1,10 +1,11 @@
 """kill -9 at every named step and at any instant: the same command goes on, and ends as if undisturbed.
 
-Twenty of these here; `make faults` makes hundreds.
+Two dozen of these here; `make faults` makes hundreds.
 """
 
 import resource
 import signal
+from dataclasses import replace
 
 import pytest
 from warm import server
@@ -69,8 +70,20 @@ def test_what_is_lost_doubled_or_moved_is_found(tmp_path, undisturbed):
     assert {name: found[name] for name in ("lost", "doubled", "moved", "queries different")} == {
         "lost": 1, "doubled": 1, "moved": 1, "queries different": 1,
     }  # fmt: skip
+    rows = [row | {"labeled": 0} for row in undisturbed(1)["dataset"].outcome["measurements"]]
+    other = replace(
+        undisturbed(1)["dataset"], outcome=undisturbed(1)["dataset"].outcome | {"measurements": rows}
+    )
+    assert verdict(command, other)["measurements different"] == 1
     with pytest.raises(RunFailedError, match=r"accepted and lost \[\(59, 2\)\]"):
         command.check_accepted()
+
+
+def test_a_criterion_ends_the_run_that_is_to_be_killed_about_it(undisturbed):
+    for processes in (1, 2):
+        outcome = undisturbed(processes)["stopping"].outcome
+        assert [bool(row["stopped"]) for row in outcome["measurements"]] == [False, True]
+        assert list(outcome["queries"]) == [1]
 
 
 # ---------------------------------------------------------------- inside of a commit
