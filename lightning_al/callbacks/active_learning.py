@@ -217,7 +217,7 @@ class ActiveLearning(L.Callback):
         root = root_of(trainer, pl_module)
         if trainer.ckpt_path is None:
             seed = derive_seed(
-                data.seed, "weights", data.round, *([] if self._seat is None else self._seat.name)
+                data.seed, "weights", data.round, *([] if self._seat is None else self._seat.seeds)
             )
             redraws = self._seat is not None and self._seat.shares_module
             weights.begin(root, data.round, seed, drawn=self._drawn, redraws=redraws)
@@ -225,7 +225,7 @@ class ActiveLearning(L.Callback):
             weights.remember(root)
         if self._driven and any(is_overridden(hook, pl_module) for hook in ("setup", "configure_model")):
             # They draw what they make only at the first fit of a process, perhaps of a later round.
-            name = () if self._seat is None else self._seat.name
+            name = () if self._seat is None else self._seat.seeds
             L.seed_everything(derive_seed(data.seed, "fit", data.round, *name), workers=True, verbose=False)
 
     def on_load_checkpoint(  # noqa: D102

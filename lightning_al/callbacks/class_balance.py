@@ -186,7 +186,8 @@ class ClassBalance(L.Callback):
 
     def _message(self, data: ActiveDataModule, balance: Balance, names: list[Any]) -> str:
         last = data.round
-        query = f"query {last}" if self.window == 1 else f"queries {max(1, last - self.window + 1)} to {last}"
+        first = max(1, last - self.window + 1)
+        query = f"query {last}" if first == last else f"queries {first} to {last}"
         return (
             f"Mode collapse: the {balance.acquired.sum()} labels of {query} fall on few classes. The entropy "
             f"of their classes is {balance.entropy:.2f} nats; random draws of as many have "

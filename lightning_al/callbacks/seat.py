@@ -33,8 +33,16 @@ class Seat:
 
     @property
     def name(self) -> tuple[str | int, ...]:
-        """Its part of seeds and of folders."""
+        """Its part of folders."""
         return ("member", self.number)
+
+    @property
+    def seeds(self) -> tuple[str | int, ...]:
+        """Its part of seeds: the last member is the model that a run without a committee would train.
+
+        So runs with and without one begin alike, if a single model is tested.
+        """
+        return () if self.is_last else self.name
 
     @property
     def is_last(self) -> bool:

@@ -93,9 +93,8 @@ def _add_telling(parser: ArgumentParser) -> None:
 
 def _run(arguments: Sequence[str]) -> None:
     command = _Compare(arguments)
-    config, comparison = command.config, command.compare()
-    with arguments_of("metric"):
-        _tell(comparison, config)
+    comparison = command.compare()
+    _tell(comparison, command.config)
 
 
 def _report(arguments: Sequence[str]) -> None:
@@ -103,15 +102,28 @@ def _report(arguments: Sequence[str]) -> None:
         prog="lightning-al compare --report", description="Tell of what there is.", allow_abbrev=False
     )
     _add_telling(parser)
+    parser.add_argument(
+        "--rounds", type=PositiveInt | None, default=None,
+        help="Look at so many queries of each run; default: at all that were asked for.",
+    )  # fmt: skip
     options = parser.parse_args(list(arguments))
     with arguments_of("state_dir"):
-        _tell(Comparison.load(options.state_dir), options)
+        comparison = Comparison.load(options.state_dir, rounds=options.rounds)
+    _tell(comparison, options)
 
 
 def _tell(comparison: Comparison, options: Namespace) -> None:
     """As `_add_telling`'s flags say."""
     if not comparison.ended:
-        raise ValueError(f"{comparison!r}: none to tell of. Let the command that runs them go on.")
+        raise WrongArgumentError(
+            f"{comparison!r}: none to tell of. Let the command that runs them go on, or look at fewer "
+            "rounds: `--report --rounds 1`."
+        )
+    with arguments_of("metric"):
+        _print(comparison, options)
+
+
+def _print(comparison: Comparison, options: Namespace) -> None:
     place, metric, higher = Path(options.state_dir), options.metric, options.higher_is_better
     target: Any = "random" if options.target is None else options.target
     print(comparison.summary(metric, target=target, higher_is_better=higher))
@@ -196,7 +208,7 @@ class _Compare(FitRounds):
                 "--data: `state_dir` and `seed` are given, but every run has its own. Name the folder of all "
                 "by --state_dir, and the seeds by --seeds."
             )
-        with arguments_of("compare"):
+        with arguments_of():
             return compare(
                 _made_strategies(config.strategies), self._model, self._trainer, self._data_of,
                 query_size=config.query_size, rounds=config.rounds, seeds=config.seeds,

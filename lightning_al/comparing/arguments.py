@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -16,7 +17,7 @@ from lightning_al.comparing.settings import folder_of
 from lightning_al.inference.committee import check_maker
 from lightning_al.querying import check_acquisition
 
-__all__ = ["check_functions", "count", "described", "named", "numbers"]
+__all__ = ["check_functions", "count", "described", "folder", "named", "numbers"]
 
 
 def named(strategies: Any) -> tuple[dict[str, Acquisition], str]:
@@ -27,7 +28,7 @@ def named(strategies: Any) -> tuple[dict[str, Acquisition], str]:
         ValueError: If there is none, or two have one name.
     """
     if (
-        isinstance(strategies, Acquisition)
+        isinstance(strategies, Acquisition | str)
         or not isinstance(strategies, Mapping | Sequence)
         or not strategies
     ):
@@ -77,10 +78,10 @@ def numbers(seeds: Any) -> list[int]:
         found = list(range(int(seeds))) if whole else [_whole(seed) for seed in seeds]
     except TypeError:
         found = []
-    if not found or len(set(found)) < len(found):
+    if not found or len(set(found)) < len(found) or max(map(abs, found)) >= 2**63:
         raise ValueError(
-            f"`seeds` is {seeds!r}; needed is how many, 1 or more, or different whole numbers. Pass "
-            "`seeds=5`."
+            f"`seeds` is {seeds!r}; needed is how many, 1 or more, or different whole numbers of 64 bits. "
+            "Pass `seeds=5`."
         )
     return found
 
@@ -89,6 +90,21 @@ def _whole(seed: Any) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise TypeError
     return int(seed)
+
+
+def folder(state_dir: Any) -> Path:
+    """Where all runs are.
+
+    Raises:
+        ValueError: If something else is there.
+    """
+    place = Path(state_dir).absolute()
+    if place.exists() and not place.is_dir():
+        raise ValueError(
+            f"`state_dir` is {str(state_dir)!r}, which is a file; needed is a folder, made if it is not "
+            "there. Name another."
+        )
+    return place
 
 
 def count(workers: Any) -> int:

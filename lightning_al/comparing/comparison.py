@@ -5,8 +5,11 @@ ledgers -> RunTable -> [Comparison] -> rows, summary, penalties, plots
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,17 +57,23 @@ class Comparison(Runs):
     """
 
     @classmethod
-    def load(cls, state_dir: str | os.PathLike[str]) -> Comparison:
+    def load(cls, state_dir: str | os.PathLike[str], *, rounds: int | None = None) -> Comparison:
         """What there is so far of all runs that calls of `compare` with this folder asked for.
 
         Args:
             state_dir: The folder; neither torch nor the data are needed, and runs may be going on.
+            rounds: Look at so many queries of each run, after which it counts as ended; `None`: at all.
 
         Raises:
-            ValueError: If it holds no comparison.
+            ValueError: If it holds no comparison, or `rounds` is not positive.
         """
         place = Path(state_dir).absolute()
-        return cls.of(Settings.read(place), place)
+        settings = Settings.read(place)
+        if rounds is not None:
+            if rounds < 1:
+                raise ValueError(f"`rounds` is {rounds!r}; needed is how many queries, 1 or more.")
+            settings = replace(settings, rounds=min(rounds, settings.rounds))
+        return cls.of(settings, place)
 
     @classmethod
     def of(cls, settings: Settings, state_dir: Path, failures: Sequence[FailedRun] = ()) -> Comparison:
@@ -85,7 +94,8 @@ class Comparison(Runs):
 
         Raises:
             TypeError: If they are no mappings.
-            ValueError: If there is no row, none of the baseline, or a value is no number.
+            ValueError: If there is no row, none of the baseline, two of one round of a run, or a value is no
+                number.
         """
         grouped: dict[tuple[str, int], list[dict[str, Any]]] = {}
         for row in checked_rows(rows):
@@ -124,9 +134,9 @@ class Comparison(Runs):
             seed: Of the bootstrap.
 
         Raises:
-            ValueError: If no run has ended, or has the metric in every round; or `target` is another text.
+            ValueError: If no run has ended, or has the metric in every round; or `target` is something else.
         """
-        if isinstance(target, str) and target != "random":
+        if not (target is None or target == "random" or _is_finite(target)):
             raise ValueError(
                 f'`target` is {target!r}; needed is a number in the metric\'s units, "random", or `None`. '
                 "Pass one of them."
@@ -173,6 +183,11 @@ class Comparison(Runs):
                 "from five seeds on. Run more seeds."
             )
         shared = sorted(set.intersection(*(set(curves[n, s]) for n in names for s in seeds)))
+        if not shared:
+            raise ValueError(
+                f"The runs of {names} have no number of labels in common; needed are some at which all were "
+                "tested. Use the same `initial` and `query_size` for all."
+            )
         values = [sign * np.array([[curves[n, s][x] for x in shared] for s in seeds]) for n in names]
         return Penalties(names, penalty_matrix(values), len(seeds), len(shared), name)
 
@@ -199,19 +214,21 @@ class Comparison(Runs):
     def lacking(self, metric: str) -> dict[tuple[str, int], list[int]]:
         """Of runs that have ended, the rounds without the metric, or with NaN: such a run has no area.
 
+        Nor has one that lacks a round which others have, before its last.
+
         Args:
             metric: Column of the rows.
 
         Returns:
             Rounds by strategy and seed, of the runs that lack any.
         """
-        found = {
-            (table.run.strategy, table.run.seed): [
-                row["round"] for row in table.rows if not np.isfinite(row.get(metric, np.nan))
-            ]
-            for table in self.ended
-        }
-        return {run: rounds for run, rounds in found.items() if rounds}
+        rounds = {row["round"] for table in self.ended for row in table.rows}
+        found = {}
+        for table in self.ended:
+            known = {row["round"] for row in table.rows if _is_finite(row.get(metric))}
+            last = table.rows[-1]["round"]
+            found[table.run.strategy, table.run.seed] = sorted(r for r in rounds - known if r <= last)
+        return {run: lacked for run, lacked in found.items() if lacked}
 
     def reached_at_random(self, metric: str | None = None) -> float | None:
         """A target that the baseline just reaches: its median in the last round but one.
@@ -245,3 +262,7 @@ class Comparison(Runs):
             f"Comparison({len(self.strategies)} strategies, {len(self.seeds)} seeds, {self.rounds} rounds; "
             f"{len(self.ended)} of {len(self.strategies) * len(self.seeds)} runs have ended)"
         )
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from lightning_al.acquisition import Acquisition
 from lightning_al.callbacks import ActiveLearning
-from lightning_al.comparing.arguments import check_functions, count, described, named, numbers
+from lightning_al.comparing.arguments import check_functions, count, described, folder, named, numbers
 from lightning_al.comparing.comparison import Comparison
 from lightning_al.comparing.processes import side_by_side
 from lightning_al.comparing.run import Task, carry_out
@@ -146,7 +146,7 @@ def compare(
     common = {"query_size": query_size, **options, "test_posterior": repr(options["test_posterior"])}
     shown = {name: repr(acquisition) for name, acquisition in chosen.items()}
     settings = Settings(shown, numbers(seeds), rounds, baseline, common, described(made_with))
-    place = Path(state_dir).absolute()
+    place = folder(state_dir)
     workers = count(workers)
     check_flag(accept_changes=accept_changes)
     whole = settings.joined_to(place, accept_changes=accept_changes)

@@ -134,6 +134,7 @@ class _Child:
         self.run, self.context = run, context
         self.process: Any = None
         self.reason: str | None = None
+        self.has_ended = False
         self.news: Connection
 
     def start(self, work: Work) -> None:
@@ -165,6 +166,8 @@ class _Child:
                     raise RefusedError(what)
                 if kind == "failed":
                     self.reason = what
+                elif kind == "ended":
+                    self.has_ended = True
                 else:
                     told(self.run, what)
             if not ended:
@@ -176,11 +179,11 @@ class _Child:
     def failure(self) -> list[FailedRun]:
         """Why it failed, if it did."""
         code = self.process.exitcode
-        if self.reason is None and code == 0:
+        if self.reason is None and code == 0 and self.has_ended:
             return []
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
         hint = ": perhaps the memory did not suffice" if code == -signal.SIGKILL else ""
-        reason = self.reason or f"Its process was ended by {ended}{hint}."
+        reason = self.reason or f"Its process was ended by {ended}, before the run was{hint}."
         return [FailedRun(self.run.strategy, self.run.seed, reason, self.run.log)]
 
     def kill(self) -> None:
@@ -211,6 +214,7 @@ def _main(work: Work, run: Run, voice: Connection, parent: int) -> None:
         voice.send(("refused", str(error)) if refused else ("failed", text))
         sys.stdout.flush()
         raise SystemExit(1) from None
+    voice.send(("ended", None))
     sys.stdout.flush()
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["FailedRun", "FailedRunsError", "RefusedError", "Run", "Settings", "folder_of"]
 
 _FILE = "comparison.json"
+#: Of files beside the folders of strategies.
+_SUFFIXES = (".json", ".csv", ".parquet", ".png")
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,8 @@ class Settings:
         then = {**before.common, **{f"strategies[{n!r}]": s for n, s in begun.items()}}
         if not accept_changes:
             now, then = {**self.made_with, **now}, {**before.made_with, **then}
-        other = [name for name in now if name in then and now[name] != then[name]]
+        # As text: a NaN is like itself.
+        other = [name for name in now if name in then and json.dumps(now[name]) != json.dumps(then[name])]
         if self.baseline != before.baseline:
             other, now, then = ["baseline"], {"baseline": self.baseline}, {"baseline": before.baseline}
         if other:
@@ -231,13 +234,13 @@ def _has_run(folder: Path) -> bool:
 
 
 def folder_of(name: str) -> str:
-    """A strategy's name as that of a folder; one that had to be changed ends with a digest.
+    """A strategy's name as that of a folder; one that had to be changed, or is a file's, ends with a digest.
 
     Example:
         >>> folder_of("BADGE"), folder_of("Power(BALD, 2)").rpartition("-")[0]
         ('BADGE', 'Power_BALD_2')
     """
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:60]
-    return (
-        safe if safe == name != "" else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
-    )
+    if safe == name != "" and Path(safe).suffix.lower() not in _SUFFIXES:
+        return safe
+    return f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from lightning_al.comparing.settings import RefusedError, Run
+from lightning_al.comparing.settings import RefusedError, Run, folder_of
 from lightning_al.comparing.table import metrics_of
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.state import LABELED
@@ -98,7 +99,8 @@ class Starts:
         for what, value in self._compared(start).items():
             other, before = first.setdefault(what, (run.strategy, value))
             if value != before:
-                raise RefusedError(_unlike(run, other, what, value, before))
+                folder = run.folder.parents[1] / folder_of(other) / run.folder.name
+                raise RefusedError(_unlike(run, other, folder, what, value, before))
         if start.weights is not None:
             self._compare_seeds(start.weights, run.seed)
 
@@ -136,7 +138,7 @@ class Starts:
         )
 
 
-def _unlike(run: Run, other: str, what: str, value: Any, before: Any) -> str:
+def _unlike(run: Run, other: str, folder: Path, what: str, value: Any, before: Any) -> str:
     said = "different weights"
     if what == "samples":
         said = f"{before[0]:,} samples and {value[0]:,}, not the same ones"
@@ -153,8 +155,8 @@ def _unlike(run: Run, other: str, what: str, value: Any, before: Any) -> str:
     }.get(what, "Let `make_model`, `make_trainer` and `make_data` give the same for the same seed")
     return (
         f"With seed {run.seed}, {other!r} and {run.strategy!r} began with {said}; needed are the same, so "
-        f"that only the strategies differ. {mend}; for runs that were made otherwise before, use another "
-        "`state_dir`."
+        f"that only the strategies differ. {mend}, and remove the folder of the run that was made otherwise, "
+        f"{folder} or {run.folder}, which is then made anew; or use another `state_dir`."
     )
 
 

@@ -100,7 +100,7 @@ def bootstrap_mean(
 def bootstrap_ratio(
     labels: Sequence[float],
     base: Sequence[float],
-    budget: float,
+    budget: float | tuple[Sequence[float], Sequence[float]],
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
@@ -115,7 +115,7 @@ def bootstrap_ratio(
     Args:
         labels: Of the strategy, one a seed; infinity: not within the budget.
         base: Of the baseline with the same seeds.
-        budget: Most labels of any run.
+        budget: Most labels of a run: of all runs alike, or of those of the strategy and of the baseline.
         seed: Of what is drawn.
         resamples: How often seeds are drawn, with replacement, in pairs.
         level: Share of the ratios that lie within.
@@ -129,20 +129,20 @@ def bootstrap_ratio(
         >>> bootstrap_ratio([60, 60, 60], [math.inf, math.inf, math.inf], 120)[0]
         (0.0, 0.5)
     """
-    own, other = np.asarray(labels, np.float64), np.asarray(base, np.float64)
-    ratio = _ratios(own[None], other[None], budget)
+    most = np.asarray([labels, base], np.float64)
+    least = np.where(np.isinf(most), np.broadcast_to(np.asarray(budget, np.float64), most.shape), most)
+    ratio = _ratios(least[:, None], most[:, None])
     known = float(ratio[0][0]), float(ratio[1][0])
-    if len(own) < 2:
+    if len(labels) < 2:
         return known, (math.nan, math.nan)
-    rows = _drawn(len(own), seed, resamples)
-    low, high = _ratios(own[rows], other[rows], budget)
+    rows = _drawn(len(labels), seed, resamples)
+    low, high = _ratios(least[:, rows], most[:, rows])
     return known, (quantile(low, (1 - level) / 2), quantile(high, (1 + level) / 2))
 
 
-def _ratios(own: Array, other: Array, budget: float) -> tuple[Array, Array]:
-    """At least and at most, of every row."""
-    least_own, least_other = (_medians(np.where(np.isinf(x), budget, x)) for x in (own, other))
-    most_own, most_other = _medians(own), _medians(other)
+def _ratios(least: Array, most: Array) -> tuple[Array, Array]:
+    """At least and at most, of every row: of a strategy, the first, to its baseline, the second."""
+    (least_own, least_other), (most_own, most_other) = map(_medians, least), map(_medians, most)
     return least_own / most_other, most_own / least_other
 
 

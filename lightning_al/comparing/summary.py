@@ -43,7 +43,8 @@ class ComparisonSummary:
     Attributes:
         rows: Mappings with `strategy` and `seeds`; medians over seeds, with quartiles `_q1` and `_q3`, of
             the mean height of the curve (`aubc`), of the metric after the last round (`final`), and of
-            `labels_to_target`, where infinity means more than the budget; how many seeds `missed` it; the
+            `labels_to_target`, where infinity means more than the `budget`, the smallest of the runs
+            that did not reach it; how many seeds `missed` it; the
             mean difference `aubc_gain` to the baseline, and `label_ratio_low` to `label_ratio_high`, the
             labels needed over the baseline's, which are the same unless a median was not reached; their
             intervals `_ci_low` to `_ci_high`; `p`, `p_holm` and `smallest_p`; mean seconds of a round; and
@@ -89,7 +90,7 @@ def summarize(
     shared = sorted(set.intersection(*(set(curve) for curve in curves.values())))
     areas = {run: mean_height(shared, [curve[x] for x in shared]) for run, curve in curves.items()}
     needed = {} if target is None else _needed(comparison, curves, metric, target, higher)
-    budget = max(max(curve) for curve in curves.values())
+    budgets = {run: max(curve) for run, curve in curves.items()}
     rows = []
     for name in comparison.strategies:
         own = {s: area for (n, s), area in areas.items() if n == name}
@@ -100,15 +101,17 @@ def summarize(
         row |= _quartiles("final", [curves[name, s][max(curves[name, s])] for s in own])
         if target is not None:
             labels = [needed[name, s] for s in own]
-            row |= {**_quartiles("labels_to_target", labels), "missed": sum(map(math.isinf, labels))}
+            missed = [budgets[name, s] for s in own if math.isinf(needed[name, s])]
+            row |= _quartiles("labels_to_target", labels)
+            row |= {"missed": len(missed), "budget": min(missed, default=math.nan)}
         if name != comparison.baseline:
-            row |= _against(name, comparison.baseline, areas, needed, budget, higher, seed)
+            row |= _against(name, comparison.baseline, areas, needed, budgets, higher, seed)
         rows.append(row | _costs(comparison, name))
     corrected = holm({row["strategy"]: row["p"] for row in rows if "p" in row})
     for row in rows:
         if "p" in row:
             row["p_holm"] = corrected[row["strategy"]]
-    facts = _facts(comparison, metric, target, higher, shared, budget)
+    facts = _facts(comparison, metric, target, higher, shared, sorted(set(budgets.values())))
     facts["most_points"] = max(map(len, curves.values()))
     return ComparisonSummary(rows, facts)
 
@@ -132,7 +135,7 @@ def _against(
     baseline: str,
     areas: Mapping[tuple[str, int], float],
     needed: Mapping[tuple[str, int], float],
-    budget: float,
+    budgets: Mapping[tuple[str, int], float],
     higher: bool,
     seed: int,
 ) -> dict[str, float]:
@@ -149,9 +152,9 @@ def _against(
         "p": p, "smallest_p": smallest, "pairs": len(seeds),
     }  # fmt: skip
     if needed:
-        known, interval = bootstrap_ratio(
-            [needed[name, s] for s in seeds], [needed[baseline, s] for s in seeds], budget, seed=seed
-        )
+        own, base = ([needed[n, s] for s in seeds] for n in (name, baseline))
+        most = [budgets[name, s] for s in seeds], [budgets[baseline, s] for s in seeds]
+        known, interval = bootstrap_ratio(own, base, most, seed=seed)
         row |= {"label_ratio_low": known[0], "label_ratio_high": known[1]}
         row |= {"label_ratio_ci_low": interval[0], "label_ratio_ci_high": interval[1]}
     return row
@@ -175,14 +178,14 @@ def _facts(
     target: float | None,
     higher: bool,
     shared: Sequence[int],
-    budget: int,
+    budgets: Sequence[int],
 ) -> dict[str, Any]:
     tables = comparison.ended
     classes = [table.classes for table in tables]
     return {
         "metric": metric, "target": target, "higher": higher, "baseline": comparison.baseline,
         "first": shared[0] if shared else math.nan, "last": shared[-1] if shared else math.nan,
-        "points": len(shared), "budget": budget, "resamples": RESAMPLES,
+        "points": len(shared), "budgets": budgets, "resamples": RESAMPLES,
         "runs": len(tables), "asked_for": len(comparison.strategies) * len(comparison.seeds),
         "failed": len(comparison.failures), "few": _FEW,
         "lacking": comparison.lacking(metric), "unlike": _unlike(tables),

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,18 @@ class RunTable:
 
     @classmethod
     def of_rows(cls, strategy: str, seed: int, rows: list[dict[str, Any]], rounds: int) -> RunTable:
-        """Of rows that were made elsewhere."""
+        """Of rows that were made elsewhere.
+
+        Raises:
+            ValueError: If two are of one round.
+        """
         ordered = sorted(rows, key=lambda row: row["round"])
+        twice = [one["round"] for one, other in pairwise(ordered) if one["round"] == other["round"]]
+        if twice:
+            raise ValueError(
+                f"There are two rows of {strategy!r} with seed {seed} in round {twice[0]}; needed is one of "
+                "each round of a run. If tables were joined, leave out what is in both."
+            )
         return cls(Run(strategy, seed, Path()), ordered, None, {}, ended=ordered[-1]["round"] >= rounds)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ def _quality(summary: ComparisonSummary) -> list[str]:
     for row in summary:
         cells = [row["strategy"], _spread(row, "aubc", _number), _spread(row, "final", _number)]
         if target is not None:
-            cells += [_spread(row, "labels_to_target", lambda x: _labels(x, facts["budget"])), _ratio(row)]
+            cells += [_spread(row, "labels_to_target", partial(_labels, budget=row["budget"])), _ratio(row)]
         if "aubc_gain" in row:
             sign = 1 if facts["higher"] else -1  # shown as the difference that it is
             ends = sorted(sign * row[f"aubc_gain_ci_{end}"] for end in ("low", "high"))
@@ -58,15 +59,17 @@ def _notes(summary: ComparisonSummary) -> list[str]:
     facts = summary.facts
     base, tested = facts["baseline"], [row for row in summary if not math.isnan(row.get("p", math.nan))]
     tests = len(tested)
+    over = f"from {facts['first']} to {facts['last']} labels" if facts["points"] else "where all have one"
     notes = [
-        f"area: mean height of the curve from {facts['first']} to {facts['last']} labels; median over seeds "
-        "[quartiles]. Labels are those that a model was trained on, the initial ones included."
+        f"area: mean height of the curve {over}; median over seeds [quartiles]. Labels are those that a model "
+        "was trained on, the initial ones included."
     ]
     if facts["target"] is not None:
         whose = f" The target is {base}'s median in the last round but one; name your own by `target`."
+        most = str(facts["budgets"][0]) if len(facts["budgets"]) == 1 else "its last round's"
         notes.append(
             "labels to: at the first of two consecutive rounds at the target; a seed without such needed "
-            f"more than {facts['budget']}.{whose if facts.get('of_random') else ''}"
+            f"more than {most}.{whose if facts.get('of_random') else ''}"
         )
     notes.append(
         f"against {base}: paired by seed; [95 % of {facts['resamples']:,} bootstrap resamples of the seeds]."

@@ -75,7 +75,7 @@ class Fits:
             asks: Whether the round is to ask for labels; only its last fit does.
         """
         data = self.data
-        name = () if seat is None else seat.name
+        name = () if seat is None else seat.seeds
         self._seed(number, name)
         trainer = self.trainers.fresh(number, seat)
         last = seat is None or seat.is_last

@@ -51,7 +51,7 @@ class Models:
     def seed(self, number: int, seat: Seat | None) -> int:
         """Of the weights that a fit begins with."""
         drawn = number if self.active.restart == "redraw" else 0
-        return derive_seed(self.data.seed, "weights", drawn, *(() if seat is None else seat.name))
+        return derive_seed(self.data.seed, "weights", drawn, *(() if seat is None else seat.seeds))
 
     def of(self, number: int, committee: Committee | None, seat: Seat | None) -> L.LightningModule:
         """The module of a fit.

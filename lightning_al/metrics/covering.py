@@ -51,7 +51,9 @@ class CoveringRadius(Metric):
 
     def __init__(self, centers: Tensor, *, metric: Distance = "euclidean", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        covering_radius(centers[:1], centers, metric=metric)  # refuses what cannot be compared
+        is_tensor = isinstance(centers, Tensor) and centers.ndim > 0
+        nothing = torch.empty(0, centers.shape[-1], device=centers.device) if is_tensor else torch.empty(0, 1)
+        covering_radius(nothing, centers, metric=metric)  # refuses what cannot be compared
         self.metric: Distance = metric
         self.register_buffer("centers", centers.detach(), persistent=False)
         self.add_state("radius", torch.tensor(0.0), dist_reduce_fx="max")

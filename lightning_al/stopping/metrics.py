@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from lightning_al.data.checks import check_positive
+from lightning_al.history import reaches
 from lightning_al.stopping.base import Ended, Row, StopCriterion, value_of
 
 __all__ = ["Plateau", "TargetMetric"]
@@ -69,11 +70,10 @@ class TargetMetric(_Metric):
         self.target = _number("target", target)
 
     def decide(self, rows: Sequence[Row]) -> str | None:  # noqa: D102
-        sign = 1 if self.mode == "max" else -1
-        value = self._values(rows[-1:])[0]
-        if not value >= sign * self.target:
+        value = value_of(rows[-1], self.columns[0])
+        if not reaches(value, self.target, higher_is_better=self.mode == "max"):
             return None
-        return f"{self.metric} is {sign * value:.6g}, of {self.target:g} to reach"
+        return f"{self.metric} is {value:.6g}, of {self.target:g} to reach"
 
 
 class Plateau(_Metric):

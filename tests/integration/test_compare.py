@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -262,8 +263,19 @@ def test_a_process_that_is_killed_is_told_of(tmp_path):
             if self.trainer.datamodule.seed == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(FailedRunsError, match="Random, seed 1:\nIts process was ended by signal 9: perhaps"):
+    with pytest.raises(
+        FailedRunsError, match=r"Random, seed 1:\nIts process was ended by signal 9, .*: perhaps"
+    ):
         run(tmp_path, [acq.Random()], make_model=lambda seed: Killed())
+
+
+def test_a_process_that_ends_well_before_its_run_is_told_of(tmp_path):
+    class Leaving(Net):
+        def on_train_start(self):
+            os._exit(0)
+
+    with pytest.raises(FailedRunsError, match=r"was ended by exit code 0, before the run was\."):
+        run(tmp_path, [acq.Random()], make_model=lambda seed: Leaving(), seeds=1)
 
 
 def test_failures_alike_are_shown_once(tmp_path):
@@ -320,8 +332,14 @@ def test_beginnings_that_differ_are_an_error_however_late(tmp_path):
     def by_strategy(seed, folder):
         return make_data(seed, folder, initial=6 + 3 * (Path(folder).parent.name == "Margin"))
 
-    with pytest.raises(ValueError, match=r"initial sets of (6 and 9|9 and 6) samples, which .* place 6 on"):
+    with pytest.raises(
+        ValueError, match=r"initial sets of (6 and 9|9 and 6) samples, which .* place 6 on"
+    ) as refused:
         run(tmp_path / "labels", data=by_strategy, seeds=1)
+    wrong = tmp_path / "labels" / "Margin" / "seed_0"
+    assert str(wrong) in str(refused.value)
+    shutil.rmtree(wrong)  # as it says
+    assert len(run(tmp_path / "labels", seeds=1).ended) == 3
     run(tmp_path / "weights", [acq.Random()], seeds=1)
     with pytest.raises(ValueError, match=r"began with different weights.*Let `make_model` draw"):
         run(tmp_path / "weights", make_model=lambda seed: Net(batch_norm=True), seeds=1, accept_changes=True)
@@ -425,9 +443,9 @@ def test_rounds_that_differ_from_one_another_are_no_change(tmp_path):
 
 def test_what_the_caller_says_they_are_made_with_is_held_against_later_calls(tmp_path):
     small = {"strategies": [acq.Random()], "seeds": 1, "rounds": 1}
-    run(tmp_path, made_with={"flips": True, "lr": (1, 2)}, **small)
+    run(tmp_path, made_with={"flips": True, "lr": (1, 2), "decay": float("nan")}, **small)
     again = {"workers": 0, "data": lambda *_: pytest.fail("a run was made again"), **small}
-    for said in (None, {"lr": [1, 2]}, {"other": 3}):
+    for said in (None, {"lr": [1, 2]}, {"other": 3}, {"decay": float("nan")}):
         run(tmp_path, made_with=said, **again)
     with pytest.raises(ValueError, match=r"made with flips = True, now False; all .*`accept_changes=True`"):
         run(tmp_path, made_with={"flips": False}, **again)
@@ -560,6 +578,7 @@ def test_what_never_ran_may_be_changed(tmp_path):
     [
         ({"strategies": []}, ValueError, "a mapping from names to strategies"),
         ({"strategies": acq.Margin()}, ValueError, "a mapping from names to strategies"),
+        ({"strategies": "Margin"}, ValueError, "`strategies` is 'Margin'; needed is a mapping"),
         ({"strategies": [acq.Margin]}, TypeError, r"Call it: `Margin\(\)`"),
         ({"strategies": [acq.Margin(), acq.Margin()]}, ValueError, "a name of its own for each"),
         ({"strategies": {"a": acq.Margin(), "A": acq.BADGE()}}, ValueError, "also in lower case"),
@@ -571,6 +590,7 @@ def test_what_never_ran_may_be_changed(tmp_path):
         ({"seeds": 0}, ValueError, "how many, 1 or more, or different whole numbers"),
         ({"seeds": [1, 1]}, ValueError, "different whole numbers"),
         ({"seeds": [0.5]}, ValueError, "different whole numbers"),
+        ({"seeds": [2**63]}, ValueError, "different whole numbers of 64 bits"),
         ({"seeds": True}, ValueError, "different whole numbers"),
         ({"workers": -1}, ValueError, "how many runs go side by side"),
         ({"made_with": {"lr": object()}}, ValueError, "`made_with` is .*numbers and texts by name"),
@@ -591,6 +611,23 @@ def test_strategies_of_one_class_are_named_by_what_they_were_made_with(tmp_path)
     found = run(tmp_path, [acq.PowerSampling(acq.Margin(), beta=b) for b in (1.0, 4.0)], seeds=1, rounds=1)
     assert [name.count("beta") for name in found.strategies] == [0, 1, 1]
     assert len(folders(tmp_path)) == 3
+
+
+def test_a_file_is_no_folder_of_runs(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file', which is a file; needed is a folder"):
+        run(tmp_path / "file")
+
+
+def test_fewer_rounds_than_were_asked_for_may_be_looked_at(tmp_path, done):
+    shutil.copytree(done[0], tmp_path / "more")
+    path = tmp_path / "more" / "comparison.json"
+    path.write_text(path.read_text().replace('"rounds": 2', '"rounds": 3'))
+    assert not Comparison.load(tmp_path / "more").ended
+    assert table(Comparison.load(tmp_path / "more", rounds=2)) == table(done[1])
+    assert len(Comparison.load(done[0], rounds=1).rows) == 12
+    with pytest.raises(ValueError, match="`rounds` is 0"):
+        Comparison.load(done[0], rounds=0)
 
 
 def test_a_folder_without_a_comparison_is_an_error(tmp_path):
@@ -646,5 +683,7 @@ def test_committees_are_alike_with_those_that_are_none(tmp_path):
     found = run(tmp_path, strategies, seeds=1, rounds=1)
     assert len(found.ended) == 3
     assert "NOT ALIKE" not in str(found)
+    first = {row["strategy"]: row["test_acc"] for row in found.rows if row["round"] == 0}
+    assert first["one kind"] == first["Random"]  # the member that is tested is trained as if alone
     more = run(tmp_path, strategies, seeds=1, rounds=2)  # which are held against the rounds before
     assert [len(runs[0]) for runs in more.histories().values()] == [3, 3, 3]

@@ -101,6 +101,16 @@ def test_called_again_it_does_nothing_and_with_a_higher_target_it_goes_on(tmp_pa
     assert free.column("stopped")[:5] == [""] * 5
 
 
+def test_a_metric_at_its_target_but_for_float32_is_there():
+    nine_of_ten = float(torch.tensor(0.9))
+    assert nine_of_ten < 0.9
+    assert TargetMetric("acc", 0.9).decide([{"stop_acc": nine_of_ten}])
+    assert not TargetMetric("acc", 0.9).decide([{"stop_acc": 0.8999}])
+    one_of_ten = float(torch.tensor(0.1))
+    assert one_of_ten > 0.1
+    assert TargetMetric("loss", 0.1, mode="min").decide([{"stop_loss": one_of_ten}])
+
+
 def test_less_is_better(tmp_path):
     history = run(tmp_path, TargetMetric("count", 1, mode="min"), rounds=1)
     assert history.column("stopped") == ["", ""]

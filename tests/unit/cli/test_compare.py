@@ -63,6 +63,7 @@ def test_other_settings_than_runs_were_made_with_are_one_message(compared, tmp_p
     for seeds in (1, 2):  # also where nothing is left to do
         code, said, errors = compared(model=other, data=batches, **{**small, "seeds": seeds})
         assert (code, said) == (2, "")
+        assert "lightning-al: error: The runs in " in errors
         assert "were made with data.batch_size = 4, now 2, model.init_args.lr = 0.1, now 0.4;" in errors
         assert "accept_changes" in errors
     assert (tmp_path / "runs" / "comparison.json").read_text() == kept
@@ -116,6 +117,7 @@ def test_a_run_that_fails_ends_with_one(compared):
         ({"seeds": [1, 1]}, "different whole numbers"),
         ({"strategies": {"Random": {"class_path": f"{ACQUISITION}.Margin"}}}, "'Random' is another one"),
         ({"data": {**CONFIG["data"], "seed": 4}}, "every run has its own"),
+        ({"state_dir": __file__}, "which is a file; needed is a folder"),
     ],
 )
 def test_wrong_arguments_end_with_two(compared, changed, message):
@@ -123,6 +125,23 @@ def test_wrong_arguments_end_with_two(compared, changed, message):
     assert code == 2
     assert message in errors
     assert not said
+
+
+def test_a_report_says_which_flag_is_wrong_and_may_be_of_fewer_rounds(compared, tmp_path, capsys):
+    assert compared(seeds=2, rounds=1)[0] == 0
+    report = ["compare", "--report", "--state_dir", str(tmp_path / "runs")]
+    with pytest.raises(SystemExit, match="2"):
+        main([*report, "--metric", "nope"])
+    assert "error: --metric: " in capsys.readouterr().err
+    path = tmp_path / "runs" / "comparison.json"
+    path.write_text(path.read_text().replace('"rounds": 1', '"rounds": 2'))  # asked for, and stopped at once
+    with pytest.raises(SystemExit, match="2"):
+        main(report)
+    said = capsys.readouterr().err
+    assert "lightning-al: error: Comparison(" in said
+    assert "look at fewer rounds: `--report --rounds 1`" in said
+    assert main([*report, "--rounds", "1"]) == 0
+    assert "NOT WHOLE" not in capsys.readouterr().out
 
 
 def test_a_folder_without_runs_is_told_of(tmp_path, capsys):

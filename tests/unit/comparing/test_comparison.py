@@ -3,6 +3,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from lightning_al import Comparison
@@ -163,6 +164,9 @@ def test_areas_say_over_which_label_counts_they_are():
     )
     text = str(none.summary("test_acc"))
     assert "no label count in common" in text
+    assert "nan" not in text
+    with pytest.raises(ValueError, match="no number of labels in common"):
+        none.penalties("test_acc")
     assert "p: exact" not in text
     assert "+nan" not in text
     assert math.isnan(by_name(none.summary("test_acc"))["Margin"]["p"])
@@ -193,9 +197,46 @@ def test_what_is_empty_in_rows_is_missing():
     assert Comparison.of_rows(table).lacking("test_acc") == {("Margin", 2): [3]}
 
 
-def test_another_word_than_random_is_no_target():
-    with pytest.raises(ValueError, match="`target` is 'rand'; needed is a number"):
-        comparison(CURVES).summary(target="rand")
+@pytest.mark.parametrize("target", ["rand", NAN, math.inf, [0.5]])
+def test_what_is_no_target(target):
+    with pytest.raises(ValueError, match=r"`target` is .*; needed is a number"):
+        comparison(CURVES).summary(target=target)
+
+
+def test_a_column_of_text_is_no_metric():
+    with pytest.raises(ValueError, match="none has 'strategy' in every round"):
+        comparison(CURVES).summary("strategy")
+
+
+def test_a_target_that_float32_just_misses_is_reached():
+    nine_of_ten = float(np.float32(0.9))
+    assert nine_of_ten < 0.9
+    found = by_name(comparison({"Random": [[0.5, nine_of_ten, nine_of_ten]]}).summary("test_acc", target=0.9))
+    assert found["Random"]["labels_to_target"] == 20
+
+
+def test_a_round_is_in_a_table_once():
+    with pytest.raises(ValueError, match="two rows of 'Random' with seed 0 in round 0; needed is one"):
+        Comparison.of_rows(rows(CURVES) * 2)
+
+
+def test_rounds_about_one_that_is_missing_are_not_consecutive():
+    table = rows({"Random": [[0.5, 0.9, 0.6, 0.9, 0.6], [0.5, 0.6, 0.6, 0.6, 0.9]]})
+    del table[2]
+    found = Comparison.of_rows(table)
+    assert found.lacking("test_acc") == {("Random", 0): [2]}
+    assert "LEFT OUT, without test_acc: Random with seed 0 in round 2." in str(found.summary(target=0.8))
+
+
+def test_a_miss_is_one_of_the_runs_own_budget():
+    table = rows({"Random": [[0.1, 0.2, 0.3, 0.4]] * 2})
+    found = Comparison.of_rows(table + rows({"Margin": [[0.1, 0.5, 0.6, 0.7]] * 2}, step=20))
+    summary = found.summary("test_acc", target=0.5)
+    row = by_name(summary)["Margin"]
+    assert (row["label_ratio_low"], row["label_ratio_high"]) == (0, 30 / 40)
+    text = str(summary)
+    assert "> 40 [> 40, > 40]" in text
+    assert "a seed without such needed more than its last round's" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
@@ -249,10 +290,11 @@ def test_entropies():
 
 
 def test_folders_are_safe_and_apart():
-    names = ["BADGE", "a/b", "a b", "..", ".hidden", "a_b", "", "x" * 80, "x" * 81, "Größe"]
+    names = ["BADGE", "a/b", "a b", "..", ".hidden", "a_b", "", "x" * 80, "x" * 81, "Größe", "table.csv"]
     folders = [folder_of(name) for name in names]
     assert folders[0] == "BADGE"
     assert len(set(folders)) == len(names)
+    assert not {"table.csv", "comparison.json"} & {*folders, folder_of("comparison.json")}
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
                and name and not name.startswith(".") and len(name) < 80 for name in folders)  # fmt: skip
 

@@ -35,8 +35,10 @@ def test_nothing_to_cover_and_nothing_to_cover_it_with():
 
 
 def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(TypeError, match="needed are real floating-point numbers"):
+    with pytest.raises(TypeError, match="`centers` is of type torch.int64; needed are real floating-point"):
         CoveringRadius(torch.zeros(3, 2, dtype=torch.long))
+    with pytest.raises(ValueError, match="`centers` has shape"):
+        CoveringRadius(torch.zeros(3))
     found = CoveringRadius(ROWS[:5])
     with pytest.raises(ValueError, match="has 4 numbers a row, and `embeddings` has 3"):
         found.update(ROWS[:, :3])
