@@ -35,8 +35,8 @@ class Start:
     Args:
         samples: How many, and a digest of some.
         initial: The samples of round 0, in order.
-        weights: A digest of the weights before the first step; `None` of a committee, whose members have
-            their own.
+        weights: A digest of the weights before the first step, of a committee those of the member that is
+            tested; `None` of a committee of several kinds of modules.
         tested: How many samples it is tested on; `None`: unknown, like the three that follow.
         validated: How many samples it is validated on.
         batches: How many an epoch of round 0 has.
@@ -56,16 +56,26 @@ class Start:
         """Of a run that has finished round 0."""
         book, known = Book(run.folder), run.known()
         labeled = book.state.indices(LABELED)
-        path = run.folder / "initial_weights.pt"
+        training = known.get("training", {}).get("0")
+        path = _first_weights(run) if training and "module" in training else None
         return cls(
             (book.size, str(book.meta.get("fingerprint"))),
             tuple(labeled[book.state.round[labeled] == 0].tolist()),
-            _digest(torch.load(path, map_location="cpu", weights_only=False)) if path.exists() else None,
+            None if path is None else _digest(torch.load(path, map_location="cpu", weights_only=False)),
             known.get("test"),
             known.get("val"),
             known.get("batches"),
-            known.get("training", {}).get("0"),
+            training,
         )
+
+
+def _first_weights(run: Run) -> Path | None:
+    """Those of a run, or of its committee's last member."""
+    members = sorted((run.folder / "member").glob("*"), key=lambda folder: int(folder.name))
+    return next(
+        (path for folder in (run.folder, *members[::-1]) if (path := folder / "initial_weights.pt").exists()),
+        None,
+    )
 
 
 class Starts:

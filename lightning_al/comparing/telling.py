@@ -61,8 +61,8 @@ def _notes(summary: ComparisonSummary) -> list[str]:
     tests = len(tested)
     over = f"from {facts['first']} to {facts['last']} labels" if facts["points"] else "where all have one"
     notes = [
-        f"area: mean height of the curve {over}; median over seeds [quartiles]. Labels are those that a model "
-        "was trained on, the initial ones included."
+        f"area: mean height of the curve {over}; median over seeds [quartiles]. Labels are those that a "
+        "model was trained on, the initial ones included."
     ]
     if facts["target"] is not None:
         whose = f" The target is {base}'s median in the last round but one; name your own by `target`."

@@ -684,6 +684,11 @@ def test_committees_are_alike_with_those_that_are_none(tmp_path):
     assert len(found.ended) == 3
     assert "NOT ALIKE" not in str(found)
     first = {row["strategy"]: row["test_acc"] for row in found.rows if row["round"] == 0}
+    states = [
+        torch.load(next(tmp_path.glob(f"{place}/initial_weights.pt")))
+        for place in ("Random/seed_0", "one_kind-*/seed_0/member/1")
+    ]
+    torch.testing.assert_close(*states, atol=0, rtol=0)
     assert first["one kind"] == first["Random"]  # the member that is tested is trained as if alone
     more = run(tmp_path, strategies, seeds=1, rounds=2)  # which are held against the rounds before
     assert [len(runs[0]) for runs in more.histories().values()] == [3, 3, 3]
