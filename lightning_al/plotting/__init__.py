@@ -9,7 +9,7 @@ collapse.py   label counts by round, or a comparison -> class_balance_by_round, 
 embeddings.py embeddings and queries -> embedding_map: where in the pool a strategy asks
 images.py     a query -> selected_samples: what was asked for, with its scores
 logging.py    figures -> a Trainer's loggers: log_figure, and LogFigures at the end of every fit
-style.py      colours, calm axes, and a figure where none is given
+style.py      colours, calm axes, long names in lines, and a figure where none is given
 
 Needs matplotlib (`pip install lightning-al[plot]`), which is imported by the first call that draws. Every
 function takes the place to draw on, or makes a `Figure` of its own; none touches `pyplot` or its state.

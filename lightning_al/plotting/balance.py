@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lightning_al.plotting.style import INK, calm, new_figure, percent_ticks, root_of, styles_of
+from lightning_al.plotting.style import (
+    INK,
+    calm,
+    folded,
+    new_figure,
+    percent_ticks,
+    root_of,
+    styles_of,
+    width_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,16 +59,24 @@ def class_balance(
     shares = {name: _shares(name, values) for name, values in counts.items()}
     pool_share = None if pool is None else _shares("pool", pool)[0]
     names = _class_names(shares, pool_share, class_names)
-    wide = max(6.4, len(shares) * (0.9 + 0.19 * len(names)))
-    figure = new_figure((wide, 3.3)) if figure is None else figure
+    longest = max(map(len, names))
+    each = max(0.9 + 0.19 * len(names), 0.11 * min(24, max(map(len, shares))))
+    wide = max(6.4, len(shares) * each) if figure is None else width_of(figure)
+    each = wide / len(shares) - 0.25
+    turned = longest * len(names) > 12 * each  # side by side they would run together
+    titles = {name: folded(name, each, 11) for name in shares}
+    tall = 3.3 + (0.06 * longest if turned else 0) + 0.17 * max(t.count("\n") for t in titles.values())
+    figure = new_figure((wide, tall)) if figure is None else figure
     from matplotlib.ticker import MaxNLocator
 
     panels = figure.subplots(1, len(shares), sharey=True, squeeze=False)[0]
     styles = styles_of(shares, baseline)
     for ax, (name, share) in zip(panels, shares.items(), strict=True):
         _draw_shares(ax, share, pool_share, styles[name][0])
-        ax.set_title(name, loc="left", fontsize=11, color=INK)
+        ax.set_title(titles[name], loc="left", fontsize=11, color=INK)
         ax.set_xticks(range(len(names)), names)
+        if turned:
+            ax.tick_params(axis="x", rotation=90)
         calm(ax)
     panels[0].yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     panels[0].yaxis.set_major_formatter(percent_ticks())

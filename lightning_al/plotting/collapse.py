@@ -9,12 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lightning_al.plotting.style import BASELINE, INK, calm, new_figure, percent_ticks, root_of, styles_of
+from lightning_al.plotting.style import (
+    BASELINE,
+    INK,
+    LEGEND_WIDE,
+    SMALL,
+    calm,
+    folded,
+    legend_tall,
+    new_figure,
+    percent_ticks,
+    root_of,
+    styles_of,
+    width_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
     from lightning_al.comparing import Comparison
+    from lightning_al.comparing.rows import Runs
 
 Counts = npt.NDArray[np.float64]
 
@@ -28,6 +42,8 @@ def class_balance_by_round(
     figure: Figure | SubFigure | None = None,
 ) -> Figure:
     """What share of all labels acquired until a round each class has, and how even that is.
+
+    Strategies and runs whose queries have brought no label yet are left out.
 
     Above, a panel for every strategy, classes from top to bottom and rounds from left to right: a class that
     is hardly asked for stays pale. Below, the entropy of those shares: a strategy far below the baseline has
@@ -46,7 +62,7 @@ def class_balance_by_round(
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
-        ValueError: If there is nothing to show, or the numbers of classes differ.
+        ValueError: If no query has brought labels, or the numbers of classes differ.
 
     Example:
         >>> counts = {"Random": [[2, 2], [5, 5], [5, 5]], "Entropy": [[2, 2], [9, 1], [10, 0]]}
@@ -57,7 +73,7 @@ def class_balance_by_round(
     if not isinstance(counts, Mapping):
         baseline = counts.baseline
         class_names = counts.class_names if class_names is None else class_names
-        counts = counts.class_counts()
+        counts = _begun(counts).class_counts()
     acquired = _acquired(counts)
     classes = next(iter(acquired.values())).shape[2]
     names = [str(c) for c in range(classes)] if class_names is None else list(class_names)
@@ -68,15 +84,33 @@ def class_balance_by_round(
         )
     rows = math.ceil(len(acquired) / 4)
     columns = math.ceil(len(acquired) / rows)
-    tall = 0.5 + 0.17 * min(classes, 40)
-    if figure is None:
-        figure = new_figure((max(6.4, 2.0 * columns + 1.6), rows * (tall + 0.5) + 2.7))
-    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(rows * (tall + 0.5), 2.5))[:, 0]
-    _draw_shares(above, acquired, names, rows, columns)
+    beside = 1.6 + 0.07 * max(map(len, names))  # what the names of the classes, and the bar, need
+    wide = max(6.4, 2.0 * columns + beside) if figure is None else width_of(figure)
+    titles = {name: folded(name, (wide - beside) / columns, 11) for name in acquired}
+    tall = 0.34 + 0.17 * max(title.count("\n") + 1 for title in titles.values())
+    tall += 0.17 * min(max(classes, 5), 40)
+    heights = rows * (tall + 0.5), max(2.5, legend_tall(acquired))
+    figure = new_figure((wide, sum(heights) + 0.2)) if figure is None else figure
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+    _draw_shares(above, acquired, titles, names, rows, columns)
     _draw_entropies(below, acquired, baseline)
     if heading:
         figure.suptitle(heading, x=0.01, ha="left", fontsize=12, color=INK)
     return root_of(figure)
+
+
+def _begun(comparison: Comparison) -> Runs:
+    """Without the runs that have round 0 alone, to whose length the others of their strategy would be cut."""
+    from lightning_al.comparing.rows import Runs
+
+    begun = [t for t in comparison.tables if t.classes is None or any(map(len, t.classes[1:]))]
+    runs = Runs(
+        begun or comparison.tables,
+        strategies=comparison.strategies, seeds=comparison.seeds, rounds=comparison.rounds,
+        baseline=comparison.baseline,
+    )  # fmt: skip
+    runs.classes = comparison.classes  # those of what is left out are classes too
+    return runs
 
 
 def _acquired(counts: Mapping[str, Any]) -> dict[str, Counts]:
@@ -85,13 +119,20 @@ def _acquired(counts: Mapping[str, Any]) -> dict[str, Counts]:
     for name, values in counts.items():
         array = np.asarray(values, np.float64)
         array = array[None] if array.ndim == 2 else array
-        if array.ndim != 3 or array.shape[1] < 2 or (array < 0).any() or not array[:, 1:].sum():
+        if array.ndim != 3 or (array < 0).any():
             raise ValueError(
                 f"The counts of {name!r} have the shape {np.shape(values)}; needed are (rounds, classes) or "
-                "(seeds, rounds, classes), with a round after round 0 that brought labels. "
-                "`Comparison.class_counts` makes them."
+                "(seeds, rounds, classes), none negative. `Comparison.class_counts` makes them."
             )
-        found[name] = array[:, 1:].cumsum(axis=1)
+        array = array[:, 1:].cumsum(axis=1)
+        array = array[array.any(axis=(1, 2))]  # the seeds that have acquired any
+        if array.size:
+            found[name] = array
+    if counts and not found:
+        raise ValueError(
+            f"No query of {list(counts)} has brought labels yet; needed are counts of a round after round 0. "
+            "Wait for round 1 of a run, or pass the counts of more rounds."
+        )
     sizes = {name: array.shape[2] for name, array in found.items()}
     if not found or len(set(sizes.values())) > 1:
         raise ValueError(
@@ -102,7 +143,12 @@ def _acquired(counts: Mapping[str, Any]) -> dict[str, Counts]:
 
 
 def _draw_shares(
-    figure: SubFigure, acquired: Mapping[str, Counts], names: Sequence[str], rows: int, columns: int
+    figure: SubFigure,
+    acquired: Mapping[str, Counts],
+    titles: Mapping[str, str],
+    names: Sequence[str],
+    rows: int,
+    columns: int,
 ) -> None:
     shares = {
         name: (array / np.maximum(array.sum(axis=2, keepdims=True), 1)).mean(axis=0)
@@ -117,7 +163,7 @@ def _draw_shares(
             extent=(0.5, len(share) + 0.5, len(names) - 0.5, -0.5),
         )  # fmt: skip
         images.append(image)
-        ax.set_title(name, loc="left", fontsize=11, color=INK)
+        ax.set_title(titles[name], loc="left", fontsize=11, color=INK)
         ax.set_xticks(_few(list(range(1, len(share) + 1)), 8))
         ax.set_yticks(_few(list(range(len(names))), 20), _few(list(names), 20))
         ax.tick_params(colors=INK, length=0, labelsize=9)
@@ -131,7 +177,7 @@ def _draw_shares(
     bar = figure.colorbar(images[0], ax=list(figure.axes), fraction=0.03, pad=0.02, format=percent_ticks())
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=INK, length=0, labelsize=9)
-    bar.set_label("share of acquired labels", color=INK, fontsize=9.5)
+    bar.set_label("share of\nacquired labels", color=INK, fontsize=9.5)
 
 
 def _few(values: list[Any], most: int) -> list[Any]:
@@ -140,8 +186,6 @@ def _few(values: list[Any], most: int) -> list[Any]:
 
 
 def _draw_entropies(figure: SubFigure, acquired: Mapping[str, Counts], baseline: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     ax = figure.subplots()
     styles = styles_of(acquired, baseline)
     lowest = math.inf
@@ -163,16 +207,20 @@ def _draw_entropies(figure: SubFigure, acquired: Mapping[str, Counts], baseline:
         "every class alike", (1, even), xycoords=("axes fraction", "data"), xytext=(0, 3), ha="right",
         textcoords="offset points", fontsize=9, color=INK,
     )  # fmt: skip
-    ax.set_ylim(min(lowest, even) - 0.05 * even, even + 0.12 * max(even - lowest, 0.25 * even))
-    ax.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    scale = even or 1  # of one class all entropies are 0
+    ax.set_ylim(min(lowest, even) - 0.05 * scale, even + 0.12 * max(even - lowest, 0.25 * scale))
+    ax.set_xticks(_few(list(range(1, max(array.shape[1] for array in acquired.values()) + 1)), 12))
     ax.set_xlabel("round", loc="left", color=INK)
     ax.set_ylabel("entropy (nats)", color=INK)
     calm(ax)
-    seeds = max(len(array) for array in acquired.values())
-    title = f"median of {seeds} seeds; band: quartiles" if seeds > 1 else None
+    few, many = (end(len(array) for array in acquired.values()) for end in (min, max))
+    seeds = f"{few} to {many}" if few < many else f"{many}"
+    title = f"median of {seeds} seeds\nband: quartiles" if many > 1 else None
+    handles, labels = ax.get_legend_handles_labels()
     legend = ax.legend(
-        loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9.5, labelcolor=INK,
-        title=title and title.replace("; ", "\n"), title_fontsize=9, alignment="left",
+        handles, [folded(label, LEGEND_WIDE, SMALL) for label in labels], loc="center left",
+        bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=SMALL, labelcolor=INK,
+        title=title, title_fontsize=9, alignment="left",
     )  # fmt: skip
     legend.get_title().set_color(INK)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,8 +11,21 @@ import numpy.typing as npt
 
 from lightning_al.comparing.direction import rises
 from lightning_al.history import History
-from lightning_al.plotting.saving import check_metric, check_saving, draw_saving
-from lightning_al.plotting.style import BASELINE, INK, calm, new_figure, percent_ticks, root_of, styles_of
+from lightning_al.plotting.saving import check_metric, check_saving, draw_saving, finite
+from lightning_al.plotting.style import (
+    BASELINE,
+    INK,
+    LEGEND_WIDE,
+    SMALL,
+    calm,
+    folded,
+    legend_tall,
+    new_figure,
+    percent_ticks,
+    root_of,
+    styles_of,
+    width_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +34,8 @@ if TYPE_CHECKING:
     from lightning_al.comparing import Comparison
 
 Histories = Mapping[str, History | Sequence[History]]
+
+_BANDS = {"quartiles": "quartiles", "range": "lowest to highest"}
 
 
 def learning_curves(
@@ -37,6 +53,8 @@ def learning_curves(
 ) -> Figure:
     """A metric against the number of labels: the median over seeds, and a band around it.
 
+    A run without any value of the metric, such as one that diverged, is left out, and the legend names it.
+
     Args:
         histories: Of every strategy, one history a seed, or a single one; or a comparison.
         metric: Column of the histories, such as `"test_acc"`; a comparison knows which is meant.
@@ -47,6 +65,7 @@ def learning_curves(
         emphasize: Names whose bands are drawn; `None`: all. Many bands on one another hide all.
         baseline: Name that is drawn in grey and dashed; a comparison knows its own.
         percent: Show values between 0 and 1 in percent; `None`: where the metric's name speaks of accuracy.
+            Where a value lies beyond, all are plain numbers.
         higher_is_better: By which `saving` counts; `None`: unless the metric's name speaks of a loss or an
             error.
         ax: Where to draw; `None`: a figure of its own, with the legend beside it.
@@ -57,7 +76,7 @@ def learning_curves(
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
         TypeError: If `histories` are none.
-        ValueError: If there is no history, no round has the metric, or `saving` does not fit.
+        ValueError: If there is no history, no round has the metric, or `bands` or `saving` does not fit.
 
     Example:
         >>> runs = {name: [History([{"labeled": n, "test_acc": 1 - scale / n} for n in (10, 20, 40)])
@@ -79,24 +98,27 @@ def learning_curves(
             "`metric` is not given, and only a comparison knows which is meant. Name a column of the "
             'histories, such as "test_acc".'
         )
-    grouped = _grouped(histories)
-    every = [history for runs in grouped.values() for history in runs]
-    check_metric(every, metric)
+    _check_bands(bands)
+    given = _grouped(histories)
+    check_metric([run for runs in given.values() for run in runs], metric)
+    grouped, left_out = _with_values(given, metric)
     check_saving(saving, target, grouped)
     beside = ax is None
-    ax = new_figure((8.6, 4.6)).subplots() if ax is None else ax
-    percent = "acc" in metric.lower() if percent is None else percent
-    styles = styles_of(grouped, baseline)
+    tall = max(4.6, 0.3 + legend_tall([*grouped, *left_out]))
+    ax = new_figure((8.6, tall)).subplots() if ax is None else ax
+    styles = styles_of(given, baseline)
     for name, runs in grouped.items():
         shown = emphasize is None or name in emphasize
         _draw_curve(ax, name, runs, metric, bands if shown else None, shown, styles[name])
-    _label_axes(ax, every, metric, percent)
-    if target is not None:
+    every = [history for runs in grouped.values() for history in runs]
+    shares = _are_shares(every, metric, target)
+    if target is not None:  # before the axis of shares is fixed, for it to be seen
         ax.axhline(target, color=INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1.5)
+    _label_axes(ax, every, metric, shares and ("acc" in metric.lower() if percent is None else percent))
     if saving is not None and target is not None:
         higher = rises(metric) if higher_is_better is None else higher_is_better
         draw_saving(ax, grouped, metric, target, saving, higher_is_better=higher)
-    _legend(ax, grouped, bands, beside=beside)
+    _legend(ax, grouped, bands, left_out, beside=beside)
     return root_of(ax.figure)
 
 
@@ -142,8 +164,9 @@ def _label_axes(ax: Axes, every: Sequence[History], metric: str, percent: bool) 
 
     counts = sorted({n for history in every for n in history.column("labeled")})
     # Every curve ends at its budget, so the axis shows that number too.
-    few = len(counts) <= 14
-    ticks = counts if few else MaxNLocator(10, integer=True).tick_values(counts[0], counts[-1])
+    some = [counts[::-step][::-1] for step in (1, 2)] if len(counts) <= 14 else []
+    round_numbers = MaxNLocator(10, integer=True).tick_values(counts[0], counts[-1])
+    ticks = next((few for few in some if _have_room(ax, few)), round_numbers)
     ax.set_xticks([t for t in ticks if counts[0] <= t <= counts[-1]])
     ax.set_xlabel("labels", color=INK)
     ax.set_ylabel(_readable(metric), color=INK)
@@ -153,25 +176,72 @@ def _label_axes(ax: Axes, every: Sequence[History], metric: str, percent: bool) 
     calm(ax)
 
 
-def _legend(ax: Axes, grouped: Mapping[str, Sequence[History]], bands: str | None, *, beside: bool) -> None:
+def _have_room(ax: Axes, counts: Sequence[float]) -> bool:
+    """Whether all can be written below the axis, the closest two included."""
+    if len(counts) < 2:
+        return True
+    wide = 0.9 * ax.get_position().width * width_of(ax.figure) * 72  # a legend takes some
+    closest = min(abs(a - b) for a, b in pairwise(counts)) / (max(counts) - min(counts))
+    return closest * wide > 0.64 * SMALL * (len(str(max(counts))) + 2)
+
+
+def _are_shares(every: Sequence[History], metric: str, target: float | None) -> bool:
+    """Whether all lie between 0 and 1, up to what a mean in float32 is beyond."""
+    values = [value for run in every for value in finite(run.column(metric))]
+    return all(-1e-6 <= value <= 1 + 1e-6 for value in [*values, 0 if target is None else target])
+
+
+def _legend(
+    ax: Axes,
+    grouped: Mapping[str, Sequence[History]],
+    bands: str | None,
+    left_out: Sequence[str],
+    *,
+    beside: bool,
+) -> None:
     """Beside axes of our own, where it hides no curve; within those of others, whose neighbours need room."""
     sizes = {len(runs) for runs in grouped.values()}
-    title = None
+    title = []
     if max(sizes) > 1:
         seeds = f"{min(sizes)} to {max(sizes)}" if len(sizes) > 1 else f"{max(sizes)}"
-        title = f"median of {seeds} seeds"
-        meaning = {"quartiles": "quartiles", "range": "lowest to highest"}
-        title += f"\nband: {meaning[bands]}" if bands else ""
+        title += [f"median of {seeds} seeds", *([f"band: {_BANDS[bands]}"] if bands else [])]
+    title += ["left out, without values:", *left_out] if left_out else []
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if beside else {"loc": "best"}
+    handles, names = ax.get_legend_handles_labels()
     legend = ax.legend(
-        **place, frameon=False, title=title, fontsize=9.5, title_fontsize=9, labelcolor=INK, alignment="left"
-    )
+        handles, [folded(name, LEGEND_WIDE, SMALL) for name in names], **place, frameon=False,
+        title="\n".join(folded(line, LEGEND_WIDE, 9) for line in title) or None,
+        fontsize=SMALL, title_fontsize=9, labelcolor=INK, alignment="left",
+    )  # fmt: skip
     legend.get_title().set_color(INK)
 
 
 def _readable(metric: str) -> str:
     words = metric.replace("/", " ").replace("_", " ")
     return {"test acc": "test accuracy", "val acc": "validation accuracy"}.get(words, words)
+
+
+def _with_values(
+    given: Mapping[str, Sequence[History]], metric: str
+) -> tuple[dict[str, list[History]], list[str]]:
+    """The runs that have a value of the metric, and what to call the others."""
+    grouped = {name: [run for run in runs if finite(run.column(metric))] for name, runs in given.items()}
+    left_out = [
+        f"{name}, seed {next((row['seed'] for row in run if 'seed' in row), place)}"
+        if grouped[name]
+        else name
+        for name, runs in given.items()
+        for place, run in enumerate(runs)
+        if not finite(run.column(metric))
+    ]
+    return {name: runs for name, runs in grouped.items() if runs}, list(dict.fromkeys(left_out))
+
+
+def _check_bands(bands: str | None) -> None:
+    if bands not in (None, *_BANDS):
+        raise ValueError(
+            f"`bands` is {bands!r}; needed is one of {list(_BANDS)}, or `None` for no band. Pass one of them."
+        )
 
 
 def _grouped(histories: Histories) -> dict[str, list[History]]:

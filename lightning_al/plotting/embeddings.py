@@ -52,7 +52,8 @@ def embedding_map(
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
-        ValueError: If the embeddings are not `(N, D)`, a sample is none of theirs, or there is no such round.
+        ValueError: If the embeddings are not `(N, D)`, or of one sample, a sample is none of theirs, or there
+            is no such round.
 
     Example:
         >>> import torch
@@ -73,7 +74,8 @@ def embedding_map(
     points, held = principal_plane(array)
     columns = max(1, min(columns, len(chosen)))
     rows = math.ceil(len(chosen) / columns)
-    figure = new_figure((2.5 * columns + 0.2, 2.55 * rows + 0.7)) if figure is None else figure
+    # The words below need 4 inches.
+    figure = new_figure((max(4.0, 2.5 * columns + 0.2), 2.55 * rows + 0.7)) if figure is None else figure
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for ax, number in zip(panels, chosen, strict=False):
         _draw(ax, points, came, number)
@@ -161,6 +163,11 @@ def _draw(ax: Axes, points: Array, came: Mapping[int, Sequence[int]], number: in
 def _as_rows(embeddings: Any) -> Array:
     given = embeddings.detach().cpu().float().numpy() if hasattr(embeddings, "detach") else embeddings
     array = np.asarray(given, np.float32)
+    if array.ndim == 2 and len(array) == 1:
+        raise ValueError(
+            "`embeddings` is of 1 sample; needed are two or more, for a plane to draw them in. Pass those of "
+            "the whole data set."
+        )
     if array.ndim != 2 or not array.size or not np.isfinite(array).all():
         raise ValueError(
             f"`embeddings` has the shape {np.shape(given)}; needed is a row of finite numbers for every "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lightning_al.comparing.penalties import Penalties
-from lightning_al.plotting.style import INK, new_figure, root_of
+from lightning_al.plotting.style import INK, folded, new_figure, root_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,8 @@ def penalty_matrix(
     """
     found = penalties if isinstance(penalties, Penalties) else penalties.penalties(metric)
     size = len(found.names)
-    longest = max(map(len, found.names))
+    names = [folded(name, 2.4, 9.5) for name in found.names]
+    longest = max(len(line) for name in names for line in name.split("\n"))
     side = 0.62 * (size + 1)
     shape = max(4.6, side + 0.09 * longest + 1.1), max(3.0, 0.8 * side + 0.09 * longest + 1)
     ax = new_figure(shape).subplots() if ax is None else ax
@@ -67,24 +68,25 @@ def penalty_matrix(
                 color = "white" if values[i, j] > 0.55 else INK
                 ax.text(x, i + 0.5, f"{values[i, j]:.0%}".replace("%", " %"), ha="center", va="center",
                         color=color, fontsize=9.5)  # fmt: skip
-    _label(ax, found, longest)
+    _label(ax, found, names, longest)
     return root_of(ax.figure)
 
 
-def _label(ax: Axes, found: Penalties, longest: int) -> None:
+def _label(ax: Axes, found: Penalties, names: list[str], longest: int) -> None:
     size = len(found.names)
     ax.set_xlim(0, size + 1.25)
     ax.set_ylim(size, 0)
-    turn = 35 if longest > 6 else 0
+    turn = 90 if any("\n" in name for name in names) else 35 if longest > 6 else 0
     ax.set_xticks(
-        [*(np.arange(size) + 0.5), size + 0.75], [*found.names, "mean"], rotation=turn,
-        ha="right" if turn else "center", rotation_mode="anchor",
+        [*(np.arange(size) + 0.5), size + 0.75], [*names, "mean"], rotation=turn,
+        ha="right" if turn else "center", va="center" if turn == 90 else "top", rotation_mode="anchor",
     )  # fmt: skip
-    ax.set_yticks(np.arange(size) + 0.5, found.names)
+    ax.set_yticks(np.arange(size) + 0.5, names)
     ax.set_xlabel("is beaten by", loc="left", color=INK)
+    test = "paired t-test at 5 %".replace(" ", "\u00a0")  # not to be broken
     ax.set_title(
-        f"{found.metric}: share of {found.counts} label counts, {found.seeds} seeds, paired t-test at 5 %",
-        loc="left", fontsize=9.5, color=INK,
+        f"{found.metric}: share of {found.counts} label counts, {found.seeds} seeds, {test}",
+        loc="left", fontsize=9.5, color=INK, wrap=True,
     )  # fmt: skip
     ax.tick_params(colors=INK, length=0, labelsize=9.5)
     for side in ax.spines.values():

@@ -8,7 +8,7 @@ from numbers import Real
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from lightning_al.history import History
+from lightning_al.history import History, reaches
 from lightning_al.plotting.style import INK
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def labels_to_target(
     check_metric([history], metric)
     labeled, in_a_row = history.column("labeled"), 0
     for place, value in enumerate(history.column(metric)):
-        reached = value >= target if higher_is_better else value <= target
+        reached = reaches(value, target, higher_is_better=higher_is_better)
         in_a_row = in_a_row + 1 if reached else 0
         if in_a_row == rounds:
             return float(labeled[place - rounds + 1])
@@ -72,6 +72,7 @@ def draw_saving(
     counts = [n for runs in grouped.values() for run in runs for n in run.column("labeled")]
     first, last = min(counts), max(counts)
     left, right = sorted((min(needed, last), min(base, last)))
+    neither = math.isinf(needed) and math.isinf(base)
     if left < right:
         ends = {"arrowstyle": "|-|,widthA=0.4,widthB=0.4", "shrinkA": 0, "shrinkB": 0}
         ax.annotate(
@@ -81,13 +82,21 @@ def draw_saving(
     # Before the curves reach the line nothing is beyond it; after, nothing is right before it.
     beyond, before = ((4, "bottom"), (-4, "top")) if higher_is_better else ((-4, "top"), (4, "bottom"))
     where: dict[str, Any] = {"xy": (right, target), "xytext": (8, before[0]), "va": before[1]}
-    if left - first > 0.35 * (last - first):
+    if neither or left - first > 0.35 * (last - first):
         free = {"xytext": (6, beyond[0]), "va": beyond[1]}
         where = {"xy": (0, target), "xycoords": ("axes fraction", "data"), **free}
+    if where["va"] == "top":
+        _make_room_below(ax, target)
     said = f"{_verdict(needed, base, last)}\n{name} {_count(needed, last)}, {other} {_count(base, last)}"
     ax.annotate(
         said, textcoords="offset points", fontsize=9.5, color=INK, linespacing=1.3, zorder=5, **where
     )  # fmt: skip
+
+
+def _make_room_below(ax: Axes, target: float) -> None:
+    """For two lines of words, which else lie on the axis where no value is below the target."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(bottom=min(low, target - 0.2 * (high - target)))
 
 
 def _count(labels: float, last: float) -> str:
@@ -95,7 +104,9 @@ def _count(labels: float, last: float) -> str:
 
 
 def _verdict(needed: float, base: float, last: float) -> str:
-    """In words: infinity is a median that never got there."""
+    """In words: infinity is a median that never got there, and of two such none is known to be less."""
+    if math.isinf(needed) and math.isinf(base):
+        return "neither reached the target"
     if needed == base:
         return "no labels saved"
     saved = min(base, last) - min(needed, last)
@@ -104,11 +115,10 @@ def _verdict(needed: float, base: float, last: float) -> str:
 
 
 def check_metric(every: Sequence[History], metric: str) -> None:
-    """An error if a history has no value of it."""
-    lacking = next((history for history in every if not _finite(history.column(metric))), None)
-    if lacking is not None:
+    """An error if no history has a value of it."""
+    if not any(finite(history.column(metric)) for history in every):
         raise ValueError(
-            f"No round of {lacking} has a value of {metric!r}. Name one of its columns; test metrics are "
+            f"No round of {every[0]} has a value of {metric!r}. Name one of its columns; test metrics are "
             "there if the data module has a test set and the module logs them in `test_step`."
         )
 
@@ -122,10 +132,11 @@ def check_saving(saving: tuple[str, str] | None, target: Any, names: Collection[
     if saving is None or (target is not None and len(saving) == 2 and set(saving) <= set(names)):
         return
     raise ValueError(
-        f"`saving` is {saving!r} and `target` {target!r}; needed are two of the names {sorted(names)} and a "
-        "target that both are measured at. Pass both, or leave out `saving`."
+        f"`saving` is {saving!r} and `target` {target!r}; needed are two of the names that have values, "
+        f"{sorted(names)}, and a target that both are measured at. Pass both, or leave out `saving`."
     )
 
 
-def _finite(values: Sequence[Any]) -> list[float]:
-    return [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
+def finite(values: Sequence[Any]) -> list[Any]:
+    """Those of a column that are numbers, and neither NaN nor infinite."""
+    return [value for value in values if isinstance(value, Real) and math.isfinite(value)]

@@ -1,9 +1,11 @@
-"""How every figure looks: colours, calm axes, and a figure where none is given."""
+"""How every figure looks: colours, calm axes, long names in lines, and a figure where none is given."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "D", "^", "v", "P", "X")
 BASELINE = "#7A7A7A"
 INK = "#333333"
+#: Letters of axes and legends, in points; and a legend beside its axes, in inches.
+SMALL, LEGEND_WIDE = 9.5, 2.1
 _FAINT = "#D9D9D9"
 
 
@@ -44,6 +48,24 @@ def percent_ticks() -> Any:
     return PercentFormatter(xmax=1, decimals=0, symbol=" %")
 
 
+class _Folder(TextWrapper):
+    """Breaks names of strategies and metrics too, which are words without a blank."""
+
+    wordsep_simple_re = re.compile(r"(\s+)|(?<=[(_/])")
+
+
+def folded(text: str, inches: float, size: float) -> str:
+    """A long name in lines of at most so many inches, in letters of `size` points."""
+    letters = max(8, int(inches * 72 / (0.57 * size)))  # DejaVu's are 0.57 of their size wide on average
+    return "\n".join(_Folder(letters, break_on_hyphens=False).wrap(text)) or text
+
+
+def legend_tall(names: Iterable[str]) -> float:
+    """Inches of a legend of these names beside its axes, with a title of two lines."""
+    more = [folded(name, LEGEND_WIDE, SMALL).count("\n") for name in names]
+    return 0.7 + 0.22 * len(more) + 0.16 * sum(more)
+
+
 def new_figure(size: tuple[float, float]) -> Figure:
     """With a layout that keeps labels apart; without `pyplot`, so nothing of it stays in memory."""
     try:
@@ -55,6 +77,11 @@ def new_figure(size: tuple[float, float]) -> Figure:
             "columns of `history.rows` with what you have."
         ) from error
     return Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1), dpi=150)
+
+
+def width_of(figure: Figure | SubFigure) -> float:
+    """In inches."""
+    return figure.bbox.width / root_of(figure).dpi
 
 
 def root_of(figure: Figure | SubFigure) -> Figure:

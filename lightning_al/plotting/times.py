@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_al.plotting.style import INK, calm, new_figure, root_of
+from lightning_al.plotting.style import INK, calm, folded, new_figure, root_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,12 @@ def time_split(
             "No round has asked for labels, so there is no time to split. Needed are histories of "
             "`fit_rounds`, or a comparison, of one query or more."
         )
-    ax = new_figure((7.2, 1.5 + 0.36 * len(means))).subplots() if ax is None else ax
+    names = [folded(name, 2.4, 9.5) for name in means]
+    if ax is None:
+        # Beside long names the bars keep the width that the legend above them needs.
+        longest = max(len(line) for name in names for line in name.split("\n"))
+        tall = sum(0.2 + 0.16 * len(name.split("\n")) for name in names)
+        ax = new_figure((7.2 + 0.08 * max(0, longest - 10), 1.5 + tall)).subplots()
     places = np.arange(len(means))
     left = np.zeros(len(means))
     for part, (label, color) in _PARTS.items():
@@ -68,7 +73,7 @@ def time_split(
             f"{total:.3g} s", (total, place), xytext=(5, 0), textcoords="offset points", va="center",
             fontsize=9.5, color=INK,
         )  # fmt: skip
-    _label(ax, list(means), float(left.max()), heading)
+    _label(ax, names, float(left.max()), heading)
     return root_of(ax.figure)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lightning_al.plotting import class_balance
+from unit.plotting.runs import CLASSES, LONG, illegible
 
 
 def heights(ax):
@@ -65,3 +66,11 @@ def test_heading_is_above_all_and_the_legend_beside_the_word_class(heading):
 def test_wrong_counts_are_named(counts, options, message):
     with pytest.raises(ValueError, match=message):
         class_balance(counts, **options)
+
+
+@pytest.mark.parametrize("names", [(*LONG, "Margin", "Entropy", "BADGE"), ("Random", LONG[1])])
+@pytest.mark.parametrize("classes", [CLASSES, ["airplane", "automobile", "bird", "cat", "deer", "dog"]])
+def test_long_names_are_whole_and_apart(names, classes):
+    counts = {name: [range(1, len(classes) + 1)] * 2 for name in names}
+    figure = class_balance(counts, pool=[1] * len(classes), class_names=classes, heading="Classes")
+    assert not illegible(figure)

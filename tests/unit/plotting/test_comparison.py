@@ -1,13 +1,17 @@
 """Pictures of a comparison show its numbers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
 from lightning_al import Comparison, History
+from lightning_al.comparing.settings import Run
+from lightning_al.comparing.table import RunTable
 from lightning_al.plotting import class_balance_by_round, learning_curves, penalty_matrix, time_split
 from lightning_al.plotting.style import BASELINE
-from unit.plotting.runs import SEEDS, lines_of
+from unit.plotting.runs import CLASSES, LONG, SEEDS, illegible, lines_of
 
 COUNTS = {"Random": [[9, 9], [5, 5], [5, 5]], "Entropy": [[9, 9], [8, 2], [10, 0]]}
 
@@ -92,6 +96,58 @@ def test_there_is_a_panel_for_every_strategy_and_no_empty_one(number):
     assert len(figure.axes) == number + 2  # the scale, and the entropies
     first = next(iter(lines_of(next(ax for ax in figure.axes if lines_of(ax))).values()))
     assert to_hex(first.get_color()) == to_hex(BASELINE)
+
+
+def going_on(**rounds):
+    """A comparison of which some runs have not got far: counts of classes a round, a run each."""
+    tables = [
+        RunTable(Run(name, seed, Path()), [{"round": r} for r in range(len(run))], run)
+        for name, runs in rounds.items()
+        for seed, run in enumerate(runs)
+    ]
+    return Comparison(tables, strategies=list(rounds), seeds=[0, 1], rounds=2, baseline="Random")
+
+
+def test_what_has_acquired_nothing_yet_is_left_out():
+    full, begun = [{0: 9, 1: 9}, {0: 5, 1: 5}, {0: 5, 1: 5}], [{0: 9, 1: 8, 2: 1}]
+    figure = class_balance_by_round(going_on(Random=[full, begun], Margin=[full, full], Entropy=[begun]))
+    assert [ax.get_title(loc="left") for ax in figure.axes[:2]] == ["Random", "Margin"]
+    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), [[0.5, 0.5], [0.5, 0.5], [0, 0]])
+    curves = next(ax for ax in figure.axes if lines_of(ax))
+    assert "median of 1 to 2 seeds" in curves.get_legend().get_title().get_text()
+    with pytest.raises(ValueError, match=r"No query of \['Random', 'Margin'\] has brought labels yet"):
+        class_balance_by_round(going_on(Random=[begun], Margin=[begun]))
+
+
+@pytest.mark.parametrize("rounds", [1, 5])
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_few_classes_and_rounds_are_labelled_whole(classes, rounds):
+    figure = class_balance_by_round(dict.fromkeys(["Random", "A"], [[1] * classes] * (rounds + 1)))
+    assert not illegible(figure)
+    labelled = [ax for ax in figure.axes if ax.get_xlabel() == "round"]  # a panel, and the entropies
+    assert [ax.get_xticks().tolist() for ax in labelled] == [list(range(1, rounds + 1))] * 2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [(*LONG, "Margin", "Entropy", "BADGE"), ("Random", LONG[1]), [f"{LONG[1]} {n}" for n in range(9)]],
+)
+def test_long_names_are_whole_and_apart(names):
+    counts = dict.fromkeys(names, [[[1, 2, 3]] * 6] * 2)
+    figure = class_balance_by_round(counts, class_names=CLASSES, heading="Classes")
+    assert not illegible(figure)
+
+
+@pytest.mark.parametrize("names", [LONG, LONG[:2], ("Random", "A")])
+def test_words_of_penalties_and_times_are_whole_and_apart(names):
+    rows = [
+        {"strategy": n, "seed": s, "round": r, "labeled": 10 + r, "test_acc": (len(n) + s + r) / 99}
+        | {"asked": 5, "train_s": 1.0, "test_s": 0.2, "score_s": 0.3, "select_s": 0.1, "round_s": 2.0}
+        for n in names for s in range(2) for r in range(3)
+    ]  # fmt: skip
+    found = Comparison.of_rows(rows)
+    for figure in (penalty_matrix(found), time_split(found, heading="Seconds"), time_split(found)):
+        assert not illegible(figure)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from lightning_al import History
 from lightning_al.plotting import learning_curves
 from lightning_al.plotting.style import styles_of
-from unit.plotting.runs import SEEDS, history, lines_of
+from unit.plotting.runs import LONG, SEEDS, history, illegible, lines_of
 
 
 def band_of(ax, number=0):
@@ -122,3 +123,64 @@ def test_a_dozen_strategies_are_told_apart_by_colour_and_marker():
     styles = styles_of(names, "Random")
     assert len(set(styles.values())) == len(names)
     assert {colour for colour, _ in list(styles.values())[1:7]} == {c for c, _ in list(styles.values())[7:13]}
+
+
+def test_a_run_without_values_is_left_out_by_name():
+    diverged = history(*[float("nan")] * 3)
+    known = [{**row, "seed": 7} for row in diverged]
+    runs = {"Random": SEEDS, "A": [SEEDS[0], diverged, History(known)], "B": [diverged]}
+    ax = learning_curves(runs, "test_acc").axes[0]
+    lines = lines_of(ax)
+    assert list(lines) == ["Random", "A"]
+    np.testing.assert_allclose(lines["A"].get_ydata(), [0.1, 0.5, 0.9])
+    assert lines["A"].get_color() == styles_of(runs, "Random")["A"][0]
+    title = ax.get_legend().get_title().get_text().split("\n")
+    assert title[0] == "median of 1 to 4 seeds"
+    assert title[2:] == ["left out, without values:", "A, seed 1", "A, seed 7", "B"]
+    with pytest.raises(ValueError, match=r"two of the names that have values, \['A', 'Random'\]"):
+        learning_curves(runs, "test_acc", target=0.5, saving=("B", "Random"))
+
+
+@pytest.mark.parametrize("options", [{}, {"percent": True}])
+def test_an_accuracy_of_0_to_100_is_shown_in_plain_numbers(options):
+    ax = learning_curves({"Margin": history(50.0, 70.0)}, "test_acc", target=60, **options).axes[0]
+    ax.figure.draw_without_rendering()
+    assert "70.0" in [text.get_text() for text in ax.get_yticklabels()]
+    low, high = ax.get_ylim()
+    assert low < 50 < 70 < high
+    hair = learning_curves({"Margin": history(0.5, 1.0000001)}, "test_acc").axes[0]  # a mean in float32
+    assert hair.yaxis.get_major_formatter()(0.9, 0) == "90 %"
+
+
+def test_a_target_below_all_values_is_in_sight():
+    ax = learning_curves({"Margin": SEEDS}, "test_acc", target=0.02).axes[0]
+    assert ax.get_ylim()[0] < 0.02
+
+
+def test_bands_that_are_none_are_named():
+    with pytest.raises(ValueError, match=r"`bands` is 'foo'; needed is one of \['quartiles', 'range'\]"):
+        learning_curves({"Margin": SEEDS}, "test_acc", bands="foo")
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_long_names_leave_the_curves_their_room(number):
+    names = [f"{name} {n}" for n in range(number) for name in LONG]
+    figure = learning_curves(dict.fromkeys(names, SEEDS), "test_acc")
+    assert not illegible(figure)
+    assert figure.axes[0].get_window_extent().width > 0.55 * figure.bbox.width
+    assert list(lines_of(figure.axes[0])) == names
+
+
+@pytest.mark.parametrize("count", [9, 14, 20])
+@pytest.mark.parametrize("first", [10, 10_000])
+def test_label_counts_do_not_run_together(first, count):
+    run = history(*np.linspace(0.1, 0.9, count), first=first, step=first // 10)
+    figure = learning_curves(dict.fromkeys(LONG, run), "test_acc")
+    assert not illegible(figure)
+    if count <= 14:
+        assert figure.axes[0].get_xticks()[-1] == first + (count - 1) * (first // 10)
+
+
+def test_uneven_label_counts_do_not_run_together():
+    doubled = History([{"labeled": 10 * 2**n, "test_acc": n / 10} for n in range(9)])
+    assert not illegible(learning_curves({"Margin": doubled}, "test_acc"))

@@ -9,6 +9,7 @@ from torch.utils.data import TensorDataset
 from lightning_al import ActiveDataModule
 from lightning_al.plotting import embedding_map
 from lightning_al.plotting.embeddings import principal_plane
+from unit.plotting.runs import illegible
 
 
 def clouds(size=300, dim=12):
@@ -74,10 +75,16 @@ def test_of_many_rounds_the_first_eight_are_shown():
     figure.draw_without_rendering()
 
 
+@pytest.mark.parametrize("heading", [None, "Where the strategy asks"])
+def test_the_legend_of_one_panel_is_whole(heading):
+    assert not illegible(embedding_map(clouds(), {0: [0], 1: [1]}, heading=heading))
+
+
 @pytest.mark.parametrize(
     ("embeddings", "queries", "rounds", "message"),
     [
         (np.zeros(5), {1: [0]}, None, r"needed is a row of finite numbers for every sample, \(N, D\)"),
+        (np.zeros((1, 2)), {1: [0]}, None, "is of 1 sample; needed are two or more"),
         (np.full((5, 2), np.nan), {1: [0]}, None, "finite numbers"),
         (np.zeros((5, 2)), {1: [7]}, None, r"Samples \[7\] were asked for, but there are 5 embeddings"),
         (np.zeros((5, 2)), {0: [1]}, None, "one of them after round 0"),

@@ -55,7 +55,7 @@ def test_wrong_arguments_of_the_rule_are_named():
         ((0.5, 0.9, 0.9, 0.9, 0.9), (0.5,) * 5, "more than 30 labels saved\nM 20, R > 50", (20, 50)),
         ((0.5,) * 5, (0.9,) * 5, "more than 40 labels more\nM > 50, R 10", (10, 50)),
         ((0.9,) * 5, (0.9,) * 5, "no labels saved\nM 10, R 10", None),
-        ((0.5,) * 5, (0.5,) * 5, "no labels saved\nM > 50, R > 50", None),
+        ((0.5,) * 5, (0.5,) * 5, "neither reached the target\nM > 50, R > 50", None),
     ],
 )
 def test_saving_is_marked_as_measured_good_or_bad(margin, random, said, ends):
@@ -89,3 +89,13 @@ def test_saving_takes_the_median_of_the_seeds_with_misses_as_infinity():
     runs = {"Random": [missed, missed, reached], "Margin": [reached, reached, missed]}
     ax = learning_curves(runs, "test_acc", target=0.9, saving=("Margin", "Random")).axes[0]
     assert "more than 20 labels saved\nMargin 20, Random > 40" in [text.get_text() for text in ax.texts]
+
+
+@pytest.mark.parametrize(("random", "margin"), [((0.9, 0.95, 0.96), (0.9, 0.96, 0.97)), ((0.9,), (0.97,))])
+def test_the_note_does_not_lie_on_the_axis(random, margin):
+    runs = {"R": history(*random), "M": history(*margin)}
+    figure = learning_curves(runs, "test_acc", target=0.9, saving=("M", "R"), baseline="R")
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    (note,) = (text for text in ax.texts if text.get_text())
+    assert note.get_window_extent().y0 > ax.get_window_extent().y0
