@@ -218,8 +218,10 @@ class _Driver:
     def _recorded(self) -> list[dict[str, Any]]:
         if not is_writer():
             return []
-        if self.data.ledger.meta().get("rounds") != self.rounds:
-            self.data.ledger.set_meta(rounds=self.rounds)
+        # Also the budget, which a callback writes only once there is a training.
+        meta, planned = self.data.ledger.meta(), {"rounds": self.rounds, "budget": self.active.budget}
+        if any(meta.get(name) != value for name, value in planned.items()):
+            self.data.ledger.set_meta(**planned)
         return self.data.ledger.rounds()
 
     def _next_round(self) -> int | None:

@@ -100,9 +100,9 @@ def _is_of_a_file(error: ValueError) -> bool:
 #: What messages advise in Python, and what it is from here.
 _FROM_HERE = {
     "Pass `overwrite=True`": "Give `--overwrite`",
+    "pass `accept_changes=True`": "give `--data.accept_changes true`",
     "only `overwrite` brings": "only `--overwrite` brings",
     "`lightning-al import --overwrite`, in Python `import_labels(overwrite=True)`,": "`import --overwrite`",
-    "`unlabel` puts": "`lightning-al undo` puts",
     "Import it by `import_export(": "Import it in Python, by `import_export(",
 }
 

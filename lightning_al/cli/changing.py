@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from lightning_al.cli.looking import add_state_dir
+from lightning_al.cli.looking import add_one_sample, add_state_dir, the_one
 from lightning_al.cli.parsing import Command
 from lightning_al.cli.samples import annotator, find, find_all, label_text, name_of
 from lightning_al.ledger.book import Book
@@ -21,8 +21,9 @@ _WORDS = {"pool": "in the pool", "asked": "waiting", "labeled": "labelled", "ign
 def _add_samples(parser: ArgumentParser) -> None:
     add_state_dir(parser)
     parser.add_argument(
-        "--sample", type=str, nargs="+", required=True, metavar="INDEX_OR_ID", help="Which samples."
-    )
+        "--sample", type=str, nargs="+", action="extend", required=True, metavar="INDEX_OR_ID",
+        help="Which samples; may be given more than once.",
+    )  # fmt: skip
     parser.add_argument("--who", type=str, default=None, help="Your name; by default your account's.")
 
 
@@ -73,7 +74,7 @@ IGNORE = Command(
 
 def _add_relabel(parser: ArgumentParser) -> None:
     add_state_dir(parser)
-    parser.add_argument("--sample", type=str, required=True, metavar="INDEX_OR_ID", help="Which sample.")
+    add_one_sample(parser, "Which sample.", required=True)
     parser.add_argument(
         "--label", type=str, required=True, help="A class by name or number, a number, text, JSON."
     )
@@ -82,7 +83,7 @@ def _add_relabel(parser: ArgumentParser) -> None:
 
 def _relabel(options: Any) -> int:
     book = Book(options.state_dir)
-    index, who = find(book, options.sample), annotator(options.who)
+    index, who = find(book, the_one(options.sample)), annotator(options.who)
     state = book.current()
     if state.status[index] != LABELED:
         raise ValueError(

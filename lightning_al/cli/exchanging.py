@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -74,7 +75,8 @@ def _add_import(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="Let a changed answer correct a label; the ledger keeps both.",
+        help="Let a changed answer correct a label, and one that was taken back count again; the ledger "
+        "keeps all.",
     )
     parser.add_argument("--format", type=_FORMAT, default=None, help=_HELP_FORMAT)
 
@@ -111,7 +113,7 @@ def _users(path: str) -> dict[int, str]:
         names = parse_json(read_text(path, "JSON"))
     except ValueError as error:
         raise ValueError(f"`--users` {path} cannot be read ({error}); needed is {_USERS}.") from None
-    whole = isinstance(names, dict) and all(number.isascii() and number.isdecimal() for number in names)
+    whole = isinstance(names, dict) and all(re.fullmatch("[0-9]{1,18}", number) for number in names)
     if not whole or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"`--users` {path} is another kind of JSON; needed is {_USERS}. Mend the file.")
     for name in names.values():
@@ -217,7 +219,8 @@ def _add_pull(parser: ArgumentParser) -> None:
     _add_server(parser)
     parser.add_argument(
         "--overwrite", action="store_true",
-        help="Let an answer win over a label that the data set or a file gave.",
+        help="Let an answer win over a label that the data set or a file gave, and one that was taken back "
+        "count again.",
     )  # fmt: skip
 
 

@@ -15,19 +15,24 @@ import lightning as L
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instantiate_class
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_al.cli.parts import PARTS, Brief, Parser, parser_of
-from lightning_al.cli.wrong_arguments import WrongArgumentError, arguments_of
+from lightning_al.cli.wrong_arguments import WrongArgumentError, arguments_of, told_by_the_run
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.book import is_writer
 from lightning_al.history import History
 from lightning_al.ledger.waiting import AwaitingLabels
 from lightning_al.rounds import fit_rounds
+from lightning_al.together import gathered
 from lightning_al.whole_file import replacing
 
 __all__ = ["FitRounds", "run", "train"]
 
 _CONFIG = "fit_rounds.yaml"
+#: As a shell has it of a process that SIGTERM ended.
+_TERMINATED = 143
 
 _DESCRIPTION = """Train, ask, label, train again, until the budget is spent or labels are awaited from people.
 The same command goes on where it stopped. Classes are given by their import path, as in LightningCLI:
@@ -42,7 +47,7 @@ def train(arguments: Sequence[str]) -> int:
         arguments: Of the command line, after `fit-rounds`.
 
     Returns:
-        The exit code: 0, also where labels are awaited from people.
+        The exit code: 0, also where labels are awaited from people; 143 after SIGTERM.
 
     Raises:
         SystemExit: With 2 for wrong arguments, after one message.
@@ -55,6 +60,11 @@ def train(arguments: Sequence[str]) -> int:
         raise SystemExit(2) from None
     except AwaitingLabels:  # the data module has said so
         return 0
+    except SIGTERMException:  # a SystemExit that says 0, which a scheduler would take for being done
+        if is_writer():
+            said = "ended by SIGTERM; no label is lost, and the same command goes on."
+            print(f"lightning-al: {said}", file=sys.stderr)
+        return _TERMINATED
     if is_writer():
         last = f", the last on {history.rows[-1]['labeled']:,} labels" if len(history) else ""
         print(f"{len(history)} rounds are finished{last}{command.why_ended(history)}.")
@@ -143,10 +153,11 @@ class FitRounds(LightningCLI):
             active = self._made("active")
         with arguments_of("stop"):
             stop = self._made("stop")
-        history = fit_rounds(
-            self._model, self._trainer, data, active, rounds=self.config.rounds, resume=self.config.resume,
-            stop=stop,
-        )  # fmt: skip
+        with told_by_the_run():
+            history = fit_rounds(
+                self._model, self._trainer, data, active, rounds=self.config.rounds,
+                resume=self.config.resume, stop=stop,
+            )  # fmt: skip
         self._keep_config()
         return history
 
@@ -156,10 +167,13 @@ class FitRounds(LightningCLI):
             return ""
         if history.rows[-1].get("stopped"):
             return f"; stopped: {history.rows[-1]['stopped']}"
+        if history.waiting:  # which has been said
+            return ""
         if not len(self.data.pool_indices):
             return "; the pool is empty"
         budget = self.config.active.budget
-        return f"; the budget of {budget:,} labels is spent" if budget else ""
+        is_spent = budget is not None and len(self.data.labeled_indices) >= budget
+        return f"; the budget of {budget:,} labels is spent" if is_spent else ""
 
     def _keep_config(self) -> None:
         """Write what was asked for beside the ledger, once this run may write there; an older one stays."""
@@ -209,8 +223,23 @@ class FitRounds(LightningCLI):
     def _trainer(self, number: int) -> L.Trainer:
         with arguments_of("trainer"):
             trainer = L.Trainer(**self._made("trainer"))
+        trainer.callbacks.append(_Terminated())  # type: ignore[attr-defined]
         self._keep_config()
         return trainer
+
+
+class _Terminated(L.Callback):
+    """Heeds a SIGTERM that came after the last batch: Lightning takes it, and looks between batches alone.
+
+    On all ranks or on none, since one that ended alone would be waited for; and not in processes that end
+    with the fit, whose parent waits for what they return.
+    """
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+            return
+        if any(gathered(lambda: trainer.received_sigterm)):
+            raise SIGTERMException
 
 
 def _optimizers(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -14,18 +13,13 @@ from lightning_al.cli.parsing import Command
 from lightning_al.ledger.checking import check
 from lightning_al.ledger.connection import LedgerError
 from lightning_al.ledger.ledger import Ledger
+from lightning_al.ledger.record import ledger_at
 
 __all__ = ["BACKUP", "RELEASE", "VERIFY"]
 
 
-def _ledger(options: Any) -> Ledger:
-    """Of a folder or a file; unlike a `Book`, it may be damaged."""
-    place = Path(options.state_dir).absolute()
-    return Ledger(place if place.is_file() else place / "ledger.sqlite3")
-
-
 def _verify(options: Any) -> int:
-    checked = check(_ledger(options).path)
+    checked = check(ledger_at(options.state_dir).path)
     print(checked)
     return 0 if checked.is_whole else 1
 
@@ -42,7 +36,7 @@ VERIFY = Command(
 
 
 def _backup(options: Any) -> int:
-    ledger = _ledger(options)
+    ledger = ledger_at(options.state_dir)
     ledger.verify()
     path = ledger.backup(f"by_hand_{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
     print(f"{path}: {Ledger(path).verify():,} events.")
@@ -69,7 +63,7 @@ def _add_release(parser: ArgumentParser) -> None:
 
 
 def _release(options: Any) -> int:
-    ledger = _ledger(options)
+    ledger = ledger_at(options.state_dir)
     holder = ledger.holder()
     if holder is None:
         print("No run holds the ledger.")

@@ -18,7 +18,7 @@ from lightning_al.ledger.status import printable
 from lightning_al.target import check_target
 from lightning_al.whole_file import replacing
 
-__all__ = ["HISTORY", "PLOT", "STATUS", "add_state_dir"]
+__all__ = ["HISTORY", "PLOT", "STATUS", "add_one_sample", "add_state_dir", "the_one"]
 
 _DONE = {
     "asked": "asked for", "labeled": "labelled", "relabeled": "labelled anew", "answered": "answered",
@@ -29,6 +29,25 @@ _DONE = {
 def add_state_dir(parser: ArgumentParser) -> None:
     """The argument of every command."""
     parser.add_argument("state_dir", type=str, metavar="STATE_DIR", help="Folder of the run's ledger.")
+
+
+def add_one_sample(parser: Any, what: str, *, required: bool = False) -> None:
+    """The argument of commands about a single sample; read it by `the_one`."""
+    parser.add_argument(
+        "--sample", type=str, action="append", required=required, metavar="INDEX_OR_ID", help=what
+    )
+
+
+def the_one(samples: Sequence[str]) -> str:
+    """The sample that was given.
+
+    Raises:
+        ValueError: If there are several, of which all but the last would be passed over.
+    """
+    if len(samples) > 1:
+        raise ValueError(f"`--sample` was given {len(samples)} times, and needed is one sample at a time. "
+                         "Run the command once for each.")  # fmt: skip
+    return samples[0]
 
 
 # ---------------------------------------------------------------------- status
@@ -64,21 +83,19 @@ STATUS = Command(
 
 def _add_history(parser: ArgumentParser) -> None:
     add_state_dir(parser)
-    parser.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
         "--csv", type=str, default=None, metavar="PATH",
         help="Write the table to a file; one that is there is kept beside it.",
     )  # fmt: skip
-    parser.add_argument(
-        "--sample", type=str, default=None, metavar="INDEX_OR_ID",
-        help="Show all that happened to one sample instead: what, when and by whom.",
-    )  # fmt: skip
+    add_one_sample(either, "Show all that happened to one sample instead: what, when and by whom.")
 
 
 def _history(options: Any) -> int:
     from lightning_al.history import History
 
     if options.sample is not None:
-        return _history_of(Book(options.state_dir), options.sample)
+        return _history_of(Book(options.state_dir), the_one(options.sample))
     history = History.of(options.state_dir)
     if options.csv is not None:
         check_target(Path(options.csv), "the history", folders=[options.state_dir])

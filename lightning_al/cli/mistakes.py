@@ -75,6 +75,9 @@ def in_one_line(message: str) -> str:
         >>> print(in_one_line('Parser key "project":\n  Expected a <class \'int\'>. Got value: five'))
         --project is 'five'; needed is a whole number.
     """
+    both = re.fullmatch(r"argument (\S+): not allowed with argument (\S+)", message)
+    if both is not None:
+        return f"{both[2]} and {both[1]} are both given; needed is one of them."
     key = re.match(r'Parser key "([^"]+)":\s*', message)
     if key is None:
         return message

@@ -12,8 +12,9 @@ import lightning as L
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import lightning_al
+from lightning_al.data.samples import MissingLabelsError
 
-__all__ = ["WrongArgumentError", "arguments_of"]
+__all__ = ["WrongArgumentError", "arguments_of", "told_by_the_run"]
 
 
 class WrongArgumentError(Exception):
@@ -21,23 +22,41 @@ class WrongArgumentError(Exception):
 
 
 @contextmanager
-def arguments_of(part: str) -> Iterator[None]:
+def arguments_of(part: str | None = None) -> Iterator[None]:
     """What the block refuses is a mistake in the arguments, unless code of the user's refuses it."""
     try:
         yield
     except (ValueError, TypeError, IndexError, MisconfigurationException) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        if frames and _is_of_the_user(frames[-1].filename):
+        if _is_of_the_user(error):
             raise
+        frames = traceback.extract_tb(error.__traceback__)
         # where a class or a list of classes is meant, jsonargparse says why it was neither
         said = (
             error.__cause__
             if Path(jsonargparse.__file__).parent in Path(frames[-1].filename).parents
             else None
         )
-        raise WrongArgumentError(f"--{part}: {said or error}") from error
+        raise WrongArgumentError(f"{f'--{part}: ' if part else ''}{said or error}") from error
 
 
-def _is_of_the_user(file: str) -> bool:
+@contextmanager
+def told_by_the_run() -> Iterator[None]:
+    """What the arguments ask for and data or module turn out to lack, which only the rounds can tell."""
+    try:
+        yield
+    except MissingLabelsError as error:
+        raise WrongArgumentError(
+            f"--data.oracle is dataset, but {error.what[0].lower()}{error.what[1:]} Give `--data.oracle "
+            "people`, or the import path of a function, to have samples labelled."
+        ) from error
+    except MisconfigurationException as error:
+        if _is_of_the_user(error):
+            raise
+        raise WrongArgumentError(str(error)) from error
+
+
+def _is_of_the_user(error: Exception) -> bool:
+    """Whether it was raised by code that is neither ours nor that of the packages below."""
+    frames = traceback.extract_tb(error.__traceback__)
     ours = [Path(module.__file__ or "").parent for module in (lightning_al, L, jsonargparse)]
-    return not any(place in Path(file).parents for place in ours)
+    return bool(frames) and not any(place in Path(frames[-1].filename).parents for place in ours)

@@ -245,6 +245,8 @@ class LabelBook(Book):
         if self._refreshed:
             return
         now, then = self.facts(), self.meta
+        if now["class_names"] is None and not self.accept_changes:
+            now["class_names"] = then.get("class_names")  # to name none is not to say that they have none
         changed = {key: value for key, value in now.items() if key not in then or then[key] != value}
         if "names" in changed and changed["names"] != then.get("names"):
             self.ledger.set_names(None if self.names is None else self.names.ids, changed)
@@ -344,6 +346,21 @@ class LabelBook(Book):
         self.write(events, round_row=round_row, shown=self._shown_of(events))
         return number
 
+    def checked(self, indices: Indices, targets: Sequence[Any]) -> dict[int, Any]:
+        """Targets as they go into the ledger, by sample; no truth value, unless the data set has such.
+
+        Raises:
+            ValueError: If one is missing, or not of the kind of the others.
+        """
+        if self.kind.class_names is not None or self.kind.name in ("class", "number"):
+            for index, value in zip(indices.tolist(), targets, strict=True):
+                if _is_bool(value) and not _is_bool(self.kind.template):
+                    raise ValueError(
+                        f"The target of sample {index} is {value}, but other targets are classes or numbers. "
+                        "Give the number, such as 0 or 1, or the name of a class."
+                    )
+        return super().checked(indices, targets)
+
     def label_all(
         self,
         indices: Indices,
@@ -409,6 +426,11 @@ class LabelBook(Book):
         if _is_told_again():
             return found[np.isin(self.state.status[found], list(allowed))]
         return super()._of_status(indices, allowed, purpose)
+
+
+def _is_bool(value: Any) -> bool:
+    """Whether a target is a single True or False, of Python, NumPy or torch."""
+    return isinstance(value.item() if getattr(value, "ndim", 1) == 0 else value, bool)
 
 
 def _recorded(target: Any) -> str | None:

@@ -14,6 +14,7 @@ from lightning_al.ledger.indices import as_indices
 
 __all__ = [
     "check_answers",
+    "check_class_names",
     "check_flag",
     "check_lightning",
     "check_loader_options",
@@ -78,6 +79,18 @@ def check_answers(resolve: Any, min_answered: Any) -> None:
         raise ValueError(
             f"`min_answered` is {min_answered}; needed is a share above 0, and 1 for all of a query. For 16 "
             "of 20 samples write 0.8."
+        )
+
+
+def check_class_names(class_names: Sequence[str] | None) -> None:
+    """Refuse a name of several classes: a label by that name could mean one of them only."""
+    names = [str(name) for name in (() if class_names is None else class_names)]
+    double = _first_double(names)
+    if double is not None:
+        raise ValueError(
+            f"`class_names` holds {double!r} more than once, as classes "
+            f"{[number for number, name in enumerate(names) if name == double]}; a name must mean one class. "
+            "Give each class a name of its own."
         )
 
 
@@ -165,10 +178,14 @@ def check_options(
 def _check_ids(ids: list[str], size: int) -> None:
     if len(ids) != size:
         raise ValueError(f"`ids` has {len(ids):,} names for {size:,} samples; needed is one each.")
-    if len(set(ids)) < size:
-        seen: set[str] = set()
-        double = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    double = _first_double(ids)
+    if double is not None:
         raise ValueError(f"`ids` holds {double!r} more than once; a name must mean one sample.")
+
+
+def _first_double(names: list[str]) -> str | None:
+    seen: set[str] = set()
+    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
 
 
 def check_trainable(labels: int, world_size: int) -> None:

@@ -135,15 +135,24 @@ def renamed(ledger: Ledger, state: PoolState, ids: Sequence[str]) -> list[Event]
 
 
 def _check_classes(then: list[str] | None, now: list[str] | None, where: Path | None) -> None:
-    """A class that moved would make every label of it another class; a new name for one is no harm."""
+    """A class that moved would make every label of it another class, and one that is gone of none.
+
+    A new name for one is no harm.
+    """
+    if now is None:
+        return
     for number, name in enumerate(then or ()):
-        if now is not None and name in now and now[number : number + 1] != [name]:
-            raise LedgerError(
-                f"{where} was made with class {name!r} as number {number}, in this run's `class_names` it is "
-                f"number {now.index(name)}: labels would mean other classes. Keep the order and add new "
-                "classes at the end; if the labels on record are meant as they are now, pass "
-                "`accept_changes=True`."
-            )
+        if name in now and now[number : number + 1] != [name]:
+            harm = f"it is number {now.index(name)}: labels would mean other classes"
+        elif number >= len(now):
+            harm = f"there are only {len(now)}: labels of it would mean no class"
+        else:
+            continue
+        raise LedgerError(
+            f"{where} was made with class {name!r} as number {number}, in this run's `class_names` {harm}. "
+            "Keep the order and add new classes at the end; if the labels on record are meant as they are "
+            "now, pass `accept_changes=True`."
+        )
 
 
 def _may_be_same(then: Any, now: Any) -> bool:

@@ -94,7 +94,8 @@ class Labelling(Overview):
         self.book.current()
         checked = list(self.book.checked(found, values).values())
         named = who is not None and who != "oracle"
-        self.book.label_all(found, checked, who=who or "user", named=named, overwrite=overwrite)
+        by = "user" if who is None else who
+        self.book.label_all(found, checked, who=by, named=named, overwrite=overwrite)
         self._note(found)
 
     def _note(self, labeled: Indices) -> None:

@@ -24,6 +24,7 @@ from lightning_al.data.batches import Blocks, TrainBatches
 from lightning_al.data.book import LabelBook
 from lightning_al.data.checks import (
     check_answers,
+    check_class_names,
     check_flag,
     check_lightning,
     check_loader_options,
@@ -156,6 +157,7 @@ class ActiveDataModule(Labelling, L.LightningDataModule):
         )  # fmt: skip
         _check_bytes(spill_bytes)
         check_answers(resolve, min_answered)
+        check_class_names(class_names)
         self.samples = Samples(
             train_set, unlabeled_set, query_view, target, class_names, ids, same_shape=collate_fn is None
         )

@@ -18,9 +18,25 @@ from lightning_al.ledger.kind import LabelKind
 from lightning_al.ledger.names import Names
 from lightning_al.randomness import preserved_rng
 
-__all__ = ["Samples"]
+__all__ = ["MissingLabelsError", "Samples"]
 
 _CHUNK = 256
+
+
+class MissingLabelsError(ValueError):
+    """The data set was asked for labels that it does not hold.
+
+    Args:
+        what: Is missing.
+        advice: What to do in Python.
+    """
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(what, advice)
+        self.what, self.advice = what, advice
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.advice}"
 
 
 class Samples:
@@ -77,7 +93,7 @@ class Samples:
         """The targets that the data set itself holds.
 
         Raises:
-            ValueError: If one is missing.
+            MissingLabelsError: If one is missing.
         """
         values: list[Any] = []
         with preserved_rng():
@@ -86,10 +102,9 @@ class Samples:
                 values += [self.place.get(item) for item in items]
         bad = [int(i) for i, value in zip(indices, values, strict=True) if is_missing(value)]
         if bad:
-            raise ValueError(
-                f"The data set has no label for samples {bad[:5]} (missing, None, NaN or a negative "
-                'class). Pass the targets, or `oracle="people"` or a function as `oracle`, to have '
-                "them labelled."
+            raise MissingLabelsError(
+                f"The data set has no label for samples {bad[:5]} (missing, None, NaN or a negative class).",
+                'Pass the targets, or `oracle="people"` or a function as `oracle`, to have them labelled.',
             )
         return values
 
@@ -97,15 +112,16 @@ class Samples:
         """Refuse to simulate with a set that has no labels to give.
 
         Raises:
-            ValueError: If the first of the unlabelled samples has no target.
+            MissingLabelsError: If the first of the unlabelled samples has no target.
         """
         if self.unlabeled_set is not None and len(self.unlabeled_set):
             with preserved_rng():
                 own = self.place.get(self.unlabeled_set[0])
             if is_missing(own):
-                raise ValueError(
+                raise MissingLabelsError(
                     f"`unlabeled_set` has no labels (its first is {own}), and the oracle is the data set: "
-                    'what is asked for could never be answered. Pass `oracle="people"` or a function.'
+                    "what is asked for could never be answered.",
+                    'Pass `oracle="people"` or a function.',
                 )
 
     def initial(self, initial: int | Sequence[int], seed: int, *, balanced: bool) -> Indices:

@@ -275,13 +275,23 @@ def index_of(row: Given, book: Book) -> int:
             )
         return index
     if not text.isdecimal() or len(text) > _LONGEST_INDEX or int(text) >= book.size:
-        raise ValueError(f"there is no sample {text[:40]!r}")
+        raise ValueError(_unknown(text, row, book))
     if book.names is not None and book.has_moved:
         raise ValueError(
             f"it has no `id`, and sample {text} may be another one by now: the samples of this run have "
             "changed places since its first query; needed is the `id`"
         )
     return int(text)
+
+
+def _unknown(text: str, row: Given, book: Book) -> str:
+    """Why the sample of a row cannot be told, and what is needed."""
+    needed = f"needed is an `index` from 0 to {book.size - 1:,}{'' if book.names is None else ', or an `id`'}"
+    if text:
+        return f"there is no sample {text[:40]!r}; {needed}"
+    if row.id.strip():
+        return f"it has the id {row.id[:200]!r} alone, and the samples of this run have no ids; {needed}"
+    return f"it does not say which sample it is of; {needed}"
 
 
 def of_its_query(book: Book, row: Given, index: int) -> bool:

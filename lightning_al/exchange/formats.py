@@ -20,9 +20,8 @@ from lightning_al.exchange.collector import uncollected
 from lightning_al.exchange.csv import read_csv, write_csv
 from lightning_al.exchange.files import query_path
 from lightning_al.exchange.jsonl import read_jsonl, write_jsonl
-from lightning_al.exchange.refusal import RefusedAnswers
+from lightning_al.exchange.refusal import RefusedAnswers, listed
 from lightning_al.ledger.book import Book
-from lightning_al.ledger.status import printable
 
 __all__ = ["Format", "Imported", "format_of", "import_answers", "read_answers", "write_query"]
 
@@ -54,6 +53,7 @@ class Imported:
         unasked: Of the new ones, those to samples that nobody asked for.
         taken_back: Answers that were taken back here, and stay so unless `overwrite` says otherwise.
         problems: What was not taken over, of a file that is read all the same.
+        notes: What somebody should know besides.
 
     Example:
         >>> print(Imported(new=3, unsure=1, known=2))
@@ -69,6 +69,7 @@ class Imported:
     unasked: int = 0
     taken_back: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         unasked = f" ({self.unasked:,} of them not asked for)" if self.unasked else ""
@@ -79,9 +80,9 @@ class Imported:
         if self.taken_back:
             said += f", {self.taken_back:,} taken back here before, which only `overwrite` brings back"
         if self.problems:
-            said += f"; {len(self.problems):,} not taken over:\n  " + "\n  ".join(
-                map(printable, self.problems)
-            )
+            said += f"; {len(self.problems):,} not taken over:{listed(self.problems)}"
+        if self.notes:
+            said += ("\n" if self.problems else "; ") + f"to look at:{listed(self.notes)}"
         return said
 
 
@@ -196,7 +197,10 @@ def import_answers(
         from lightning_al.exchange.label_studio import import_export
 
         report = import_export(book, Path(path), who=who, overwrite=overwrite)
-        return Imported(**_counts(report.kinds), known=report.known, problems=report.problems)
+        return Imported(
+            **_counts(report.kinds), known=report.known, taken_back=report.taken_back,
+            problems=report.refused, notes=report.notes,
+        )  # fmt: skip
     rows = read_answers(path, format=format)
     intake = collect(book, rows, path, who=who, overwrite=overwrite)
     query = book.state.query

@@ -19,6 +19,8 @@ __all__ = ["LARGEST_FILE", "check_answer", "parse_json", "read_bytes", "read_tex
 LARGEST_FILE = 512 << 20
 #: Lists and objects in one another.
 _DEEPEST = 32
+#: Of a whole number in JSON; of a label there are far fewer.
+_MOST_DIGITS = 1000
 _DTYPE = re.compile(r"[<|](b1|[iu][1248]|f[248]|c8|c16)")
 
 
@@ -78,10 +80,19 @@ def parse_json(text: str, *, unique: bool = True) -> Any:
     """
     try:
         return json.loads(
-            text, parse_float=_real, parse_constant=_real, object_pairs_hook=_object if unique else None
-        )
+            text, parse_int=_integer, parse_float=_real, parse_constant=_real,
+            object_pairs_hook=_object if unique else None,
+        )  # fmt: skip
     except RecursionError:
         raise ValueError("lists or objects are nested too deeply") from None
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MOST_DIGITS:  # Python itself gives up at some more, and advises to let it go on
+        raise ValueError(
+            f"{text[:20]}... is a number of {len(text):,} digits; needed are {_MOST_DIGITS:,} at most"
+        )
+    return int(text)
 
 
 def _real(text: str) -> float:

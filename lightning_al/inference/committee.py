@@ -27,7 +27,8 @@ class Committee(Posterior):
     """Several models that were trained apart; where they contradict each other, a label helps.
 
     `fit_rounds` trains the members, each with its own seed, weights and order, the last with those of a run
-    without a committee: all of the given module, or each of its own. A committee that is there already is given as modules or as checkpoints.
+    without a committee: all of the given module, or each of its own. A committee that is there already is
+    given as modules or as checkpoints.
 
     Args:
         size: Members, when `fit_rounds` trains them.

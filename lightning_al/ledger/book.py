@@ -7,6 +7,7 @@ The run's own book, which also knows the data set and other processes, is `light
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -171,7 +172,7 @@ class Book(Record):
             if how is None:
                 raise ValueError(
                     f"Nothing happened to sample {index} yet, so nothing of it can be taken back. Leave it "
-                    "out; `answers(index)` shows what was said of a sample."
+                    f"out. {self._where_to_look(index)}."
                 )
             events.append(self.event("reverted", index, who=who, **how[1]))
         self.write(events)
@@ -184,17 +185,23 @@ class Book(Record):
             index = int(wrong[0])
             raise ValueError(
                 f"Samples {wrong[:5].tolist()} cannot {purpose}: sample {index} is "
-                f"{names[self.state.status[index]]}. See `pool_indices`, `asked_indices`, "
-                "`labeled_indices` and `ignored_indices`."
+                f"{names[self.state.status[index]]}. Leave it out. {self._where_to_look(index)}, "
+                "`pool_indices`, `asked_indices`, `labeled_indices` and `ignored_indices`."
             )
         return found
+
+    def _where_to_look(self, index: int) -> str:
+        """For whoever is surprised by how a sample stands, in the shell or in Python."""
+        name = str(index if self.names is None else self.names[index])
+        return f"See `lightning-al history --sample {shlex.quote(name)}`, in Python `answers({index})`"
 
     def name_annotators(self, names: Mapping[str, str]) -> None:
         """Record who is behind numbers of a tool; a name that a number has already stays."""
         vars(self).pop("meta", None)  # another process may have named some
-        new = {number: name for number, name in names.items() if number not in self.annotators}
+        known = self.annotators
+        new = {number: known.get(name, name) for number, name in names.items() if number not in known}
         if new:
-            self.ledger.set_meta(annotators=self.annotators | new)
+            self.ledger.set_meta(annotators=known | new)
             vars(self).pop("meta", None)
 
     # ------------------------------------------------------------------ the rule

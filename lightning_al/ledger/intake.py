@@ -14,7 +14,7 @@ from lightning_al.ledger.answer import Opinion, check_opinion, latest
 from lightning_al.ledger.label_values import NoLabel, decode, encode
 from lightning_al.ledger.schema import Event
 from lightning_al.ledger.state import ASKED, IGNORED, LABELED
-from lightning_al.ledger.trail import Happened, Said, steps
+from lightning_al.ledger.trail import Happened, Said, standing
 
 if TYPE_CHECKING:
     from lightning_al.ledger.book import Book
@@ -215,11 +215,11 @@ class Intake:
             return True
         return self._correct(opinion)
 
-    def _said(self, index: int) -> list[Said]:
+    def _said(self, index: int) -> tuple[Said, ...]:
         """Answers that stand, those of this intake too."""
         if index not in self._trails:
             self._trails |= self.book.trails([index])
-        return list(steps([*self._trails[index], *self._pending.get(index, ())])[-1].said)
+        return standing([*self._trails[index], *self._pending.get(index, ())])
 
     def _put(self, kind: str, opinion: Opinion, *, round_: int | None = None, text: str | None = "") -> None:
         if text == "":

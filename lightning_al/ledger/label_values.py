@@ -37,6 +37,10 @@ __all__ = [
 #: What spreadsheets take for a number, or for a date or time.
 _NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"[0-9]{1,4}([-/.:][0-9]{1,4}){1,2}")
+#: A number as many languages write it; it may also mean two.
+_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
+#: Digits of the number of a class; Python itself gives up at 4,300.
+_LONGEST_NUMBER = 20
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,9 @@ def check_label(value: Any, class_names: Sequence[str] | None, template: Any) ->
     elif _is_numeric(template):
         single = getattr(template, "ndim", 0) == 0
         if isinstance(plain, str) or (single and not isinstance(plain, int | float)):
-            raise ValueError(f"{plain!r} is no number, as the other targets are")
+            comma = isinstance(plain, str) and _COMMA.fullmatch(plain.strip())
+            advice = "; decimals need a point, not a comma" if comma else ""
+            raise ValueError(f"{plain!r} is no number, as the other targets are{advice}")
     return plain
 
 
@@ -268,7 +274,7 @@ def _named(value: str, class_names: tuple[str, ...]) -> int | str:
                 "spreadsheet makes of one of them alone; needed is a name, since names here look like numbers"
             )
     number = whole(value)
-    return int(number) if number.isdecimal() else value
+    return int(number) if number.isdecimal() and len(number) < _LONGEST_NUMBER else value
 
 
 def _class(value: Any, class_names: Sequence[str]) -> int:

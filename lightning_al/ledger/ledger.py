@@ -110,9 +110,15 @@ class Ledger:
         Args:
             samples: Their names where the run has `ids`, else their indices.
         """
+        found: dict[int | str, list[tuple[int, str, Event]]] = {sample: [] for sample in samples}
         with self._file.reading() as db:
-            query = f"{sql.select(db)} FROM events WHERE coalesce(id, sample) = ? ORDER BY seq"
-            return [[(row[0], row[6], sql.event_of(row)) for row in db.execute(query, (s,))] for s in samples]
+            query = f"{sql.select(db)} FROM events WHERE coalesce(id, sample) IN "
+            for start in range(0, len(samples), _AT_ONCE):
+                part = samples[start : start + _AT_ONCE]
+                for row in db.execute(f"{query}({','.join('?' * len(part))}) ORDER BY seq", part):
+                    sample = row[2] if row[3] is None else row[3]
+                    found[sample].append((row[0], row[6], sql.event_of(row)))
+        return [found[sample] for sample in samples]
 
     def asked(self, numbers: Sequence[int]) -> dict[int, tuple[Event, dict[str, Any] | None]]:
         """Events of kind "asked" by their number, each with what an annotator is shown, if that is known."""

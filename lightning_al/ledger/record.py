@@ -31,7 +31,7 @@ from lightning_al.ledger.status import Status
 from lightning_al.ledger.trail import Happened, steps
 from lightning_al.ledger.waiting import Waiting
 
-__all__ = ["Record"]
+__all__ = ["Record", "ledger_at"]
 
 #: So many events of one kind that follow each other are taken over as arrays.
 _MANY = 64
@@ -45,7 +45,7 @@ class Record:
         resolve: As for `Book`.
 
     Raises:
-        LedgerError: If there is no ledger.
+        LedgerError: If there is no ledger, or it is a file of another kind.
 
     Example:
         >>> import tempfile
@@ -58,8 +58,7 @@ class Record:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, resolve: Resolve | None = None) -> None:
-        place = Path(path).absolute()
-        self._ledger = Ledger(place / "ledger.sqlite3" if place.is_dir() else place)
+        self._ledger = ledger_at(path)
         self._state: PoolState | None = None
         self._rule = resolve
         _ = self.meta  # a missing ledger is told of at once
@@ -240,6 +239,30 @@ class Record:
         numbers = [int(self.state.first[index]) for index in indices]
         asked = self.ledger.asked(numbers)
         return [(asked[number][0], asked[number][1] or {}) for number in numbers]
+
+
+def ledger_at(path: str | os.PathLike[str]) -> Ledger:
+    """The ledger of a state directory, or the one that a file is; it may be damaged, or not be there.
+
+    Raises:
+        LedgerError: If it is a file of another kind: answers must not be taken for a damaged ledger.
+    """
+    place = Path(path).absolute()
+    if place.is_dir() or not (place.exists() or place.name == "ledger.sqlite3"):
+        return Ledger(place / "ledger.sqlite3")
+    if place.is_file() and ".sqlite3" not in place.name:  # as a ledger and its copies are called
+        try:
+            Ledger(place).meta()
+        except LedgerError:
+            raise LedgerError(
+                f"{place} is no ledger; needed is the state directory of a run, the folder that its "
+                f"ledger.sqlite3 is in. Give the folder{_beside(place)}."
+            ) from None
+    return Ledger(place)
+
+
+def _beside(place: Path) -> str:
+    return f", {place.parent}" if (place.parent / "ledger.sqlite3").exists() else ""
 
 
 @contextmanager

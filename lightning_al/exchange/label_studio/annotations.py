@@ -111,8 +111,9 @@ def _annotation(
 
 
 def _who(completed_by: Any, users: Mapping[int, str]) -> str | None:
-    if isinstance(completed_by, dict):
-        return completed_by.get("email") or _who(completed_by.get("id"), users)
+    if isinstance(completed_by, dict):  # whoever was asked knows better than the file
+        number: Any = completed_by.get("id")
+        return users.get(number) or completed_by.get("email") or _who(number, users)
     return None if completed_by is None else users.get(completed_by, f"user {completed_by}")
 
 

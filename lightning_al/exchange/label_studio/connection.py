@@ -243,6 +243,11 @@ class Connection:
 
 
 def _checked_url(url: str) -> str:
+    if not url.strip():
+        raise ValueError(
+            "There is no address of a server; needed is that of Label Studio. Set LABEL_STUDIO_URL, or give "
+            "`--url`, in Python `LabelStudio(url)`: for example `http://localhost:8080`."
+        )
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise ValueError(

@@ -22,17 +22,18 @@ from lightning_al.exchange.answers import Given, Texts
 from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read
 from lightning_al.exchange.label_studio.file import form_of, read_export
 from lightning_al.exchange.label_studio.form import Form
-from lightning_al.exchange.label_studio.people import all_by, by_one_name, under_another_name
+from lightning_al.exchange.label_studio.people import all_by, by_one_name, name_users, under_another_name
 from lightning_al.exchange.label_studio.sending import Pushed
 from lightning_al.exchange.label_studio.server import LabelStudio
 from lightning_al.exchange.label_studio.tasks import Key, Task, is_address, medium_of
 from lightning_al.exchange.queries import waiting_queries
+from lightning_al.exchange.refusal import listed
 from lightning_al.exchange.writing import new_file
 from lightning_al.ledger.answer import Opinion, moment
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.intake import said_in
 from lightning_al.ledger.state import ASKED, LABELED
-from lightning_al.ledger.status import printable
+from lightning_al.ledger.trail import steps
 
 __all__ = [
     "Report",
@@ -52,9 +53,11 @@ class Report:
     Args:
         given: Answers that are there, the newest of each annotator.
         taken: Answers that were new and are on record now.
-        problems: What was not taken over, and why; each names task, annotation and annotator.
+        refused: What was not taken over, and why; each names task, annotation and annotator.
+        notes: What somebody should know besides; nothing came of it.
         missing: Samples that wait and are not in the project: push them.
         known: Answers that were on record already.
+        taken_back: Answers that were taken back here, and stay so unless `overwrite` says otherwise.
         waiting: How many wait for an answer after it.
         kinds: What was written down, by the kinds of events.
 
@@ -66,19 +69,28 @@ class Report:
     given: int = 0
     taken: int = 0
     known: int = 0
-    problems: list[str] = field(default_factory=list)
+    taken_back: int = 0
+    refused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     waiting: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def problems(self) -> list[str]:
+        """All that somebody should look at."""
+        return [*self.refused, *self.notes]
 
     def __str__(self) -> str:
         said = f"{self.taken:,} answers taken over, {self.waiting:,} samples wait."
         if self.missing:
             said += f" {len(self.missing):,} of them are not in the project: push them."
-        if self.problems:
-            said += f" {len(self.problems):,} were not taken over:\n  " + "\n  ".join(
-                map(printable, self.problems)
-            )
+        if self.taken_back:
+            said += f" {self.taken_back:,} were taken back here before, which only `overwrite` brings back."
+        if self.refused:
+            said += f" {len(self.refused):,} were not taken over:{listed(self.refused)}"
+        if self.notes:
+            said += ("\n" if self.refused else " ") + f"To look at:{listed(self.notes)}"
         return said
 
 
@@ -147,7 +159,8 @@ def pull_answers(book: Book, studio: LabelStudio, *, overwrite: bool = False) ->
     Args:
         book: The ledger.
         studio: The project.
-        overwrite: Let an answer win over a label that the data set or a file gave.
+        overwrite: Let an answer win over a label that the data set or a file gave, and one that was taken
+            back count again.
 
     Raises:
         LabelStudioError: If the server cannot be reached; nothing was taken over.
@@ -205,9 +218,10 @@ def import_export(
         path: The file.
         form: What the project asks; `None`: what its answers show.
         users: E-mails by the server's numbers, which is all that most such files have; they are recorded,
-            so that later files need not come with them.
+            so that later files need not come with them. A name that a number has on record stays.
         who: Whose answers these are, where one person gave them all.
-        overwrite: Let an answer win over a label that the data set or a file gave.
+        overwrite: Let an answer win over a label that the data set or a file gave, and one that was taken
+            back count again.
 
     Raises:
         ValueError: If it is no such file, or several people's where `who` says whose it is; nothing was taken
@@ -220,9 +234,11 @@ def import_export(
     said = {key: each for key, each in read(tasks, form, users).items() if key.run == book.state.run_id}
     if who is not None:
         said = all_by(book, who, said, path)
-    newest = {keys[key]: newest_of_each(each) for key, each in said.items() if key in keys}
-    report = _take(book, newest, form, overwrite=overwrite)
-    report.problems += _passed_over(key for key, each in said.items() if each and key not in keys)
+    notes = name_users(book, users or {})
+    mine = {keys[key]: each for key, each in said.items() if key in keys}
+    report = _take(book, mine, form, overwrite=overwrite)
+    report.notes += notes
+    report.refused += _passed_over(key for key, each in said.items() if each and key not in keys)
     return report
 
 
@@ -248,7 +264,7 @@ def _keys(book: Book) -> dict[Key, int]:
 
 def _take(book: Book, said: Mapping[int, list[Annotation]], form: Form, *, overwrite: bool) -> Report:
     """Hold what was said against the record; the good ones are written in one transaction."""
-    said = by_one_name(book, said)
+    said = {index: newest_of_each(each) for index, each in by_one_name(book, said).items()}
     report = Report(given=sum(len(each) for each in said.values()))
     opinions, texts = list[tuple[Annotation, Opinion]](), Texts(book)
     for index, each in said.items():
@@ -256,17 +272,19 @@ def _take(book: Book, said: Mapping[int, list[Annotation]], form: Form, *, overw
             try:
                 opinions.append((annotation, _opinion(texts, index, annotation, form)))
             except ValueError as wrong:
-                report.problems.append(_named(book, index, annotation, wrong))
-    known = _taken_back(book, {index for index in said if index in book.state.reverted})
-    known |= under_another_name(book, [opinion for _, opinion in opinions])
+                report.refused.append(_named(book, index, annotation, wrong))
+    if not overwrite:
+        count = len(opinions)
+        opinions = _without(opinions, _taken_back(book, said.keys() & book.state.reverted))
+        report.taken_back = count - len(opinions)
     count = len(opinions)
-    opinions = [(a, o) for a, o in opinions if (o.index, o.kind, o.text, o.who, o.said) not in known]
-    report.problems += _contradictions(book, said)
+    opinions = _without(opinions, under_another_name(book, [opinion for _, opinion in opinions]))
+    report.notes += _contradictions(book, said)
     intake = book.intake(overwrite=overwrite)
     refused = intake.add_all([opinion for _, opinion in opinions])
     for place, error in refused:
         annotation, opinion = opinions[place]
-        report.problems.append(_named(book, opinion.index, annotation, error))
+        report.refused.append(_named(book, opinion.index, annotation, error))
     report.taken = book.take(intake)
     report.known = count - len(refused) - report.taken
     report.kinds = Counter(event.kind for event in intake.events)
@@ -294,14 +312,24 @@ def _sample(book: Book, index: int) -> str:
     return f"sample {index}" if book.names is None else f"sample {index} ({book.names[index]!r})"
 
 
+def _without(
+    opinions: Iterable[tuple[Annotation, Opinion]], known: set[tuple[Any, ...]]
+) -> list[tuple[Annotation, Opinion]]:
+    return [(a, o) for a, o in opinions if (o.index, o.kind, o.text, o.who, o.said) not in known]
+
+
 def _taken_back(book: Book, indices: Iterable[int]) -> set[tuple[Any, ...]]:
-    """What was on record of samples of which a change was taken back: it must not come again."""
-    return {
-        (index, *what, event.who, event.said)
-        for index, trail in book.trails(sorted(indices)).items()
-        for _, _, event in trail
-        if event.said is not None and (what := said_in(event)) is not None
-    }
+    """What was said of samples of which a change was taken back, and does not stand now."""
+    found = set[tuple[Any, ...]]()
+    for index, trail in book.trails(sorted(indices)).items():
+        last = steps(trail)[-1]
+        stands = {(one.text, one.who, one.at) for one in last.said}
+        for _, _, event in trail:
+            what = said_in(event)
+            skipped = event.kind == "ignored" and last.status == "ignored"
+            if what and event.said and not (skipped or (event.value, event.who, event.said) in stands):
+                found.add((index, *what, event.who, event.said))
+    return found
 
 
 def _contradictions(book: Book, said: Mapping[int, list[Annotation]]) -> list[str]:
@@ -318,6 +346,6 @@ def _contradictions(book: Book, said: Mapping[int, list[Annotation]]) -> list[st
         if last and last[0].said is not None:
             gone.append(
                 f"{_sample(book, index)}: the annotation by {doubtful[index]} that its label is from is "
-                "deleted or skipped now; the label stays. `unlabel` puts the sample back, if it is to go."
+                "deleted or skipped now; the label stays. If it is to go: `undo`, or in Python `unlabel`."
             )
     return gone

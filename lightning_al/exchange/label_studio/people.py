@@ -1,6 +1,6 @@
 """PEOPLE: whose an annotation is: one person is one annotator, under whichever name an answer comes in.
 
-    Annotation -> [by_one_name] -> the same, each account under the name that the ledger has for it
+    Annotation -> [by_one_name] -> the same, each account under the name that the ledger has for its number
 
 Exports name accounts by number, servers by e-mail, and accounts that are gone not at all. Else one person's
 answer would be that of two, and a rule that asks for two would have them.
@@ -20,7 +20,7 @@ from lightning_al.ledger.answer import Opinion, check_annotator
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.intake import said_in
 
-__all__ = ["all_by", "by_one_name", "under_another_name"]
+__all__ = ["all_by", "by_one_name", "name_users", "under_another_name"]
 
 #: How annotators are called whose names nobody told.
 _NUMBERED = re.compile(r"(user|annotation) -?[0-9]+")
@@ -47,26 +47,68 @@ def all_by(
         what = f"answers that are on record as by {shown}" if others else f"{len(by)} annotators ({shown})"
         raise ValueError(
             f"{path} has {what}, and `who` says that all are by {who!r}; needed is one annotator, of one "
-            "name. Leave `who` out, or say by `import_export(..., users=...)` who is behind each number."
+            "name. Leave it out (in the shell `--who`), or say who is behind each number: `--users FILE`, in "
+            "Python `import_export(..., users=...)`."
         )
     book.name_annotators({name: who for name in names if name != who})
     return {key: [replace(each, who=who) for each in listed] for key, listed in said.items()}
 
 
+def name_users(book: Book, users: Mapping[int, str]) -> list[str]:
+    """Record who is behind numbers of accounts, whether or not they answer in this file.
+
+    Returns:
+        Which of them have another name on record, and keep it.
+
+    Raises:
+        ValueError: If one cannot be an annotator's name.
+    """
+    for number, name in users.items():
+        try:
+            check_annotator(name)
+        except ValueError as error:
+            raise ValueError(
+                f"`users` cannot be used, for account {number}: {error}. Give people's own names."
+            ) from None
+    given = {number: name for number, name in users.items() if not _NUMBERED.fullmatch(name)}
+    book.name_annotators({_number(number): name for number, name in given.items()})
+    known = book.annotators
+    return [
+        f"account {number} is {recorded!r} on record, and stays so; `users` says {name!r}"
+        for number, name in given.items()
+        if (recorded := known[_number(number)]) != known.get(name, name)
+    ]
+
+
 def by_one_name(book: Book, said: Mapping[int, list[Annotation]]) -> dict[int, list[Annotation]]:
     """The same, each account under one name, whether or not this time somebody told which."""
     everyone = {each.account: each.who for listed in said.values() for each in listed}
-    numbers = {account: f"user {account}" for account in everyone if account is not None}
     book.name_annotators({
-        numbers[account]: who
+        _number(account): who
         for account, who in everyone.items()
         if account is not None and who and not _NUMBERED.fullmatch(who) and _can_be_named(who)
     })  # fmt: skip
     known = book.annotators
-    return {
-        index: [replace(each, who=known[each.who]) if each.who in known else each for each in listed]
-        for index, listed in said.items()
-    }
+    return {index: [_as_known(each, known) for each in listed] for index, listed in said.items()}
+
+
+def _number(account: int) -> str:
+    """How an account is called of which only its number is told."""
+    return f"user {account}"
+
+
+def _as_known(each: Annotation, known: Mapping[str, str]) -> Annotation:
+    """Under the name on record for its number, whatever it is called now; two addresses are two people's."""
+    name = known.get(each.who or "", each.who)
+    recorded = name if each.account is None else known.get(_number(each.account), name)
+    if name and recorded and name != recorded and "@" in name and "@" in recorded:
+        return replace(
+            each,
+            problem=f"account {each.account} is {recorded!r} on record and {name!r} here; needed is one "
+            f"person a number. If they are one, import an export with `users` that call it {recorded!r}; "
+            "answers of another server need a run of their own",
+        )
+    return each if recorded == each.who else replace(each, who=recorded)
 
 
 def under_another_name(book: Book, opinions: Iterable[Opinion]) -> set[tuple[Any, ...]]:

@@ -104,8 +104,9 @@ class LabelStudio:
     def _place(self) -> Project:
         if self.project is None:
             raise ValueError(
-                f"{self!r} has no project; needed is its number, as in the address of its page "
-                "(/projects/5/data). Pass `project=5`, or make one with `create_project`."
+                f"No project of {self.connection.url} is given; needed is its number, as in the address of "
+                "its page (/projects/5/data). Give `--project 5`, in Python `project=5`; or make one, by "
+                "`push --create TITLE`, in Python `create_project`."
             )
         return Project(self.connection, self.project, self._progress)
 

@@ -100,7 +100,8 @@ def test_help_lists_all(capsys):
 
 @pytest.mark.parametrize(
     "line", ["", "nothing", "status", "relabel x --sample 3 --label 4", "undo x", "import x", "plot x",
-             "status x y", "export x --format xml", "pull x --project five", "status x --token 3"]
+             "status x y", "export x --format xml", "pull x --project five", "status x --token 3",
+             "history x --csv h.csv --sample 5"]
 )  # fmt: skip
 def test_wrong_arguments_end_with_2(line, capsys):
     with pytest.raises(SystemExit) as end:
@@ -119,6 +120,11 @@ def test_wrong_arguments_end_with_2(line, capsys):
             "export x --format xml",
             "export",
             "--format is 'xml'; needed is one of 'csv', 'jsonl', 'label-studio'.",
+        ),
+        (
+            "history x --csv h.csv --sample 5",
+            "history STATE_DIR",
+            "--csv and --sample are both given; needed is one of them.",
         ),
         ("pull x --project five", "pull", "--project is 'five'; needed is a whole number."),
     ],
@@ -339,6 +345,7 @@ def test_annotators_of_an_export_of_label_studio_get_their_names(book, run, tmp_
         ('{"Ada": "1"}', "is another kind of JSON"),
         ('{"1": 1}', "is another kind of JSON"),
         ('{"1": "dataset"}', "cannot be used"),
+        ('{"%s": "Ada"}' % ("9" * 5000), "is another kind of JSON"),
         ("{", "cannot be read"),
     ],
 )
@@ -398,6 +405,25 @@ def test_relabel_undo_and_ignore(book, run):
     assert all(whose)
 
 
+@pytest.mark.parametrize("command", ["ignore", "undo"])
+def test_samples_may_be_given_together_and_one_by_one(book, run, command):
+    book.label([1, 5, 7, 9], ["dog"] * 4, who="Ada")
+    book.unlabel([1, 5, 7, 9])
+    said = run(command, book.folder, "--sample", 5, 1, "--sample", 9)[1]
+    assert [line.split(":")[0] for line in said.splitlines()] == ["sample 5", "sample 1", "sample 9"]
+    untouched = Book(book.folder).state.status[7]
+    assert [Book(book.folder).state.status[i] != untouched for i in (5, 1, 9)] == [True] * 3
+
+
+@pytest.mark.parametrize("command", ["history {}", "relabel {} --label cat --who Bob"])
+def test_where_one_sample_is_meant_several_are_refused(book, run, command):
+    book.label([5, 7], ["dog", "dog"], who="Ada")
+    before = content(book)
+    said = wrong(run, *command.format(book.folder).split(), "--sample", 5, "--sample", 7)
+    assert "`--sample` was given 2 times, and needed is one sample at a time" in said
+    assert content(book) == before
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -407,7 +433,9 @@ def test_relabel_undo_and_ignore(book, run):
         ("undo {} --sample 3", "Nothing happened to sample 3 yet"),
         ("undo {} --sample 12", "There is no sample '12'"),
         ("undo {} --sample=-1", "There is no sample '-1'"),
+        ("undo {} --sample 3", "See `lightning-al history --sample 3`, in Python"),
         ("ignore {} --sample 7", "sample 7 is labelled"),
+        ("ignore {} --sample 7", "See `lightning-al history --sample 7`, in Python"),
         ("ignore {} --sample 3 --who resolve", "no person gave"),
     ],
 )
@@ -476,6 +504,28 @@ def test_verify_of_a_file_that_is_none_or_gone(book, run):
     assert "is gone" in said
     assert "mv " not in said
     assert f"cp {good} {book.ledger.path}" in said
+
+
+@pytest.mark.parametrize("command", ["status", "export", "verify", "backup", "release"])
+def test_a_file_of_answers_is_not_taken_for_a_ledger(book, run, command):
+    Ledger(book.ledger.path).backup("round_0")
+    path = book.folder / "query_0.csv"
+    path.write_text("index,label\n7,dog\n")
+    said = wrong(run, command, path)
+    assert f"{path} is no ledger; needed is the state directory" in said
+    assert f"Give the folder, {book.folder}." in said
+    assert "backup" not in said
+    assert "backup" not in wrong(run, command, book.folder / "nothing"), (
+        "nothing there is no ledger that is gone"
+    )
+
+
+def test_a_ledger_by_its_file_whatever_it_is_called(book, run):
+    assert run("verify", book.ledger.path)[0] == 0
+    copy = book.ledger.path.rename(book.folder / "kept.db")
+    assert run("verify", copy)[0] == run("status", copy)[0] == 0
+    copy.rename(book.folder / "ledger.sqlite3.damaged").write_bytes(b"no database at all")
+    assert run("verify", book.folder / "ledger.sqlite3.damaged")[0] == 1
 
 
 def test_verify_without_a_good_backup(book, run):

@@ -1,5 +1,8 @@
 """`lightning-al fit-rounds`: from YAML and flags to rounds, and how it ends."""
 
+import json
+import re
+
 import pytest
 import yaml
 
@@ -79,6 +82,70 @@ def test_a_wrong_criterion_is_one_message(train, capsys):
     with pytest.raises(SystemExit, match="2"):
         train("--stop", "StablePredictions", "--stop.agreement", "7")
     assert "agreement" in capsys.readouterr().err
+
+
+UNLABELED = ["--data.train_set.init_args.labels", "false", "--data.class_names", "[left, right]"]
+PEOPLE = [*UNLABELED, "--data.oracle", "people"]
+
+
+@pytest.mark.parametrize(("where", "labeled"), [("training", 4), ("scoring", 7)])
+def test_sigterm_is_no_success_and_the_same_command_goes_on(train, folder, capsys, where, labeled):
+    long = ("--trainer.max_epochs", "9")
+    assert train(*long, "--model.terminated_in", where)[0] == 143
+    assert len(Book(folder).state.values) == labeled
+    assert main(["fit-rounds", "--config", str(folder / "fit_rounds.yaml")]) == 143
+    assert capsys.readouterr().err.count("the same command goes on") == 1
+    assert train(*long) == (0, "2 rounds are finished, the last on 7 labels.\n")
+
+
+def test_a_stopping_metric_that_no_fit_logs_is_one_message(train, folder, capsys):
+    with pytest.raises(SystemExit) as end:
+        train("--stop", "Plateau", "--stop.metric", "nope")
+    assert end.value.code == 2
+    assert re.match(
+        r"lightning-al: error: The rounds are to stop by `nope`, which .* did not log; it logged .*\n$",
+        capsys.readouterr().err.splitlines(keepends=True)[-1],
+    )
+
+
+def test_whoever_forgets_that_people_label_is_told_so(train, folder, capsys):
+    with pytest.raises(SystemExit) as end:
+        train(*UNLABELED)
+    assert end.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "--data.oracle is dataset, but the data set has no label for samples [" in said
+    assert "Give `--data.oracle people`" in said
+    assert not (folder / "ledger.sqlite3").exists()
+    assert train(*PEOPLE)[0] == 0
+
+
+def test_a_budget_is_told_of_from_the_start_and_is_spent_when_it_is(train, folder, capsys):
+    flags = [*PEOPLE, "--active.budget", "7", "--rounds", "5"]
+
+    def ends_with():
+        code, said = train(*flags)
+        return code, said.splitlines()[-1]
+
+    def answer():
+        book = Book(folder)
+        book.label(
+            book.state.indices(1), ["left", "right", "left", "right"][: book.waiting().count], who="Ada"
+        )
+
+    def budget():
+        assert main(["status", str(folder), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)["budget"]
+
+    assert ends_with() == (0, "0 rounds are finished.")
+    assert budget() == 7
+    answer()
+    assert ends_with() == (0, "1 rounds are finished, the last on 4 labels.")
+    answer()
+    assert ends_with() == (
+        0, "2 rounds are finished, the last on 7 labels; the budget of 7 labels is spent.",
+    )  # fmt: skip
+    assert train(*flags, "--active.budget", "9")[1].endswith("finished, the last on 7 labels.\n")
+    assert budget() == 9
 
 
 def test_labels_from_people_with_a_rule_of_ones_own(train, folder, capsys, tmp_path):

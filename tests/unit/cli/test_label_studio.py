@@ -67,7 +67,9 @@ def test_a_token_that_others_may_read_is_told_of(peer, book, run, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], "has no project; needed is its number"),
+        ([], "is given; needed is its number"),
+        ([], "Give `--project 5`, in Python `project=5`; or make one, by `push --create TITLE`"),
+        (["--url", ""], "Set LABEL_STUDIO_URL, or give `--url`"),
         (["--project", "5", "--create", "x"], "`--project` and `--create` are both given"),
         (["--token-file", "/nowhere"], "The token file /nowhere cannot be read"),
         (["--project", "5", "--url", "http://127.0.0.1:9"], "Needed is a Label Studio server"),

@@ -35,6 +35,11 @@ WRONG = {
     "no seed": ({"seed": None}, TypeError, r"`seed` is None; needed is a whole number"),
     "true": ({"initial": True}, TypeError, r"`initial` is True; needed is how many .*or which"),
     "share": ({"initial": 0.1}, TypeError, r"`initial` is 0.1; needed is how many .*`initial=len"),
+    "double class": (
+        {"class_names": ["a", "a", "b"]},
+        ValueError,
+        r"`class_names` holds 'a' more than once, as classes \[0, 1\]; a name must mean one class",
+    ),
     "none": ({"initial": None}, TypeError, r"`initial` is None; needed is how many"),
 }
 

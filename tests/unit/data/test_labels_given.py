@@ -136,6 +136,41 @@ def test_class_names_of_masks_and_boxes_leave_the_labels_alone(make, own):
     assert 5 in data.labeled_indices
 
 
+@pytest.mark.parametrize("target", [True, np.True_, torch.tensor(True), np.array(False)])
+@pytest.mark.parametrize("template", ["classes", "numbers", "names"])
+def test_true_and_false_are_no_classes_and_no_numbers(make, target, template):
+    rows = {"classes": None, "numbers": TensorDataset(X, X[:, 0]), "names": TensorDataset(X)}[template]
+    data = make(rows, class_names=NAMES if template == "names" else None, oracle="people")
+    with pytest.raises(ValueError, match=r"target of sample 5 is .*(True|False).*, but other targets are cl"):
+        data.label([5], [target])
+    assert 5 not in data.labeled_indices
+
+
+@pytest.mark.parametrize("own", [CLASSES > 0, (CLASSES > 0).numpy(), (CLASSES > 0).tolist()])
+@pytest.mark.parametrize("names", [None, ["no", "yes"]])
+def test_where_the_data_set_has_true_and_false_a_label_is_one(make, own, names):
+    data = make(Rows(zip(X, own, strict=True)), class_names=names)
+    data.label([5])
+    data.label([4, 6, 7], [True, torch.tensor(False), np.True_])
+    assert [bool(data.state.target(i)) for i in (3, 5, 4, 6, 7)] == [False, True, True, False, True]
+    (batch,) = data.train_dataloader()
+    assert batch[1].dtype == torch.bool
+
+
+def test_labels_without_targets_or_names_may_be_true_and_false(make):
+    data = make(TensorDataset(X), oracle="people")
+    data.label([3, 0], [True, False])
+    assert [data.state.target(i) for i in (3, 0)] == [True, False]
+
+
+def test_a_name_of_nobody_is_none(make):
+    data = make()
+    with pytest.raises(ValueError, match="annotator's name is ''"):
+        data.label([5], [1], who="")
+    data.label([5], [1])
+    assert data.state.who[5] == "user"
+
+
 @pytest.mark.parametrize("target", ["cat", [1.0, 2.0]])
 def test_where_the_data_set_has_numbers_a_label_is_one(make, target):
     data = make(TensorDataset(X, X[:, 0]))

@@ -163,6 +163,20 @@ def test_classes_that_changed_places_are_refused_and_renamed_ones_are_not(make):
     ended(make(class_names=["dog", "Cat", "cow"], accept_changes=True))
 
 
+def test_classes_that_are_gone_are_refused_and_none_named_takes_no_names_away(make):
+    data = make(class_names=NAMES)
+    data.open()
+    data.label([7], ["cow"], who="Ada")
+    data.release()
+    with pytest.raises(
+        LedgerError, match=r"class 'cow' as number 2, in this .* there are only 2: .*no class"
+    ):
+        make(class_names=["cat", "dog"]).open()
+    assert ended(make()).kind.class_names == NAMES
+    assert Book(data.state_dir).status().classes == {"cat": 0, "dog": 0, "cow": 1}
+    assert ended(make(class_names=["cat", "dog"], accept_changes=True)).kind.class_names == ["cat", "dog"]
+
+
 def test_what_waits_is_the_same_for_the_run_and_for_the_ledger_alone(make):
     data = make(class_names=NAMES, initial=[7, 5, 3, 1, 0], min_answered=0.8)
     data.open()

@@ -139,6 +139,35 @@ def test_a_query_that_does_not_exist_is_refused(book, tmp_path, number):
     refused(book, path, f"line 2: there is no query '{number[:40]}'; the newest is 0")
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            ["id,label", "s7,cat"],
+            "it has the id 's7' alone, and the samples of this run have no ids; needed is an",
+        ),
+        (["index,label", "99999,cat"], "there is no sample '99999'; needed is an `index` from 0 to 11"),
+        (["index,label", ",cat"], "it does not say which sample it is of; needed is an `index` from 0 to 11"),
+    ],
+)
+def test_a_sample_that_cannot_be_told_says_what_is_needed(book, tmp_path, rows, message):
+    refused(book, csv(tmp_path, *rows), f"line 2: {message}")
+
+
+def test_a_class_of_many_digits_is_refused_without_advice_on_python(book, tmp_path):
+    with pytest.raises(ValueError, match="line 2: '9999") as caught:
+        import_answers(book, csv(tmp_path, "index,label", f"7,{'9' * 5000}"))
+    assert "sys." not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["1,5", " -,25", "1,5e3"])
+def test_a_decimal_comma_is_refused_with_the_point_that_is_needed(tmp_path, given):
+    book = make(tmp_path / "run", kind="number")
+    path = csv(tmp_path, "index;label", f"7;{given}")
+    refused(book, path, f"line 2: '{given.strip()}' is no number, .*; decimals need a point, not a comma")
+    refused(book, csv(tmp_path, "index;label", "7;a, b"), "'a, b' is no number, as the other targets are\n")
+
+
 def test_labels_that_nobody_asked_for_are_counted(book, tmp_path):
     found = import_answers(book, csv(tmp_path, "index,label", "7,cat", "2,dog", "3,ox"))
     assert (found.new, found.unasked) == (3, 2)

@@ -127,7 +127,8 @@ def test_a_wrong_file_is_taken_over_in_no_part(data):
     for line in (
         "line 3: 'bird' is none of the classes ['cat', 'dog', 'cow']", "line 4: there is no sample '99'",
         "line 5: there is no sample 'x'", "line 6: sample 5 is there twice",
-        "line 7: there is no sample '-1'", "line 8: there is no sample ''", "Mend these lines",
+        "line 7: there is no sample '-1'", "line 8: it does not say which sample it is of",
+        "Mend these lines",
     ):  # fmt: skip
         assert line in str(error.value)
     assert "line 2" not in str(error.value)

@@ -122,6 +122,14 @@ def test_labels_that_would_break_whoever_reads_them(tmp_path, kind, label, messa
     assert labels(book) == {}
 
 
+@pytest.mark.parametrize("name", ["label", "round", "more"])
+def test_a_number_of_many_digits_is_refused_without_advice_on_python(book, tmp_path, name):
+    path = write(tmp_path / "a.jsonl", f'{{"index": 7, "{name}": {"9" * 5000}, "unsure": true}}')
+    with pytest.raises(ValueError, match=r"line 1: 9{20}\.\.\. is a number of 5,000 digits") as caught:
+        import_answers(book, path)
+    assert "sys." not in str(caught.value)
+
+
 def test_an_array_comes_back_as_an_array(tmp_path):
     book = make(tmp_path / "run", kind="array")
     array = {"__array__": "AQAAAAIAAAA=", "dtype": "<i4", "shape": [2, 1]}

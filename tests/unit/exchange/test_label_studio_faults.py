@@ -216,7 +216,7 @@ def test_tasks_that_are_no_query_are_refused_before_anything_is_sent(fake, studi
         with pytest.raises(ValueError, match=said):
             studio.push(wrong)
     assert not fake.tasks
-    with pytest.raises(ValueError, match="has no project; needed is its number"):
+    with pytest.raises(ValueError, match=r"No project of http.* is given; needed is its number"):
         LabelStudio(fake.url, TOKEN).push([one])
 
 

@@ -81,6 +81,58 @@ def test_a_name_that_a_number_has_stays_and_two_of_one_time_are_two(book, tmp_pa
     assert labels(book) == {7: 1}
 
 
+@pytest.mark.parametrize("rule", [two_agree, None], ids=["a rule", "newest"])
+@pytest.mark.parametrize(
+    ("by", "users"),
+    [(1, {1: "Ada L."}), (1, ADA), ({"id": 1, "email": ADA[1]}, None)],
+    ids=["another name", "an address", "an address in the file"],
+)
+def test_an_account_that_is_named_twice_is_one_annotator(tmp_path, rule, by, users):
+    make(tmp_path / "run", names=PETS)
+    book = Book(tmp_path / "run", **({} if rule is None else {"resolve": rule}))
+    first, again = export(book, tmp_path / "a.json"), export(book, tmp_path / "b.json", by=by)
+    import_export(book, first, users={1: "Ada"})
+    report = import_export(book, again, users=users)
+    assert (report.taken, report.known, report.refused) == (0, 1, [])
+    assert [answer.who for answer in book.answers(7)] == ["Ada"]
+    assert labels(book) == ({} if rule else {7: 1})
+    notes = (
+        [] if users is None else [f"account 1 is 'Ada' on record, and stays so; `users` says {users[1]!r}"]
+    )
+    assert report.notes == notes
+
+
+def test_two_addresses_of_one_number_are_refused_by_name(book, tmp_path):
+    """As accounts of two servers are: their answers are neither one person's nor told apart later."""
+    import_export(book, export(book, tmp_path / "a.json", by={"id": 1, "email": ADA[1]}))
+    bob = {"id": 1, "email": "bob@example.org"}
+    path = export(book, tmp_path / "b.json", by=bob, label="cat", at=SECOND)
+    before = content(book)
+    report = import_export(book, path)
+    assert (report.taken, content(book)[0]) == (0, before[0])
+    assert "account 1 is 'ada@example.org' on record and 'bob@example.org' here" in report.refused[0]
+    assert import_export(book, path, users=ADA).taken == 1, "whoever says that they are one is believed"
+    assert {answer.who for answer in book.answers(7)} == {ADA[1]}
+
+
+def test_two_names_of_one_account_in_a_file_are_one(book, tmp_path):
+    path = export(book, tmp_path / "a.json", by={"id": 1, "email": ADA[1]}, more=[{"id": 1, "email": "Ada"}])
+    assert import_export(book, path).refused == []
+    assert len(book.answers(7)) == 1
+
+
+def test_all_users_are_recorded_also_those_who_do_not_answer_this_time(tmp_path):
+    book = make(tmp_path / "run", names=PETS)
+    import_export(book, export(book, tmp_path / "a.json"))
+    import_export(book, export(book, tmp_path / "b.json", by=3), users={1: "Ada", 3: "Cem"})
+    assert book.annotators == {"user 1": "Ada", "user 3": "Cem"}
+    (tmp_path / "c.csv").write_text("index,label,who\n7,cat,Ada\n")
+    with pytest.raises(ValueError, match=r"sample 7 is labelled .* already"):
+        import_answers(book, tmp_path / "c.csv")
+    with pytest.raises(ValueError, match=r"`users` cannot be used, for account 4: .*no person gave"):
+        import_export(book, tmp_path / "b.json", users={4: "dataset"})
+
+
 def test_a_pull_and_an_export_of_the_same_project(book, tmp_path):
     with_server = FakeLabelStudio().start()
     try:
@@ -138,6 +190,49 @@ def test_who_skips_after_a_label_stands_beside_it_once(tmp_path):
     assert [(a.who, a.value) for a in book.answers(7)] == [(ADA[1], 1), ("user 2", NoLabel("skip"))]
     book.undo([7])
     assert import_export(book, tmp_path / "a.json").taken == 0, "what was taken back does not come again"
+
+
+@pytest.mark.parametrize("label", ["dog", None], ids=["label", "skip"])
+def test_what_was_taken_back_comes_again_by_overwrite_alone(tmp_path, label):
+    book = make(tmp_path / "run", names=PETS)
+    path = export(book, tmp_path / "a.json", label=label)
+    import_answers(book, path)
+    book.undo([7])
+    found = import_answers(book, path)
+    assert (found.new + found.skipped, found.known, found.taken_back) == (0, 0, 1)
+    assert "1 taken back here before, which only `overwrite` brings back" in str(found)
+    assert "1 were taken back here before" in str(import_export(book, path))
+    found = import_answers(book, path, overwrite=True)
+    assert (found.new + found.skipped, found.known, found.taken_back) == (1, 0, 0)
+    found = import_answers(book, path)
+    assert (found.known, found.taken_back) == (1, 0), "it stands again"
+
+
+def test_an_answer_that_stands_was_not_taken_back(book, tmp_path):
+    import_export(book, export(book, tmp_path / "a.json"), users=ADA)
+    both = export(book, tmp_path / "b.json", more=[2])
+    import_export(book, both)
+    book.undo([7])
+    report = import_export(book, both)
+    assert (report.taken, report.known, report.taken_back) == (0, 1, 1)
+    assert import_export(book, both, overwrite=True).taken == 1
+    assert labels(book) == {7: 1}
+
+
+def test_a_label_whose_annotation_is_gone_is_a_note_with_advice_for_everyone(tmp_path):
+    book = make(tmp_path / "run", names=PETS)
+    tasks = json.loads(export(book, tmp_path / "a.json").read_text())
+    import_export(book, tmp_path / "a.json")
+    tasks[0]["annotations"] = []
+    (tmp_path / "b.json").write_text(json.dumps(tasks))
+    found = import_answers(book, tmp_path / "b.json")
+    assert (found.problems, len(found.notes)) == ([], 1)
+    assert "not taken over" not in str(found)
+    assert "If it is to go: `undo`, or in Python `unlabel`." in str(found)
+    report = import_export(book, tmp_path / "b.json")
+    assert str(report).startswith(
+        "0 answers taken over, 3 samples wait. To look at:\n  sample 7: the annotation"
+    )
 
 
 def test_what_is_refused_was_not_known_before(book, tmp_path):

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from lightning_al.ledger import Answer, Book, Event, Ledger, Opinion
 from lightning_al.ledger.label_values import decode
 from lightning_al.ledger.state import STATUSES
+from lightning_al.ledger.trail import standing, steps
 
 SIZE = 5
 INDEX, WHO, VALUE = st.integers(0, SIZE - 1), st.sampled_from(["Ada", "Ben", "Cem"]), st.integers(0, 2)
@@ -178,6 +179,7 @@ class Several(RuleBasedStateMachine):
         assert self.book.state.digest() == fresh.state.digest()
         for index, sample in enumerate(self.samples):
             assert [(a.who, a.value) for a in fresh.answers(index)] == list(sample.said)
+        assert all(standing(t) == steps(t)[-1].said for t in fresh.trails(range(SIZE)).values())
         with closing(sqlite3.connect(self.ledger.path)) as db:
             rows = {i: rest for i, *rest in db.execute("SELECT sample, status, value, who FROM state")}
         seen = {i: s for i, s in enumerate(self.samples) if s.status != "pool"}

@@ -35,7 +35,7 @@ def test_nothing_to_cover_and_nothing_to_cover_it_with():
 
 
 def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(TypeError, match="`centers` is of type torch.int64; needed are real floating-point"):
+    with pytest.raises(TypeError, match=r"`centers` is of type torch\.int64; needed are real floating-point"):
         CoveringRadius(torch.zeros(3, 2, dtype=torch.long))
     with pytest.raises(ValueError, match="`centers` has shape"):
         CoveringRadius(torch.zeros(3))
