@@ -46,8 +46,17 @@ _OTHER = (DeepSpeedStrategy, XLAStrategy, SingleDeviceXLAStrategy)
 _WRAPPED: WeakSet[nn.Module] = WeakSet()
 
 
-def data_of(trainer: L.Trainer) -> ActiveDataModule:
+def data_of(
+    trainer: L.Trainer,
+    why: str = "`ActiveLearning` needs to know what is labelled",
+    otherwise: str = "`ActiveDataModule.from_datamodule` and `.from_dataloaders` make one of what you have",
+) -> ActiveDataModule:
     """The data module of a fit.
+
+    Args:
+        trainer: Of the fit.
+        why: It is needed, for the message.
+        otherwise: What else helps.
 
     Raises:
         MisconfigurationException: If it is none of ours.
@@ -56,9 +65,8 @@ def data_of(trainer: L.Trainer) -> ActiveDataModule:
     if not isinstance(data, ActiveDataModule):
         given = "plain data loaders" if data is None else f"a {type(data).__name__}"
         raise MisconfigurationException(
-            f"`ActiveLearning` needs to know what is labelled, but the fit was given {given}. Call "
-            "`trainer.fit(model, datamodule=data)` with an `ActiveDataModule`; "
-            "`ActiveDataModule.from_datamodule` and `.from_dataloaders` make one of what you have."
+            f"{why}, but the fit was given {given}. Call `trainer.fit(model, datamodule=data)` with an "
+            f"`ActiveDataModule`; {otherwise}."
         )
     return data
 

@@ -16,6 +16,7 @@ import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
+from lightning_al.callbacks.checks import data_of
 from lightning_al.callbacks.collapse import Balance, Reference, checked_shares, compared, shares_by_class
 from lightning_al.data import ActiveDataModule
 from lightning_al.data.checks import check_positive
@@ -238,14 +239,8 @@ class ClassBalance(L.Callback):
 
 
 def _data_of(trainer: L.Trainer) -> ActiveDataModule:
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(data, ActiveDataModule):
-        given = "plain data loaders" if data is None else f"a {type(data).__name__}"
-        raise MisconfigurationException(
-            f"`ClassBalance` watches the labels that are asked for, but the fit was given {given}. Call "
-            "`trainer.fit(model, datamodule=data)` with an `ActiveDataModule`, or leave `ClassBalance` out."
-        )
-    return data
+    why = "`ClassBalance` watches the labels that are asked for"
+    return data_of(trainer, why, "or leave `ClassBalance` out")
 
 
 def _name(data: ActiveDataModule, value: Any) -> str:

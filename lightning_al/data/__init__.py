@@ -4,6 +4,7 @@ module.py    ActiveDataModule: loaders and hooks for Lightning
 overview.py  its part that looks: what is where, what a training sees
 labelling.py its part that changes: ask, label, correct, export and import
 book.py      the ledger as the run knows it, with its data set and processes; snapshot.py a checkpoint of it
+round_0.py   the events that it begins with; initial.py of which samples; state_dir.py a fresh folder
 identity.py  what a run is known by; fingerprint.py what a data set is known by
 samples.py   the data set behind one index
 targets.py   where labels sit in an item

@@ -20,9 +20,10 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from lightning_al.data.identity import Identity, renamed
-from lightning_al.data.initial import listed_targets
+from lightning_al.data.round_0 import asked_first, labeled_first, recorded
 from lightning_al.data.samples import Samples
-from lightning_al.data.targets import is_missing
+from lightning_al.data.state_dir import fresh_folder
+from lightning_al.data.targets import is_bool
 from lightning_al.exchange.queries import plainly
 from lightning_al.ledger.answer import Opinion, Resolve, name_of_rule
 from lightning_al.ledger.book import Book
@@ -37,8 +38,6 @@ from lightning_al.ledger.state import ASKED, LABELED, POOL, PoolState
 from lightning_al.ledger.trail import Happened
 
 __all__ = ["LabelBook", "is_writer"]
-
-_DEFAULT_HOME = "lightning_al_runs"
 
 
 def is_writer() -> bool:
@@ -160,23 +159,8 @@ class LabelBook(Book):
         """The events of round 0; without `read` the data set is left alone, and targets are unknown."""
         chosen = self.identity.initial_indices()
         if not self.starts_labeled:
-            return [
-                self.event("asked", i, round=0, rank=rank, seed=self.seed, strategy="initial")
-                for rank, i in enumerate(chosen.tolist())
-            ]
-        texts = self._first_targets(chosen) if read else [None] * len(chosen)
-        return [
-            self.event("labeled", i, value=text, who="dataset", round=0, rank=rank, seed=self.seed)
-            for rank, (i, text) in enumerate(zip(chosen.tolist(), texts, strict=True))
-        ]
-
-    def _first_targets(self, chosen: Indices) -> list[str | None]:
-        """Targets of round 0: as the data set lists them, where it does, else item by item."""
-        known = listed_targets(self.samples.train_set, self.samples.place)
-        values = None if known is None else [known[index] for index in chosen.tolist()]
-        if values is None or any(is_missing(value) for value in values):
-            values = self.samples.own_targets(chosen)
-        return [_recorded(value) for value in values]
+            return asked_first(chosen, self.event, self.seed)
+        return labeled_first(self.samples, chosen, self.event, self.seed, read=read)
 
     def _read(self) -> PoolState:
         meta = self.meta
@@ -279,7 +263,7 @@ class LabelBook(Book):
 
     def _create(self) -> None:
         if self.state_dir is None:
-            self.state_dir = _fresh_folder()
+            self.state_dir = fresh_folder()
             rank_zero_info(
                 f"Labels and queries of this run are kept in {self.state_dir}; pass it as "
                 "`state_dir` to resume."
@@ -354,7 +338,7 @@ class LabelBook(Book):
         """
         if self.kind.class_names is not None or self.kind.name in ("class", "number"):
             for index, value in zip(indices.tolist(), targets, strict=True):
-                if _is_bool(value) and not _is_bool(self.kind.template):
+                if is_bool(value) and not is_bool(self.kind.template):
                     raise ValueError(
                         f"The target of sample {index} is {value}, but other targets are classes or numbers. "
                         "Give the number, such as 0 or 1, or the name of a class."
@@ -375,7 +359,7 @@ class LabelBook(Book):
         Targets by `who="dataset"` are the data set's own, which the ledger need not hold.
         """
         intake = self.intake(overwrite=overwrite or _is_told_again(), strict=True)
-        write_down = _recorded if who == "dataset" else encode
+        write_down = recorded if who == "dataset" else encode
         refused = intake.add_all(
             Opinion(index, "label", write_down(target), who, named)
             for index, target in zip(indices.tolist(), targets, strict=True)
@@ -426,35 +410,3 @@ class LabelBook(Book):
         if _is_told_again():
             return found[np.isin(self.state.status[found], list(allowed))]
         return super()._of_status(indices, allowed, purpose)
-
-
-def _is_bool(value: Any) -> bool:
-    """Whether a target is a single True or False, of Python, NumPy or torch."""
-    return isinstance(value.item() if getattr(value, "ndim", 1) == 0 else value, bool)
-
-
-def _recorded(target: Any) -> str | None:
-    """A data set's own target is kept if it is small (a class, a number); a mask stays where it is."""
-    try:
-        text = encode(target)
-    except TypeError:
-        return None
-    return text if len(text) <= 200 else None
-
-
-def _fresh_folder() -> Path:
-    home = Path(_DEFAULT_HOME).absolute()
-    number = 1
-    while True:
-        folder = home / f"run_{number:04d}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise LedgerError(
-                f"{folder} cannot be made ({error}); labels must be on disk before training goes on. "
-                "Pass a `state_dir` that can be written."
-            ) from error
-        else:
-            return folder

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-__all__ = ["MISSING", "TargetPlace", "blank", "conform", "is_missing"]
+__all__ = ["MISSING", "TargetPlace", "blank", "conform", "is_bool", "is_missing"]
 
 _KEYS = ("label", "labels", "target", "targets", "y")
 _INPUTS = (tuple, list, Mapping, Tensor, np.ndarray, np.generic, str, bytes, int, float)
@@ -198,6 +198,11 @@ def conform(value: Any, like: Any) -> Any:
         array = array.reshape(like.shape) if array.ndim == 0 and like.size == 1 else array
         return array if isinstance(like, np.ndarray) else array[()]
     return type(like)(value) if isinstance(like, float | bool) and isinstance(value, int) else value
+
+
+def is_bool(value: Any) -> bool:
+    """Whether a target is a single True or False, of Python, NumPy or torch."""
+    return isinstance(value.item() if getattr(value, "ndim", 1) == 0 else value, bool)
 
 
 def is_missing(value: Any) -> bool:

@@ -12,15 +12,15 @@ import numpy.typing as npt
 from lightning_al.plotting.style import (
     BASELINE,
     INK,
-    LEGEND_WIDE,
-    SMALL,
     calm,
+    draw_legend,
     folded,
     legend_tall,
     new_figure,
     percent_ticks,
     root_of,
     styles_of,
+    told_of_seeds,
     width_of,
 )
 
@@ -213,16 +213,8 @@ def _draw_entropies(figure: SubFigure, acquired: Mapping[str, Counts], baseline:
     ax.set_xlabel("round", loc="left", color=INK)
     ax.set_ylabel("entropy (nats)", color=INK)
     calm(ax)
-    few, many = (end(len(array) for array in acquired.values()) for end in (min, max))
-    seeds = f"{few} to {many}" if few < many else f"{many}"
-    title = f"median of {seeds} seeds\nband: quartiles" if many > 1 else None
-    handles, labels = ax.get_legend_handles_labels()
-    legend = ax.legend(
-        handles, [folded(label, LEGEND_WIDE, SMALL) for label in labels], loc="center left",
-        bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=SMALL, labelcolor=INK,
-        title=title, title_fontsize=9, alignment="left",
-    )  # fmt: skip
-    legend.get_title().set_color(INK)
+    title = told_of_seeds([len(array) for array in acquired.values()], "quartiles")
+    draw_legend(ax, title, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
 def _entropies(array: Counts) -> Counts:

@@ -15,15 +15,15 @@ from lightning_al.plotting.saving import check_metric, check_saving, draw_saving
 from lightning_al.plotting.style import (
     BASELINE,
     INK,
-    LEGEND_WIDE,
     SMALL,
     calm,
-    folded,
+    draw_legend,
     legend_tall,
     new_figure,
     percent_ticks,
     root_of,
     styles_of,
+    told_of_seeds,
     width_of,
 )
 
@@ -200,20 +200,10 @@ def _legend(
     beside: bool,
 ) -> None:
     """Beside axes of our own, where it hides no curve; within those of others, whose neighbours need room."""
-    sizes = {len(runs) for runs in grouped.values()}
-    title = []
-    if max(sizes) > 1:
-        seeds = f"{min(sizes)} to {max(sizes)}" if len(sizes) > 1 else f"{max(sizes)}"
-        title += [f"median of {seeds} seeds", *([f"band: {_BANDS[bands]}"] if bands else [])]
+    title = told_of_seeds([len(runs) for runs in grouped.values()], _BANDS[bands] if bands else None)
     title += ["left out, without values:", *left_out] if left_out else []
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if beside else {"loc": "best"}
-    handles, names = ax.get_legend_handles_labels()
-    legend = ax.legend(
-        handles, [folded(name, LEGEND_WIDE, SMALL) for name in names], **place, frameon=False,
-        title="\n".join(folded(line, LEGEND_WIDE, 9) for line in title) or None,
-        fontsize=SMALL, title_fontsize=9, labelcolor=INK, alignment="left",
-    )  # fmt: skip
-    legend.get_title().set_color(INK)
+    draw_legend(ax, title, **place)
 
 
 def _readable(metric: str) -> str:

@@ -66,6 +66,25 @@ def legend_tall(names: Iterable[str]) -> float:
     return 0.7 + 0.22 * len(more) + 0.16 * sum(more)
 
 
+def draw_legend(ax: Axes, title: Iterable[str], **place: Any) -> None:
+    """Names of what is drawn, and a title, both in lines that fit beside the axes."""
+    handles, names = ax.get_legend_handles_labels()
+    legend = ax.legend(
+        handles, [folded(name, LEGEND_WIDE, SMALL) for name in names], **place, frameon=False,
+        title="\n".join(folded(line, LEGEND_WIDE, 9) for line in title) or None,
+        fontsize=SMALL, title_fontsize=9, labelcolor=INK, alignment="left",
+    )  # fmt: skip
+    legend.get_title().set_color(INK)
+
+
+def told_of_seeds(sizes: Collection[int], band: str | None) -> list[str]:
+    """What lines and bands are of, for a legend's title; nothing where every strategy has one run."""
+    if max(sizes) < 2:
+        return []
+    seeds = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{max(sizes)}"
+    return [f"median of {seeds} seeds", *([f"band: {band}"] if band else [])]
+
+
 def new_figure(size: tuple[float, float]) -> Figure:
     """With a layout that keeps labels apart; without `pyplot`, so nothing of it stays in memory."""
     try:
