@@ -42,12 +42,15 @@ class FakeLabelStudio:
         }
         self.clock = datetime(2026, 11, 22, 9, tzinfo=UTC)
         self.faults, self.asked, self.access, self.drop = [], [], 0, 0
-        self.http = None
+        self.http = self.dying = None
         self.hold = threading.Event()
 
     # ------------------------------------------------------------------ being a server
 
     def start(self, port=0):
+        if self.dying is not None:  # else its end would take the new server with it
+            self.dying.join()
+            self.dying = None
         self.hold.clear()
         self.http = ThreadingHTTPServer(("127.0.0.1", port), type("H", (Handler,), {"fake": self}))
         self.http.daemon_threads = True
@@ -61,6 +64,12 @@ class FakeLabelStudio:
             self.http.shutdown()
             self.http.server_close()
             self.http = None
+
+    def die(self, handler):
+        """Stop in the middle of an answer: the handler's own thread cannot wait for the server's end."""
+        self.dying = threading.Thread(target=self.stop)
+        self.dying.start()
+        handler.connection.close()
 
     def call(self, method, path, body=None, **options):
         return call(self.url, method, path, body, **options)

@@ -78,15 +78,10 @@ def test_imports_are_cut_by_their_bytes_too(fake, studio, monkeypatch):
 
 def test_a_server_that_stays_away_is_told_of_and_the_next_push_goes_on(fake, studio, monkeypatch):
     monkeypatch.setattr(sending_module, "_BATCH", 2)
-
-    def die(handler):
-        handler.connection.close()
-        threading.Thread(target=fake.stop).start()
-
     asked = tasks(6)
     port = fake.http.server_port
     fake.fail("POST", IMPORT, "pass")
-    fake.fail("POST", IMPORT, die)
+    fake.fail("POST", IMPORT, fake.die)
     with pytest.raises(LabelStudioError, match="what is done is not done twice"):
         studio.push(asked, NAMES)
     assert there(fake) == all_once(asked[:2])
