@@ -67,11 +67,7 @@ def _add_import(parser: ArgumentParser) -> None:
     add_state_dir(parser)
     parser.add_argument("path", type=str, metavar="PATH", help="File with answers.")
     parser.add_argument("--who", type=str, default=None, help="Who labelled, where a row does not say.")
-    parser.add_argument(
-        "--users", type=str, default=None, metavar="FILE",
-        help="Who is who in an export of Label Studio, which has the numbers of accounts alone: JSON such as "
-        '{"1": "Ada"}.',
-    )  # fmt: skip
+    _add_users(parser, "Who is who in an export of Label Studio, which has the numbers of accounts alone")
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -105,6 +101,12 @@ def _import_export(book: Book, options: Any) -> int:
         )
     print(import_export(book, Path(options.path), users=_users(options.users), overwrite=options.overwrite))
     return 0
+
+
+def _add_users(parser: ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--users", type=str, default=None, metavar="FILE", help=f'{what}: JSON such as {{"1": "Ada"}}.'
+    )
 
 
 def _users(path: str) -> dict[int, str]:
@@ -217,6 +219,7 @@ PUSH = Command(
 
 def _add_pull(parser: ArgumentParser) -> None:
     _add_server(parser)
+    _add_users(parser, "Who an account is on record whose e-mail has changed since")
     parser.add_argument(
         "--overwrite", action="store_true",
         help="Let an answer win over a label that the data set or a file gave, and one that was taken back "
@@ -227,13 +230,15 @@ def _add_pull(parser: ArgumentParser) -> None:
 def _pull(options: Any) -> int:
     from lightning_al.exchange.label_studio import pull_answers
 
-    print(pull_answers(Book(options.state_dir), _studio(options), overwrite=options.overwrite))
+    users = None if options.users is None else _users(options.users)
+    book, studio = Book(options.state_dir), _studio(options)
+    print(pull_answers(book, studio, users=users, overwrite=options.overwrite))
     return 0
 
 
 PULL = Command(
     "Take over what annotators said in a Label Studio project",
-    "STATE_DIR [--url URL] --project N [--token-file PATH] [--overwrite]",
+    "STATE_DIR [--url URL] --project N [--token-file PATH] [--users FILE] [--overwrite]",
     "LABEL_STUDIO_API_KEY=... lightning-al pull runs/digits --url http://localhost:8080 --project 5",
     _add_pull,
     _pull,

@@ -145,6 +145,20 @@ class Joined:
         assert data.ignored_indices.tolist() == [5]
         assert pull_answers(data.book, studio).taken == 0
 
+    def test_an_account_whose_e_mail_changed_is_known_by_the_one_on_record(self, peer, data, studio):
+        _, users = peer.call("GET", "/api/users/")
+        (number,) = [user["id"] for user in users if user["email"] == EMAIL]
+        data.book.name_annotators({f"user {number}": "before@example.org"})
+        self.annotate(peer, studio, 5, "pos")
+        report = pull_answers(data.book, studio)
+        assert report.taken == 0
+        assert f"{number} is 'before@example.org' on record and {EMAIL!r} here" in report.refused[0]
+        with pytest.raises(ValueError, match="`users` cannot be used, for account"):
+            pull_answers(data.book, studio, users={number: "dataset"})
+        assert pull_answers(data.book, studio, users={number: "before@example.org"}).taken == 1
+        assert events(data.book, 5) == [("labeled", "1", "before@example.org")]
+        assert pull_answers(data.book, studio, users={number: "before@example.org"}).taken == 0
+
     def test_who_changes_an_answer_changes_the_label(self, peer, data, studio):
         number = self.annotate(peer, studio, 5, "pos")
         pull_answers(data.book, studio)

@@ -105,8 +105,8 @@ def _as_known(each: Annotation, known: Mapping[str, str]) -> Annotation:
         return replace(
             each,
             problem=f"account {each.account} is {recorded!r} on record and {name!r} here; needed is one "
-            f"person a number. If they are one, import an export with `users` that call it {recorded!r}; "
-            "answers of another server need a run of their own",
+            "person a number. If they are one, give `users` (in the shell `--users FILE`) that call it "
+            f"{recorded!r}; answers of another server need a run of their own",
         )
     return each if recorded == each.who else replace(each, who=recorded)
 

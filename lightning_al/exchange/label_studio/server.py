@@ -6,7 +6,7 @@ Task -> [LabelStudio.push] -> the server -> [LabelStudio.pull] -> Annotation
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read
@@ -135,11 +135,12 @@ class LabelStudio:
         project.check_order(described)
         return Sending(project, self._form, tasks).run()
 
-    def pull(self, keys: Iterable[Key]) -> Pulled:
+    def pull(self, keys: Iterable[Key], users: Mapping[int, str] | None = None) -> Pulled:
         """What the server knows about samples now; changes nothing there.
 
         Args:
             keys: The samples, asked for by any number of runs.
+            users: Names by the numbers of accounts, in place of the e-mails that the server has for them.
 
         Raises:
             LabelStudioError: If the server cannot be reached: nothing of a half-way pull is returned.
@@ -149,7 +150,8 @@ class LabelStudio:
         tasks = [
             t for run in sorted({key.run for key in wanted}) for t in project.tasks(run, include=include)
         ]
-        said = read(tasks, form, project.users() if any(task["annotations"] for task in tasks) else {})
+        emails = project.users() if any(task["annotations"] for task in tasks) else {}
+        said = read(tasks, form, emails | dict(users or {}))
         places: dict[Key | None, list[int]] = {}
         for task in tasks:
             places.setdefault(key_of(task["data"]), []).append(task["id"])

@@ -82,24 +82,31 @@ class Report:
         return said
 
 
-def pull_answers(book: Book, studio: LabelStudio, *, overwrite: bool = False) -> Report:
+def pull_answers(
+    book: Book, studio: LabelStudio, *, users: Mapping[int, str] | None = None, overwrite: bool = False
+) -> Report:
     """Take over what annotators said since the last time.
 
     Args:
         book: The ledger.
         studio: The project.
+        users: Names by the numbers of accounts, in place of the server's e-mails; they are recorded. Needed
+            where an account's e-mail has changed: call it by the one on record.
         overwrite: Let an answer win over a label that the data set or a file gave, and one that was taken
             back count again.
 
     Raises:
+        ValueError: If one of `users` cannot be an annotator's name; nothing was taken over.
         LabelStudioError: If the server cannot be reached; nothing was taken over.
         LedgerError: If a run holds the ledger; nothing was taken over.
     """
     book.current()
     keys = _keys(book)
-    pulled = studio.pull(keys)
+    pulled = studio.pull(keys, users)
+    notes = name_users(book, users or {})
     said = {keys[key]: annotations for key, annotations in pulled.said.items()}
     report = _take(book, said, studio.form(), overwrite=overwrite)
+    report.notes += notes
     report.missing = [i for i in map(keys.__getitem__, pulled.missing) if book.state.status[i] == ASKED]
     return report
 

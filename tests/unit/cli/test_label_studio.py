@@ -56,6 +56,22 @@ def test_out_and_in(peer, book, run, tmp_path, monkeypatch, by):
     assert whose == [EMAIL]
 
 
+def test_who_an_account_is_may_be_said(peer, book, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+    book.name_annotators({"user 1": "before@example.org"})
+    project = run("push", book.folder, "--url", peer.url, "--create", "my project")[1].split()[1]
+    server = ["--url", peer.url, "--project", project]
+    annotate(peer, project, "7", "pos")
+    assert "give `users` (in the shell `--users FILE`)" in run("pull", book.folder, *server)[1]
+    users = tmp_path / "users.json"
+    users.write_text('{"1": "before@example.org"}')
+    assert run("pull", book.folder, *server, "--users", users)[1].startswith("1 answers taken over")
+    users.write_text('["Ada"]')
+    code, _, err = run("pull", book.folder, *server, "--users", users)
+    assert (code, labels(book)) == (1, {7: 1})
+    assert "is another kind of JSON; needed is one object from the numbers of accounts to names" in err
+
+
 def test_a_token_that_others_may_read_is_told_of(peer, book, run, tmp_path):
     file = tmp_path / "token"
     file.write_text(TOKEN)
