@@ -14,9 +14,10 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_al.acquisition import Acquisition
-from lightning_al.cli.fit_rounds import FitRounds
+from lightning_al.cli.fit_rounds import FitRounds, terminated
 from lightning_al.cli.mistakes import OneMessage
 from lightning_al.cli.parts import PARTS, Brief
 from lightning_al.cli.wrong_arguments import WrongArgumentError, arguments_of
@@ -56,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
         arguments: Of the command line, after `compare`.
 
     Returns:
-        The exit code: 1 if a run failed.
+        The exit code: 1 if a run failed, 143 after SIGTERM.
 
     Raises:
         SystemExit: With 2 for wrong arguments, after one message.
@@ -69,6 +70,8 @@ def run(arguments: Sequence[str]) -> int:
     except WrongArgumentError as error:
         print(f"lightning-al: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except SIGTERMException:  # of runs in this process (`--workers 0`), where Lightning takes it
+        return terminated()
     except FailedRunsError as error:
         print(f"lightning-al: error: {error}", file=sys.stderr)
         if error.comparison is not None and error.comparison.ended:

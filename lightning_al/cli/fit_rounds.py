@@ -28,7 +28,7 @@ from lightning_al.rounds import fit_rounds
 from lightning_al.together import gathered
 from lightning_al.whole_file import replacing
 
-__all__ = ["FitRounds", "run", "train"]
+__all__ = ["FitRounds", "run", "terminated", "train"]
 
 _CONFIG = "fit_rounds.yaml"
 #: As a shell has it of a process that SIGTERM ended.
@@ -61,14 +61,19 @@ def train(arguments: Sequence[str]) -> int:
     except AwaitingLabels:  # the data module has said so
         return 0
     except SIGTERMException:  # a SystemExit that says 0, which a scheduler would take for being done
-        if is_writer():
-            said = "ended by SIGTERM; no label is lost, and the same command goes on."
-            print(f"lightning-al: {said}", file=sys.stderr)
-        return _TERMINATED
+        return terminated()
     if is_writer():
         last = f", the last on {history.rows[-1]['labeled']:,} labels" if len(history) else ""
         print(f"{len(history)} rounds are finished{last}{command.why_ended(history)}.")
     return 0
+
+
+def terminated() -> int:
+    """Say that a SIGTERM ended the command; the exit code that says so too."""
+    if is_writer():
+        said = "ended by SIGTERM; no label is lost, and the same command goes on."
+        print(f"lightning-al: {said}", file=sys.stderr)
+    return _TERMINATED
 
 
 def run(arguments: Sequence[str]) -> History:

@@ -74,6 +74,18 @@ def test_other_settings_than_runs_were_made_with_are_one_message(compared, tmp_p
     assert "NOT ALIKE: not all runs were trained with the same batch_size, optimizer.lr." in said
 
 
+@pytest.mark.parametrize("where", ["training", "scoring"])
+def test_sigterm_is_no_success_and_the_same_command_goes_on(compared, where):
+    model = {"class_path": f"{PROJECT}.Net", "init_args": {"terminated_in": where}}
+    alone = {"workers": 0, "seeds": 1, "rounds": 1}
+    code, said, errors = compared(model=model, **alone)
+    assert (code, said) == (143, "")
+    assert errors.endswith(
+        "lightning-al: ended by SIGTERM; no label is lost, and the same command goes on.\n"
+    )
+    assert compared("--accept_changes", **alone)[0] == 0
+
+
 def test_a_report_while_one_seed_has_ended_is_told_without_penalties(compared, tmp_path, capsys):
     assert compared(seeds=1, rounds=1)[0] == 0
     path = tmp_path / "runs" / "comparison.json"
