@@ -141,7 +141,8 @@ def _draw_curve(
     if bands is None or len(runs) < 2:
         return
     low, high = (0.25, 0.75) if bands == "quartiles" else (0.0, 1.0)
-    low, high = np.nanquantile(values, [low, high], axis=0)
+    with np.errstate(invalid="ignore"):  # between two infinite ones there is no band
+        low, high = np.nanquantile(values, [low, high], axis=0)
     ax.fill_between(x, low, high, color=color, alpha=0.17, linewidth=0, zorder=2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ def embedding_map(
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
+        TypeError: If `queries` tell nothing of rounds.
         ValueError: If the embeddings are not `(N, D)`, or of one sample, a sample is none of theirs, or there
             is no such round.
 
@@ -181,6 +183,11 @@ def _by_round(queries: Any) -> dict[int, list[int]]:
         return {int(number): [int(i) for i in indices] for number, indices in queries.items()}
     state = getattr(queries, "state", None)
     if state is None:
+        if not isinstance(queries, str | os.PathLike):
+            raise TypeError(
+                f"`queries` is a {type(queries).__name__}; needed is a mapping from rounds to the samples "
+                "that came with them, or the data module, or its state directory. Name them: `{1: [3, 4]}`."
+            )
         from lightning_al.ledger.book import Book
 
         state = Book(queries).state

@@ -80,15 +80,16 @@ def time_split(
 def _label(ax: Axes, names: list[str], longest: float, heading: str | None) -> None:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set_xlim(0, 1.1 * longest)
+    ax.set_xlim(0, 1.1 * longest or 1.0)
     ax.set_xlabel("seconds of a round", loc="left", color=INK)
     calm(ax)
     ax.grid(axis="y", visible=False)
     ax.spines[["left"]].set_visible(False)
-    ax.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=5, frameon=False, fontsize=9.5, labelcolor=INK,
-        borderaxespad=0.3, handlelength=1.1, columnspacing=1.4,
-    )  # fmt: skip
+    if longest:
+        ax.legend(
+            loc="lower left", bbox_to_anchor=(0, 1.0), ncols=5, frameon=False, fontsize=9.5, labelcolor=INK,
+            borderaxespad=0.3, handlelength=1.1, columnspacing=1.4,
+        )  # fmt: skip
     if heading:
         ax.set_title(heading, loc="left", fontsize=12, color=INK, pad=28)
 

@@ -68,6 +68,12 @@ def test_bars_of_time_are_means_of_the_rounds_that_asked():
         time_split({"Random": History([{"asked": 0, "train_s": 1.0}])})
 
 
+def test_rounds_that_took_no_time_are_drawn_too():
+    """As of a clock that does not tell so little."""
+    (ax,) = time_split({"Random": History([{"asked": 4, "train_s": 0.0}])}).axes
+    assert (ax.get_xlim(), ax.get_legend()) == ((0, 1), None)
+
+
 def test_shares_are_of_all_that_was_acquired_until_a_round():
     figure = class_balance_by_round(COUNTS, class_names=["cat", "dog"])
     random, entropy = figure.axes[:2]

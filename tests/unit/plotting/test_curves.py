@@ -157,6 +157,15 @@ def test_a_target_below_all_values_is_in_sight():
     assert ax.get_ylim()[0] < 0.02
 
 
+def test_infinite_values_are_gaps_and_do_not_fail():
+    """A loss may overflow in some seeds; the rest of the run is worth looking at."""
+    inf = float("inf")
+    runs = [history(2.0, inf, 1.0, metric="loss"), history(3.0, inf, 1.5, metric="loss")]
+    figure = learning_curves({"Margin": runs}, "loss")
+    figure.canvas.draw()
+    assert lines_of(figure.axes[0])["Margin"].get_ydata().tolist() == [2.5, inf, 1.25]
+
+
 def test_bands_that_are_none_are_named():
     with pytest.raises(ValueError, match=r"`bands` is 'foo'; needed is one of \['quartiles', 'range'\]"):
         learning_curves({"Margin": SEEDS}, "test_acc", bands="foo")

@@ -94,3 +94,8 @@ def test_the_legend_of_one_panel_is_whole(heading):
 def test_what_cannot_be_drawn(embeddings, queries, rounds, message):
     with pytest.raises(ValueError, match=message):
         embedding_map(embeddings, queries, rounds=rounds)
+
+
+def test_queries_that_name_no_rounds_are_refused():
+    with pytest.raises(TypeError, match=r"`queries` is a list; needed is a mapping from rounds"):
+        embedding_map(np.eye(5), [[0], [1]])
