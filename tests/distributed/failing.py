@@ -19,8 +19,8 @@ from lightning_al import ActiveDataModule, ActiveLearning, Committee, LedgerErro
 from lightning_al import acquisition as acq
 
 OPTIONS = {"devices": 2, "strategy": "ddp", "max_epochs": 1}
-#: Of processes that wait for each other for so many seconds only.
-SHORT = 4
+#: Of processes that wait for each other for so many seconds only, also when they meet on a busy machine.
+SHORT = 10
 
 
 class Failing(Net):
@@ -167,7 +167,7 @@ class Slow(Net):
 
 
 def slow_scoring(on):
-    data = pool(Path("slow scoring"), size=12 + 2 * 8 * 8, pool_batch_size=8)
+    data = pool(Path("slow scoring"), size=12 + 2 * 6 * 8, pool_batch_size=8)
     quiet(callbacks=[margin()], **{**OPTIONS, "strategy": short()}).fit(Slow(on), datamodule=data)
 
 
@@ -178,7 +178,7 @@ def slow_selection(on):
         def select(self, *args, **kwargs):
             if rank() == on:
                 raise ArithmeticError("the strategy cannot count")
-            time.sleep(11)
+            time.sleep(1.5 * SHORT)
             return super().select(*args, **kwargs)
 
     active = ActiveLearning(Late(), query_size=8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ports import free_port
 from warm import Started
 
 from lightning_al.together import close_at_exit
@@ -48,7 +48,7 @@ class Ended:
 
 
 def launch(
-    script: str, folder: Path, *arguments: str, ranks: int = 0, limit: float = 300, by: str = "hand",
+    script: str, folder: Path, *arguments: str, ranks: int = 0, limit: float = 600, by: str = "hand",
     apart: bool = False,
 ) -> Ended:  # fmt: skip
     """Run a script of this folder in `folder`; it and all it started are killed after `limit` seconds.
@@ -69,7 +69,7 @@ def launch(
     environment |= {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     path, started, begun = TESTS / "distributed" / script, [], time.monotonic()
     ended = Ended(0, "", folder, apart)
-    for number, told in enumerate(told_to(ranks, by) if ranks else [{}]):
+    for number, told in enumerate(told_to(ranks, by) if ranks else [meeting_place()]):
         home = ended.folder_of(number)
         home.mkdir(parents=True, exist_ok=True)
         hidden = {"HIDDEN": os.pathsep.join(str(ended.folder_of(n)) for n in range(ranks) if n != number)}
@@ -91,7 +91,7 @@ def launch(
     return ended
 
 
-def run_anew(*arguments: str, folder: Path, limit: float = 300, env: dict[str, str] | None = None) -> Ended:
+def run_anew(*arguments: str, folder: Path, limit: float = 600, env: dict[str, str] | None = None) -> Ended:
     """Run an interpreter of its own, one that has imported nothing; all it started is killed after `limit`.
 
     Args:
@@ -121,9 +121,14 @@ def run_anew(*arguments: str, folder: Path, limit: float = 300, env: dict[str, s
     return Ended(process.returncode, path.read_text(), folder)
 
 
+def meeting_place() -> dict[str, str]:
+    """Where ranks meet, in their environment; Lightning takes it too, where it starts them."""
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+
+
 def told_to(ranks: int, by: str) -> list[dict[str, str]]:
     """What who starts ranks puts into the environment of each."""
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    meeting = meeting_place()
     world = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GROUP_RANK": "0"}
     job = {
         "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "test", "SLURM_NTASKS": str(ranks), "SLURM_NODEID": "0",
@@ -145,13 +150,6 @@ def end_of(process: Started, ranks: list[Started], limit: float) -> str:
         for other in ranks:
             other.kill()
     return said
-
-
-def free_port() -> int:
-    """Where ranks can meet."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def still_there(session: int, grace: float = 10) -> list[int]:

@@ -4,12 +4,12 @@ They are forks of this one: one of the warm server ends without its interpreter'
 """
 
 import os
-import socket
 import sys
 
 import torch
 import torch._dynamo  # else each of them imports it
 import torch.distributed as dist
+from ports import free_port
 from torch.nn.parallel import DistributedDataParallel
 
 from lightning_al.together import close_at_exit
@@ -32,10 +32,7 @@ def exchange(rank, port):
 if __name__ == "__main__":
     count, failed = int(sys.argv[1]), 0
     for _ in range(count):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        started = []
+        port, started = free_port(), []
         for rank in range(2):
             if not (pid := os.fork()):
                 close_at_exit()

@@ -20,7 +20,7 @@ def caught(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def late(tmp_path_factory):
-    ended = launch("failing.py", tmp_path_factory.mktemp("late"), "late", ranks=2, limit=100)
+    ended = launch("failing.py", tmp_path_factory.mktemp("late"), "late", ranks=2)
     assert ended.status == 0, ended.said[-4000:]
     return ended
 
@@ -242,29 +242,29 @@ def test_nothing_was_asked_and_the_ledger_verifies(caught, folder):
 
 
 def test_an_error_on_rank_1_ends_the_script_with_the_message(tmp_path):
-    ended = launch("failing.py", tmp_path, "nan", limit=180)
+    ended = launch("failing.py", tmp_path, "nan")
     assert ended.status != 0
     assert "Scoring failed on rank 1: ValueError: The logits of samples" in ended.said
     assert queries(tmp_path / "nan") == {}
 
 
 def test_a_strategy_that_fails_on_rank_1_ends_the_script_with_the_message(tmp_path):
-    ended = launch("failing.py", tmp_path, "selection", limit=180)
+    ended = launch("failing.py", tmp_path, "selection")
     assert ended.status != 0
     assert "`Counts.select` failed on rank 1: ArithmeticError: the strategy cannot count" in ended.said
     assert queries(tmp_path / "select before 1") == {}
 
 
 def test_one_that_fails_on_rank_1_while_the_others_are_in_an_exchange_of_its_own_ends_too(tmp_path):
-    ended = launch("failing.py", tmp_path, "own", ranks=2, limit=100)
+    ended = launch("failing.py", tmp_path, "own", ranks=2)
     assert ended.status != 0
-    assert ended.seconds < 60
+    assert ended.seconds < 200, "a process group waits for half an hour unless it is told otherwise"
     assert "`Counts.select` failed on rank 1: IndexError: list index out of range" in ended.said
     assert queries(tmp_path / "select own 1") == {}
 
 
 def test_waiting_for_people_ends_all_ranks_with_status_0(tmp_path):
-    ended = launch("failing.py", tmp_path, "waiting", limit=180)
+    ended = launch("failing.py", tmp_path, "waiting")
     assert ended.status == 0, ended.said[-4000:]
     assert (tmp_path / "people" / "query_0.csv").exists()
     assert "12 samples wait for their labels" in ended.said

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.distributed
 
 @pytest.fixture(scope="module", params=["ddp", "ddp_spawn"])
 def ended(request, tmp_path_factory):
-    ended = launch("learning_loss.py", tmp_path_factory.mktemp("ended"), request.param, limit=240)
+    ended = launch("learning_loss.py", tmp_path_factory.mktemp("ended"), request.param)
     assert ended.status == 0, ended.said[-4000:]
     return request.param, ended
 

@@ -13,7 +13,7 @@ from lightning_al.together import leaving
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="threads cannot be held back here")
 def test_threads_of_the_process_group_are_done_before_the_interpreter_ends(tmp_path):
     """One of three processes aborted without, and with only the group destroyed."""
-    ended = run_anew(str(TESTS / "distributed" / "leaving.py"), "6", folder=tmp_path, limit=300)
+    ended = run_anew(str(TESTS / "distributed" / "leaving.py"), "6", folder=tmp_path, limit=1200)
     assert ended.said.endswith("0 of 12 failed\n"), ended.said[-4000:]
     assert ended.status == 0
 

@@ -30,7 +30,7 @@ def one(tmp_path_factory):
 
 
 def asked(folder, how, devices, ranks=0):
-    ended = launch("passes.py", folder, how, str(devices), ranks=ranks, limit=240)
+    ended = launch("passes.py", folder, how, str(devices), ranks=ranks)
     assert ended.status == 0, ended.said[-4000:]
     found = {
         (blocks, name): queries(folder / blocks / name)

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.distributed
 
 
 def found(folder, *arguments, apart):
-    ended = launch("resuming.py", folder, *arguments, ranks=2, apart=apart, limit=120)
+    ended = launch("resuming.py", folder, *arguments, ranks=2, apart=apart)
     assert ended.status == 0, ended.said[-4000:]
     return [ended.notes(rank)["found"] for rank in (0, 1)]
 

@@ -19,7 +19,7 @@ PARAMETERS, STATISTICS = (0, 1, 2, 5, 6, 7), (3, 4)
 
 
 def ended(folder, *arguments, ranks=2):
-    found = launch("sharded.py", folder, *arguments, ranks=ranks, limit=120)
+    found = launch("sharded.py", folder, *arguments, ranks=ranks)
     assert found.status == 0, found.said[-4000:]
     return found
 
@@ -159,7 +159,7 @@ def test_committees_to_be_trained_and_means_to_be_tested_are_refused(refused):
 
 @pytest.mark.parametrize("on", ["0", "1"])
 def test_what_goes_wrong_inside_of_a_pass_is_said_and_ends_all(tmp_path, on):
-    found = launch("sharded.py", tmp_path, "inside", "2", on, limit=90)
+    found = launch("sharded.py", tmp_path, "inside", "2", on)
     assert found.status != 0
     assert f"Scoring failed on rank {on}, in a pass of a sharded module" in found.said
     assert "ArithmeticError: the model cannot count" in found.said

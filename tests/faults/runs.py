@@ -27,7 +27,7 @@ class Slowed(Net):
     def _at(self, place: str) -> None:
         if place == self.slow_at and self.notes is not None:
             self.notes.write_text(place)
-            time.sleep(30)
+            time.sleep(300)
 
     def training_step(self, batch, batch_idx):
         if self.trainer.datamodule.state.last_round == 1:
@@ -78,7 +78,7 @@ def main(state_dir: str, slow_at: str) -> None:
     def oracle(indices):
         if slow_at == "labelling" and not told.exists() and len(indices) == 8:
             notes.write_text(slow_at)
-            time.sleep(30)
+            time.sleep(300)
         return [int(labels[i]) for i in indices]
 
     options: dict[str, Any] = {"oracle": oracle} if slow_at == "labelling" else {}

@@ -11,7 +11,7 @@ from distributed.launch import run_anew
 from lightning_al.functional import nearest
 from lightning_al.functional.clustering import weighted_kmeans
 
-SECONDS = 180
+SECONDS = 600
 
 
 @pytest.mark.slow

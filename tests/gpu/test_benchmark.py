@@ -14,7 +14,7 @@ def said(*arguments):
     ended = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *arguments],
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=200, check=True,
+        capture_output=True, text=True, timeout=900, check=True,
     )  # fmt: skip
     return ended.stdout
 

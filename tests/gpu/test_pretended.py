@@ -28,7 +28,7 @@ def test_choices_and_queries_are_the_same_on_a_pretended_device(name):
     environment = {k: v for k, v in environment.items() if not k.startswith("PYTEST_")}
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "gpu" / name)],
-        cwd=TESTS.parent, env=environment, capture_output=True, text=True, timeout=600, check=False,
+        cwd=TESTS.parent, env=environment, capture_output=True, text=True, timeout=1800, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
     assert " passed" in ended.stdout

@@ -19,7 +19,7 @@ from warm import Started
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", "COLUMNS": "120"}
 ENVIRONMENT.pop("LIGHTNING_AL_DATA", None)  # without it, examples take small data of their own
-SECONDS = 120
+SECONDS = 600
 
 
 def start(script: str, folder: Path, *options: str) -> Started:

@@ -21,7 +21,7 @@ def run_demo(folder, *options):
     return subprocess.run(
         [sys.executable, str(DEMO), "--out", str(folder), *options],
         cwd=folder.parent, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
-        capture_output=True, text=True, encoding="utf-8", timeout=120,
+        capture_output=True, text=True, encoding="utf-8", timeout=600,
     )  # fmt: skip
 
 

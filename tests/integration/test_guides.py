@@ -56,7 +56,7 @@ def on_two_processes(folder):
     options = ["--devices", "2", "--accelerator", "cpu", "--epochs", "1", "--state-dir", str(folder)]
     process = started("multi_gpu", folder, *SMALL, *options)
     try:
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=600)
         left = still_there(process.pid)
     finally:
         process.end()

@@ -37,7 +37,7 @@ def test_one_command_draws_a_picture_of_every_strategy(tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
     )
     try:
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=600)
     finally:
         process.end()
     assert process.returncode == 0, said

@@ -9,13 +9,14 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from urllib.parse import urlencode
+
+from ports import free_port
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 EMAIL = "al@localhost.test"
@@ -30,12 +31,6 @@ QUIET = {
     "SENTRY_DSN": "",  # empty: unset means an address of theirs
     "FRONTEND_SENTRY_DSN": "",
 }
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:

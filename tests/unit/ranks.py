@@ -19,7 +19,7 @@ __all__ = ["RankShard", "counting", "on_ranks"]
 
 class Meeting:
     def __init__(self, world_size: int) -> None:
-        self.barrier = threading.Barrier(world_size, timeout=20)
+        self.barrier = threading.Barrier(world_size, timeout=300)
         self.brought: list[Any] = [None] * world_size
 
     def exchange(self, rank: int, value: Any) -> list[Any]:

@@ -590,7 +590,7 @@ def test_letters_that_a_terminal_lacks_are_written_out_and_the_answers_taken_ove
     for arguments in (["import", book.folder, path], ["status", book.folder]):
         command = [sys.executable, "-m", "lightning_al.cli", *map(str, arguments)]
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=60
+            command, env=environment, capture_output=True, text=True, check=False, timeout=600
         )
         assert (done.returncode, done.stderr) == (0, "")
         said.append(done.stdout)

@@ -14,6 +14,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
+from ports import free_port
+
 from tests.label_studio.server import EMAIL, SECOND_EMAIL, TOKEN, call
 
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "label_studio.json").read_text())["said"]
@@ -42,17 +44,16 @@ class FakeLabelStudio:
         }
         self.clock = datetime(2026, 11, 22, 9, tzinfo=UTC)
         self.faults, self.asked, self.access, self.drop = [], [], 0, 0
-        self.http = self.dying = None
+        self.http = None
         self.hold = threading.Event()
 
     # ------------------------------------------------------------------ being a server
 
-    def start(self, port=0):
-        if self.dying is not None:  # else its end would take the new server with it
-            self.dying.join()
-            self.dying = None
+    def start(self, port=None):
         self.hold.clear()
-        self.http = ThreadingHTTPServer(("127.0.0.1", port), type("H", (Handler,), {"fake": self}))
+        self.http = ThreadingHTTPServer(
+            ("127.0.0.1", port or free_port()), type("H", (Handler,), {"fake": self})
+        )
         self.http.daemon_threads = True
         threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.http.server_port}"
@@ -66,9 +67,8 @@ class FakeLabelStudio:
             self.http = None
 
     def die(self, handler):
-        """Stop in the middle of an answer: the handler's own thread cannot wait for the server's end."""
-        self.dying = threading.Thread(target=self.stop)
-        self.dying.start()
+        """Stop in the middle of an answer."""
+        self.stop()
         handler.connection.close()
 
     def call(self, method, path, body=None, **options):

@@ -7,13 +7,14 @@ import threading
 import traceback
 
 import pytest
+from ports import free_port
 
 from lightning_al.exchange.label_studio import Form, Key, LabelStudio, LabelStudioError, Task
 from lightning_al.exchange.label_studio import connection as connection_module
 from lightning_al.exchange.label_studio import sending as sending_module
 from tests.label_studio.pictures import png
 from tests.label_studio.scenarios import FORM, NAMES, chosen, keys, tasks
-from tests.label_studio.server import TOKEN, free_port
+from tests.label_studio.server import TOKEN
 from tests.unit.exchange.fake_label_studio import PERSONAL, FakeLabelStudio
 
 IMPORT = r"/import$"
@@ -99,10 +100,10 @@ def test_what_may_land_yet_is_not_sent_again(fake, studio):
         late.wait(20)
         handler.connection.close()
 
-    studio.connection.timeout = 1
+    studio.connection.timeout = 3
     fake.fail("POST", IMPORT, be_late)
     asked = tasks(3)
-    with pytest.raises(LabelStudioError, match=r"no answer for 1 s.*after some minutes") as caught:
+    with pytest.raises(LabelStudioError, match=r"no answer for 3 s.*after some minutes") as caught:
         studio.push(asked, NAMES)
     assert caught.value.late
     assert fake.count("POST", IMPORT) == 1
@@ -113,7 +114,7 @@ def test_what_may_land_yet_is_not_sent_again(fake, studio):
 
 
 def test_an_import_that_landed_late_is_found(fake, studio):
-    studio.connection.timeout = 1
+    studio.connection.timeout = 3
     fake.fail("POST", IMPORT, "hold after")
     asked = tasks(3)
     assert studio.push(asked, NAMES).sent == keys(asked)

@@ -143,7 +143,7 @@ def test_devices_pipes_and_folders_are_no_files(tmp_path):
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
-    assert done.wait(60), "waited for a pipe to be written"
+    assert done.wait(600), "waited for a pipe to be written"
 
 
 def test_a_file_that_is_too_large(tmp_path, monkeypatch):

