@@ -44,9 +44,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_al import ActiveDataModule, ActiveLearning, History, Ledger, MCDropout, fit_rounds
+from lightning_al import (
+    ActiveDataModule,
+    ActiveLearning,
+    History,
+    Ledger,
+    MCDropout,
+    fit_rounds,
+    labels_to_target,
+)
 from lightning_al import acquisition as acq
-from lightning_al.plotting import labels_to_target, learning_curves
+from lightning_al.plotting import learning_curves
 
 HERE = Path(__file__).parent
 MEAN, DEVIATION = 0.1307, 0.3081  # of MNIST's training images

@@ -39,9 +39,9 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from tqdm import tqdm
 
-from lightning_al import ActiveDataModule, ActiveLearning, History, fit_rounds
+from lightning_al import ActiveDataModule, ActiveLearning, History, fit_rounds, labels_to_target
 from lightning_al import acquisition as acq
-from lightning_al.plotting import class_balance, labels_to_target, learning_curves, selected_samples
+from lightning_al.plotting import class_balance, learning_curves, selected_samples
 
 STRATEGIES: dict[str, acq.Acquisition] = {
     "Random": acq.Random(),

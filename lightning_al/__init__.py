@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lightning_al.learning_loss import LearningLossMixin, LearningLossOptions
     from lightning_al.ledger import AwaitingLabels, Ledger, LedgerError
     from lightning_al.querying import Query, query
+    from lightning_al.reaching import labels_to_target
     from lightning_al.rounds import fit_rounds
     from lightning_al.stopping import Plateau, StablePredictions, TargetMetric
 
@@ -57,6 +58,7 @@ __all__ = [
     "compare",
     "fit_rounds",
     "functional",
+    "labels_to_target",
     "query",
 ]
 
@@ -80,12 +82,13 @@ _PLACES = {
     "TargetMetric": "stopping",
     "compare": "comparing",
     "fit_rounds": "rounds",
+    "labels_to_target": "reaching",
     "query": "querying",
 }
 _MODULES = (
     "acquisition", "callbacks", "comparing", "data", "exchange", "fitting", "functional", "history",
-    "inference", "learning_loss", "ledger", "metrics", "plotting", "querying", "randomness", "rounds",
-    "stopping",
+    "inference", "learning_loss", "ledger", "metrics", "plotting", "querying", "randomness", "reaching",
+    "rounds", "stopping",
 )  # fmt: skip
 
 if not TYPE_CHECKING:  # else every name would seem to exist

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from lightning_al.tables import frame_of, write_table
 if TYPE_CHECKING:
     from lightning_al.data import ActiveDataModule
 
-__all__ = ["COLUMNS", "History", "reaches"]
+__all__ = ["COLUMNS", "History"]
 
 #: What only `fit_rounds` needs to know, to see what is left to do.
 _INNER = ("tested", "trained")
@@ -95,22 +94,3 @@ class History:
     def __repr__(self) -> str:
         waiting = f", {self.waiting.count} samples wait for labels" if self.waiting else ""
         return f"History({len(self)} rounds, columns {self.columns}{waiting})"
-
-
-def reaches(value: float, target: float, *, higher_is_better: bool = True) -> bool:
-    """Whether a metric is at its target or beyond.
-
-    Metrics are logged in float32, in which 9 right of 10 are 0.8999999762: a millionth of the target more or
-    less is at it.
-
-    Args:
-        value: Of the metric; NaN is at no target.
-        target: In the metric's own units.
-        higher_is_better: Else beyond is below.
-
-    Example:
-        >>> reaches(0.8999999762, 0.9), reaches(0.89, 0.9), reaches(0.89, 0.9, higher_is_better=False)
-        (True, False, True)
-    """
-    beyond = value >= target if higher_is_better else value <= target
-    return beyond or math.isclose(value, target, rel_tol=1e-6)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_al import Comparison
-from lightning_al.comparing.statistics import RESAMPLES, mean_height
+from lightning_al.comparing.statistics import RESAMPLES, ends, mean_height
 
 __all__ = ["SIMPLICITY", "Judged", "areas_of", "judge"]
 
@@ -89,17 +89,18 @@ def judge(studies: Mapping[str, Areas], *, seed: int = 0, resamples: int = RESAM
     worst = np.max([regrets[:, 0] for regrets in found.values()], axis=0)
     worst_drawn = np.max(list(drawn.values()), axis=0)
     best = int(min(range(len(names)), key=lambda i: (names[i] not in SIMPLICITY, worst[i])))
+    count = min(len(areas[names[0]]) for areas in studies.values())
     rows = []
     for i in np.argsort(worst, kind="stable"):
-        beyond = np.quantile(worst_drawn[i] - worst_drawn[best], [0.025, 0.975])
-        ends = np.quantile(worst_drawn[i], [0.025, 0.975])
+        beyond = ends(worst_drawn[i] - worst_drawn[best], count)
+        own = ends(worst_drawn[i], count)
         row: dict[str, Any] = {"strategy": names[i]}
         for study, areas in studies.items():
             row |= {
                 f"{study}_aubc": float(areas[names[i]].mean()),
                 f"{study}_regret": float(found[study][i, 0]),
             }
-        row |= {"worst": float(worst[i]), "worst_ci_low": float(ends[0]), "worst_ci_high": float(ends[1])}
+        row |= {"worst": float(worst[i]), "worst_ci_low": float(own[0]), "worst_ci_high": float(own[1])}
         row |= {"beyond_lowest": float(worst[i] - worst[best])}
         row |= {"beyond_ci_low": float(beyond[0]), "beyond_ci_high": float(beyond[1])}
         row |= {"within_noise": bool(beyond[0] <= 0), "candidate": names[i] in SIMPLICITY}

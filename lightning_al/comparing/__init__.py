@@ -9,7 +9,6 @@ processes.py   runs side by side in processes of their own; none is left behind
 settings.py    where a comparison's runs are, and what they were made with
 starts.py      that all strategies began with the same labels and weights
 training.py    that all were trained and tested alike, as far as it shows
-direction.py   whether more of a metric is better
 table.py       ledgers -> one row a round, and the classes of its labels
 statistics.py  quantiles, bootstrap, exact tests, penalty matrix
 summary.py     one row a strategy

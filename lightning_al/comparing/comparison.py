@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lightning_al.comparing.direction import rises
 from lightning_al.comparing.penalties import Penalties
 from lightning_al.comparing.rows import Runs
 from lightning_al.comparing.settings import FailedRun, Settings
@@ -23,6 +22,7 @@ from lightning_al.comparing.statistics import median, penalty_matrix
 from lightning_al.comparing.summary import ComparisonSummary, summarize
 from lightning_al.comparing.table import RunTable, checked_rows, read
 from lightning_al.comparing.telling import told_of
+from lightning_al.reaching import rises
 
 __all__ = ["Comparison"]
 

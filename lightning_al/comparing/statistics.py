@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "RESAMPLES", "bootstrap_mean", "bootstrap_ratio", "holm", "mean_height", "median", "penalty_matrix",
-    "quantile", "sign_flip", "student_p", "t_statistic",
+    "RESAMPLES", "bootstrap_mean", "bootstrap_ratio", "ends", "holm", "mean_height", "median",
+    "penalty_matrix", "quantile", "sign_flip", "student_p", "t_statistic",
 ]  # fmt: skip
 
 Array = npt.NDArray[np.float64]
@@ -67,6 +68,45 @@ def median(values: Sequence[float] | Array) -> float:
 # ---------------------------------------------------------------------- intervals
 
 
+def ends(drawn: Array, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Of a bootstrapped mean, the expanded percentiles: those that are right for few seeds too.
+
+    Plain percentiles know nothing of how little n values tell of their own spread: of five normal ones,
+    "95 %" hold the mean 84 times in 100, these 93 times; of ten 90 and 94; of three, which no resampling
+    makes wider than they are, 76. (By simulation, `tests/unit/comparing/test_statistics.py`.)
+
+    Args:
+        drawn: Means of resamples.
+        count: How many values were drawn from, n.
+        level: Share of such intervals that hold what is estimated.
+
+    Returns:
+        The quantiles Phi(-t sqrt(n / (n - 1))) and one less that, of Student's t of n - 1 degrees of freedom.
+
+    References:
+        Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69(4), 2015,
+        on the expanded percentile interval.
+
+    Example:
+        >>> low, high = ends(np.linspace(0, 1, 10_001), 5)
+        >>> round(low, 4), round(high, 4)
+        (0.001, 0.999)
+    """
+    wide = _student_quantile(1 - level, count - 1) * math.sqrt(count / (count - 1))
+    tail = NormalDist().cdf(-wide)
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _student_quantile(p: float, df: int) -> float:
+    """Beyond which lies `p` of Student's t, on both sides together."""
+    low, high = 0.0, 1e9
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_p(middle, df) > p else (low, middle)
+    return high
+
+
 def _drawn(count: int, seed: int, resamples: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(seed).integers(count, size=(resamples, count))
 
@@ -74,13 +114,13 @@ def _drawn(count: int, seed: int, resamples: int) -> npt.NDArray[np.int64]:
 def bootstrap_mean(
     differences: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES, level: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of the mean of differences by seed: percentiles over seeds drawn with replacement.
+    """Interval of the mean of differences by seed, over seeds drawn with replacement; see `ends`.
 
     Args:
         differences: One a seed.
         seed: Of what is drawn.
         resamples: How often.
-        level: Share of the means that lie within.
+        level: Share of such intervals that hold the mean.
 
     Returns:
         Its ends; NaN of fewer than two seeds.
@@ -93,8 +133,7 @@ def bootstrap_mean(
     if len(found) < 2:
         return math.nan, math.nan
     means = found[_drawn(len(found), seed, resamples)].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return ends(means, len(found), level)
 
 
 def bootstrap_ratio(

@@ -19,7 +19,7 @@ from lightning_al.comparing.statistics import (
     sign_flip,
 )
 from lightning_al.history import History
-from lightning_al.plotting.saving import labels_to_target
+from lightning_al.reaching import labels_to_target
 from lightning_al.tables import frame_of
 
 if TYPE_CHECKING:

@@ -72,7 +72,7 @@ def _notes(summary: ComparisonSummary) -> list[str]:
             f"more than {most}.{whose if facts.get('of_random') else ''}"
         )
     notes.append(
-        f"against {base}: paired by seed; [95 % of {facts['resamples']:,} bootstrap resamples of the seeds]."
+        f"against {base}: paired by seed; [95 %, {facts['resamples']:,} bootstrap resamples of the seeds]."
         + (" An end that hangs on a miss is not known: ?" if facts["target"] is not None else "")
     )
     if tests:

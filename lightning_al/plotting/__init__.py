@@ -1,7 +1,7 @@
 """PLOTTING: what a run has shown, as figures.
 
-saving.py     histories -> labels_to_target: how many labels a run needed, and the mark of what was saved
 curves.py     histories, or a comparison -> learning_curves: a metric against the number of labels
+bracket.py    the mark on them of how many labels a strategy saved
 penalties.py  a comparison -> penalty_matrix: which strategy is beaten by which
 times.py      a comparison -> time_split: what a round's time goes into
 balance.py    label counts -> class_balance: the classes of each strategy's labels
@@ -23,7 +23,6 @@ from lightning_al.plotting.curves import learning_curves
 from lightning_al.plotting.embeddings import embedding_map
 from lightning_al.plotting.images import selected_samples
 from lightning_al.plotting.penalties import penalty_matrix
-from lightning_al.plotting.saving import labels_to_target
 from lightning_al.plotting.times import time_split
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ __all__ = [
     "class_balance",
     "class_balance_by_round",
     "embedding_map",
-    "labels_to_target",
     "learning_curves",
     "log_figure",
     "penalty_matrix",

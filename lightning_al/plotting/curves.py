@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lightning_al.comparing.direction import rises
 from lightning_al.history import History
-from lightning_al.plotting.saving import check_metric, check_saving, draw_saving, finite
+from lightning_al.plotting.bracket import check_saving, draw_saving
 from lightning_al.plotting.style import (
     BASELINE,
     INK,
@@ -26,6 +25,7 @@ from lightning_al.plotting.style import (
     told_of_seeds,
     width_of,
 )
+from lightning_al.reaching import check_metric, finite, rises
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

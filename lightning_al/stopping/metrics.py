@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from lightning_al.data.checks import check_positive
-from lightning_al.history import reaches
+from lightning_al.data.checks import check_flag, check_positive
+from lightning_al.reaching import reaches, rises
 from lightning_al.stopping.base import Ended, Row, StopCriterion, value_of
 
 __all__ = ["Plateau", "TargetMetric"]
-
-Mode = Literal["max", "min"]
 
 
 class _Metric(StopCriterion):
     """What both have: a metric and its better end."""
 
-    def __init__(self, metric: str, mode: Mode) -> None:
+    def __init__(self, metric: str, higher_is_better: bool | None) -> None:
         if not isinstance(metric, str) or not metric:
             raise ValueError(f'`metric` is {metric!r}; needed is a name that is logged, such as "val_acc".')
         if re.split(r"[^a-z]", metric.lower())[0] == "test":
@@ -28,9 +26,10 @@ class _Metric(StopCriterion):
                 "result any more. Take some of the labelled samples for validation, and name a metric of "
                 '`validation_step`, such as "val_acc".'
             )
-        if mode not in ("max", "min"):
-            raise ValueError(f'`mode` is {mode!r}; needed is "max" if more is better, else "min".')
-        self.metric, self.mode = metric, mode
+        if higher_is_better is not None:
+            check_flag(higher_is_better=higher_is_better)
+        self.metric = metric
+        self.higher_is_better = rises(metric) if higher_is_better is None else higher_is_better
 
     @property
     def columns(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -42,7 +41,7 @@ class _Metric(StopCriterion):
 
     def _values(self, rows: Sequence[Row]) -> list[float]:
         """Signed so that more is better."""
-        sign = 1 if self.mode == "max" else -1
+        sign = 1 if self.higher_is_better else -1
         return [sign * value_of(row, self.columns[0]) for row in rows]
 
 
@@ -55,7 +54,8 @@ class TargetMetric(_Metric):
     Args:
         metric: Its name, as logged in `validation_step`.
         target: The value to reach.
-        mode: `"max"` if more is better, else `"min"`.
+        higher_is_better: Else the target is reached at or below it; `None`: unless the metric's name speaks
+            of a loss or an error.
 
     Raises:
         ValueError: If an argument does not fit; so is a metric of the test, whose labels must not decide.
@@ -65,13 +65,13 @@ class TargetMetric(_Metric):
         'val_acc is 0.96, of 0.95 to reach'
     """
 
-    def __init__(self, metric: str, target: float, *, mode: Mode = "max") -> None:
-        super().__init__(metric, mode)
+    def __init__(self, metric: str, target: float, *, higher_is_better: bool | None = None) -> None:
+        super().__init__(metric, higher_is_better)
         self.target = _number("target", target)
 
     def decide(self, rows: Sequence[Row]) -> str | None:  # noqa: D102
         value = value_of(rows[-1], self.columns[0])
-        if not reaches(value, self.target, higher_is_better=self.mode == "max"):
+        if not reaches(value, self.target, higher_is_better=self.higher_is_better):
             return None
         return f"{self.metric} is {value:.6g}, of {self.target:g} to reach"
 
@@ -83,20 +83,22 @@ class Plateau(_Metric):
         metric: As in `TargetMetric`.
         rounds: How many.
         min_delta: By how much the best value of the rounds before must be exceeded to count as better.
-        mode: As in `TargetMetric`.
+        higher_is_better: As in `TargetMetric`.
 
     Raises:
         ValueError: If an argument does not fit.
 
     Example:
         >>> rows = [{"stop_val_loss": value} for value in (0.9, 0.5, 0.499, 0.52)]
-        >>> criterion = Plateau("val_loss", rounds=2, min_delta=0.002, mode="min")
+        >>> criterion = Plateau("val_loss", rounds=2, min_delta=0.002)
         >>> criterion.decide(rows[:3]), criterion.decide(rows)
         (None, 'val_loss is no better than 0.5 since 2 rounds')
     """
 
-    def __init__(self, metric: str, *, rounds: int = 3, min_delta: float = 0.002, mode: Mode = "max") -> None:
-        super().__init__(metric, mode)
+    def __init__(
+        self, metric: str, rounds: int = 3, *, min_delta: float = 0.002, higher_is_better: bool | None = None
+    ) -> None:
+        super().__init__(metric, higher_is_better)
         check_positive(rounds=rounds)
         self.rounds, self.min_delta = rounds, _number("min_delta", min_delta)
         if self.min_delta < 0:
@@ -109,7 +111,7 @@ class Plateau(_Metric):
         before, last = values[: -self.rounds], values[-self.rounds :]
         if max(before, default=-math.inf) == -math.inf or max(last) > max(before) + self.min_delta:
             return None
-        best = max(before) if self.mode == "max" else -max(before)
+        best = max(before) if self.higher_is_better else -max(before)
         return f"{self.metric} is no better than {best:.6g} since {self.rounds} rounds"
 
 

@@ -108,13 +108,13 @@ def test_a_metric_at_its_target_but_for_float32_is_there():
     assert not TargetMetric("acc", 0.9).decide([{"stop_acc": 0.8999}])
     one_of_ten = float(torch.tensor(0.1))
     assert one_of_ten > 0.1
-    assert TargetMetric("loss", 0.1, mode="min").decide([{"stop_loss": one_of_ten}])
+    assert TargetMetric("loss", 0.1).decide([{"stop_loss": one_of_ten}])
 
 
 def test_less_is_better(tmp_path):
-    history = run(tmp_path, TargetMetric("count", 1, mode="min"), rounds=1)
+    history = run(tmp_path, TargetMetric("count", 1, higher_is_better=False), rounds=1)
     assert history.column("stopped") == ["", ""]
-    history = run(tmp_path / "b", TargetMetric("count", 15, mode="min"), rounds=1)
+    history = run(tmp_path / "b", TargetMetric("count", 15, higher_is_better=False), rounds=1)
     assert history.column("asked") == [0]
 
 
@@ -239,12 +239,23 @@ class Own(StopCriterion):
         return None
 
 
+@pytest.mark.parametrize(("metric", "good"), [("val_loss", 0.2), ("val_error", 0.2), ("val_acc", 0.8)])
+def test_which_way_is_better_a_metrics_name_says(metric, good):
+    rows = [{f"stop_{metric}": value} for value in (0.5, 1 - good)]
+    assert TargetMetric(metric, good).decide(rows) is None
+    assert Plateau(metric, 1).decide(rows) is not None
+    rows = [{f"stop_{metric}": value} for value in (0.5, good)]
+    assert TargetMetric(metric, good).decide(rows) is not None
+    assert Plateau(metric, 1).decide(rows) is None
+    assert Plateau(metric, 1, higher_is_better=good < 0.5).decide(rows) is not None
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
         (lambda: TargetMetric("val_acc", math.nan), ValueError, "`target` is nan"),
         (lambda: TargetMetric("val_acc", "high"), ValueError, "`target` is 'high'"),
-        (lambda: TargetMetric("val_acc", 1, mode="most"), ValueError, "`mode` is 'most'; needed is"),
+        (lambda: TargetMetric("val_acc", 1, higher_is_better="no"), TypeError, "`higher_is_better` is 'no'"),
         (lambda: TargetMetric(None, 1), ValueError, "`metric` is None"),
         (lambda: Plateau("val_acc", rounds=0), ValueError, "`rounds`"),
         (lambda: Plateau("val_acc", min_delta=-1), ValueError, "`min_delta` is -1"),
@@ -286,7 +297,7 @@ def rows_of(values, name="stop_m"):
 def test_a_plateau_is_no_better_value_in_some_rounds(values, stops):
     criterion = Plateau("m", rounds=2, min_delta=0.0098)
     assert (criterion.decide(rows_of(values)) is not None) == stops
-    lower = Plateau("m", rounds=2, min_delta=0.0098, mode="min")
+    lower = Plateau("m", 2, min_delta=0.0098, higher_is_better=False)
     assert (lower.decide(rows_of([-value for value in values])) is not None) == stops
 
 

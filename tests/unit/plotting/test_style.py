@@ -7,7 +7,8 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from lightning_al.plotting import class_balance, labels_to_target, learning_curves, selected_samples
+from lightning_al import labels_to_target
+from lightning_al.plotting import class_balance, learning_curves, selected_samples
 from unit.plotting.runs import SEEDS, lines_of
 
 

@@ -1,4 +1,4 @@
-"""How many labels a run needed until a metric stayed at a target, and what a strategy saved by that."""
+"""The mark of what a strategy saved: how many labels fewer it needed to a target."""
 
 from __future__ import annotations
 
@@ -8,50 +8,12 @@ from numbers import Real
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from lightning_al.history import History, reaches
+from lightning_al.history import History
 from lightning_al.plotting.style import INK
+from lightning_al.reaching import labels_to_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-def labels_to_target(
-    history: History, metric: str, target: float, *, rounds: int = 2, higher_is_better: bool = True
-) -> float:
-    """How many labels a run needed until a metric stayed at a target.
-
-    The target counts as reached at the first of `rounds` consecutive rounds at or above it: one lucky
-    round is not enough, and a last round that nothing confirms is not either.
-
-    Args:
-        history: Of one run.
-        metric: Column of the history.
-        target: In the metric's own units.
-        rounds: How many rounds in a row.
-        higher_is_better: Else the target is reached at or below it, as by a loss.
-
-    Returns:
-        Labels that the model was trained on; infinity if the run never got there.
-
-    Raises:
-        ValueError: If no round has the metric, or `rounds` is not positive.
-
-    Example:
-        >>> history = History([{"round": r, "labeled": 20 + 10 * r, "test_acc": acc}
-        ...                    for r, acc in enumerate([0.6, 0.91, 0.88, 0.90, 0.93])])
-        >>> labels_to_target(history, "test_acc", 0.9), labels_to_target(history, "test_acc", 0.92)
-        (50.0, inf)
-    """
-    if rounds < 1:
-        raise ValueError(f"`rounds` is {rounds}; needed is how many rounds in a row, 1 or more.")
-    check_metric([history], metric)
-    labeled, in_a_row = history.column("labeled"), 0
-    for place, value in enumerate(history.column(metric)):
-        reached = reaches(value, target, higher_is_better=higher_is_better)
-        in_a_row = in_a_row + 1 if reached else 0
-        if in_a_row == rounds:
-            return float(labeled[place - rounds + 1])
-    return math.inf
 
 
 def draw_saving(
@@ -114,15 +76,6 @@ def _verdict(needed: float, base: float, last: float) -> str:
     return f"{more}{saved:g} labels saved" if needed < base else f"{more}{-saved:g} labels more"
 
 
-def check_metric(every: Sequence[History], metric: str) -> None:
-    """An error if no history has a value of it."""
-    if not any(finite(history.column(metric)) for history in every):
-        raise ValueError(
-            f"No round of {every[0]} has a value of {metric!r}. Name one of its columns; test metrics are "
-            "there if the data module has a test set and the module logs them in `test_step`."
-        )
-
-
 def check_saving(saving: tuple[str, str] | None, target: Any, names: Collection[str]) -> None:
     """An error if it names other strategies than there are, or has no target; or that is no number."""
     if target is not None and not (isinstance(target, Real) and math.isfinite(target)):
@@ -135,8 +88,3 @@ def check_saving(saving: tuple[str, str] | None, target: Any, names: Collection[
         f"`saving` is {saving!r} and `target` {target!r}; needed are two of the names that have values, "
         f"{sorted(names)}, and a target that both are measured at. Pass both, or leave out `saving`."
     )
-
-
-def finite(values: Sequence[Any]) -> list[Any]:
-    """Those of a column that are numbers, and neither NaN nor infinite."""
-    return [value for value in values if isinstance(value, Real) and math.isfinite(value)]
