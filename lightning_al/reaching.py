@@ -18,9 +18,9 @@ __all__ = ["check_metric", "finite", "labels_to_target", "reaches", "rises"]
 #: Whole words: of `terrain_iou` and `interrater_kappa` none is an error.
 _LOWER = frozenset((
     "bce", "brier", "ce", "cer", "deviance", "distance", "distances", "divergence", "ece", "eer", "entropy",
-    "err", "errors", "fdr", "fid", "fnr", "fpr", "hamming", "kl", "lpips", "losses", "mae", "mape", "mce", "mer",
-    "miss", "misses", "mse", "msle", "nll", "perplexity", "ppl", "regret", "rmse", "rmsle", "smape", "wape",
-    "wer", "xent",
+    "err", "errors", "fdr", "fid", "fnr", "fpr", "hamming", "kl", "lpips", "losses", "mae", "mape", "mce",
+    "mer", "miss", "misses", "mse", "msle", "nll", "perplexity", "ppl", "regret", "rmse", "rmsle", "smape",
+    "wape", "wer", "xent",
 ))  # fmt: skip
 
 
