@@ -168,8 +168,19 @@ class LabelBook(Book):
         state.run_id = meta["run_id"]
         if not self.accept_changes:
             self.identity.check(meta, self.state_dir)
+            self._check_rule(meta)
         self._bring_up(state)
         return state
+
+    def _check_rule(self, meta: Mapping[str, Any]) -> None:
+        """A rule that is left out, as by an oversight, would make a label of every single answer."""
+        then = meta.get("resolve", "newest")
+        if self.resolve == "newest" and then != "newest":
+            raise LedgerError(
+                f"{self.state_dir} makes labels of several answers by the function `{then}`, and now "
+                '`resolve` is "newest", by which every single answer would be a label. Pass that function, '
+                "or `accept_changes=True` to let the newest answer count from now on."
+            )
 
     def facts(self) -> dict[str, Any]:
         """What the ledger tells those who have no data set: sizes, names, and what a label must be like."""
@@ -361,12 +372,15 @@ class LabelBook(Book):
         intake = self.intake(overwrite=overwrite or _is_told_again(), strict=True)
         write_down = recorded if who == "dataset" else encode
         refused = intake.add_all(
-            Opinion(index, "label", write_down(target), who, named)
+            Opinion(index, "label", write_down(target), who, named, file="user")
             for index, target in zip(indices.tolist(), targets, strict=True)
         )
         for _, error in refused:
             if not isinstance(error, Conflict):
                 raise error
+        waits = [error for place, error in refused if self.state.status[indices[place]] != LABELED]
+        if waits:
+            raise ValueError(f"{waits[0]}. Nothing was written; `overwrite=True` corrects an earlier answer.")
         if refused:
             places = [place for place, _ in refused][:5]
             raise ValueError(

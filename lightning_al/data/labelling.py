@@ -271,6 +271,7 @@ class Labelling(Overview):
             count = self.book.take(collect(self.book, read_csv(path), path, automatic=True))
             if count:
                 rank_zero_info(f"{path}: {count} answers read, {len(self.asked_indices)} still wait.")
+                self._backup()  # there may be no training, and so no other, for days
         if not set(self.asked_indices.tolist()) <= set[int]().union(*files.values()):
             path = self.export_query(over_answers=True)  # all that could be read has been
             rank_zero_info(f"{path}: {len(self.asked_indices)} samples wait for their labels.")

@@ -8,13 +8,14 @@ The run's own book, which also knows the data set and other processes, is `light
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
-from lightning_al.ledger.answer import Opinion, check_annotator
+from lightning_al.ledger.answer import Opinion, check_annotator, name_of_rule
 from lightning_al.ledger.indices import Indices, as_indices
 from lightning_al.ledger.intake import Conflict, Intake
 from lightning_al.ledger.label_values import NoLabel, encode
@@ -85,9 +86,17 @@ class Book(Record):
 
         Returns:
             How many opinions were new.
+
+        Raises:
+            ValueError: If the rule's function gives what is no label; what was collected is written then too.
         """
         if intake.events:
-            self.write([*intake.events, *self._decisions(intake.samples, intake.events)])
+            try:
+                decisions = self._decisions(intake.samples, intake.events)
+            except Exception:  # the rule is the user's; what people said is on record all the same
+                self.write(intake.events)
+                raise
+            self.write([*intake.events, *decisions])
         return len(intake)
 
     def label(
@@ -225,7 +234,8 @@ class Book(Record):
         """
         if self.resolve is None or (self.resolve == "newest" and written):
             return []
-        at, events = datetime.now(UTC).isoformat(timespec="microseconds"), []
+        at, events = datetime.now(UTC).isoformat(timespec="microseconds"), list[Event]()
+        unsupported = list[int]()
         trails = self.trails(indices)
         for number, event in enumerate(written, start=self.state.seq + 1):
             trails[event.sample].append((number, at, event))
@@ -235,16 +245,36 @@ class Book(Record):
                 continue
             value = self._decided(newest_of_each(last.said))
             if value is None:
+                if last.status == "labeled" and last.who == "resolve":
+                    unsupported.append(index)
                 continue
-            template = self.kind.template_for(index, self.state, {})
-            text = encode(self.kind.checked(value, index, template))
+            text = self._text_of(value, index)
             if last.status != "labeled":
                 events.append(
                     self.event("labeled", index, value=text, who="resolve", round=self.state.last_round)
                 )
             elif last.value != text:
                 events.append(self.event("relabeled", index, value=text, who="resolve", round=last.round))
+        if unsupported:
+            warnings.warn(
+                f"{len(unsupported)} samples have a label that `resolve` made of answers that were corrected "
+                f"since, and of which it makes none now: {unsupported[:5]}. They keep it for training. "
+                "Have somebody answer again, or take them back by `unlabel`.",
+                stacklevel=2,
+            )
         return events
+
+    def _text_of(self, value: Any, index: int) -> str:
+        """A label that the rule made, as it goes into the ledger."""
+        try:
+            checked = self.kind.checked(value, index, self.kind.template_for(index, self.state, {}))
+        except ValueError as error:
+            raise ValueError(
+                f"`resolve` ({name_of_rule(self.resolve)}) made {value!r} of the answers of sample {index}, "
+                f"which is no label: {error} The answers are on record; mend the function, and it decides "
+                "when the run is opened again."
+            ) from None
+        return encode(checked)
 
     def _decided(self, said: Sequence[Said]) -> Any:
         answers = [answer for one in said if not isinstance((answer := one.answer()).value, NoLabel)]

@@ -140,6 +140,8 @@ class Intake:
     def _unsure(self, opinion: Opinion, status: int) -> bool:
         if status != ASKED:
             return self._doubt(opinion)
+        if self.book.resolve != "newest" and any(one.who == opinion.who for one in self._said(opinion.index)):
+            return self._doubt(opinion)  # takes the place of what the same annotator said before
         known = self.book.state.unsure.get(opinion.index, ())
         if any(self._is(who, opinion) for who in known):
             return False
@@ -203,11 +205,16 @@ class Intake:
             return False
         # Nobody's answer is no further person's: a file that is read once with a name and once without.
         nobodys = [one for one in said if not opinion.named or one.who == opinion.file]
-        if any(one.text == opinion.text for one in nobodys) and not self.strict:
-            return False
+        if any(one.text == opinion.text for one in nobodys) and not (self.strict and (own or self.overwrite)):
+            if not self.strict:
+                return False
+            raise Conflict(
+                f"sample {opinion.index} has this answer already, and who gave it was not said: it is no "
+                "second person's. Name the annotator each time, by `who`"
+            )
         timed = opinion.said is not None and own is not None and opinion.said != own.at
         if own is not None and not self.overwrite and not timed:
-            raise self._conflict(opinion, own.text)
+            raise self._conflict(opinion, own.text, None if status == LABELED else own.who)
         newest = max((one.at for one in said if one.text not in _DOUBTS), default="")
         is_newest = opinion.said is None or opinion.said >= newest
         if by_rule or not is_newest or text == opinion.text:
@@ -231,10 +238,12 @@ class Intake:
         number = self.book.state.seq + len(self.events)
         self._pending.setdefault(opinion.index, []).append((number, self._at, event))
 
-    def _conflict(self, opinion: Opinion, text: str | None) -> Conflict:
+    def _conflict(self, opinion: Opinion, text: str | None, waits_with: str | None = None) -> Conflict:
+        """With `waits_with`, an annotator, the sample has no label yet, but that one's answer."""
         now = "the data set's own label" if text is None else self._shown(text)
         new = f", not {self._shown(opinion.text)}" if opinion.given and opinion.text else ""
-        return Conflict(f"sample {opinion.index} is labelled {now} already{new}")
+        is_ = "is labelled" if waits_with is None else f"was answered by {waits_with} with"
+        return Conflict(f"sample {opinion.index} {is_} {now} already{new}")
 
     def _shown(self, text: str) -> str:
         """A target as people know it: a class by its name."""

@@ -79,6 +79,10 @@ class PoolState:
                 self._set_value(index, value, who)
             elif kind == "answered":
                 self.answered.add(index)
+                if who in self.unsure.get(index, ()):  # who could not tell then can now
+                    self.unsure[index] = [other for other in self.unsure[index] if other != who]
+                    if not self.unsure[index]:
+                        del self.unsure[index]
             elif kind == "unsure":
                 self.unsure.setdefault(index, []).append(str(who))
             else:

@@ -84,7 +84,8 @@ def _after(step: Step, seq: int, at: str, event: Event) -> Step:
     if event.kind == "relabeled":
         return replace(step, value=event.value, who=event.who, said=said)
     if event.kind == "answered":
-        return replace(step, said=said, answered=True)
+        unsure = tuple(who for who in step.unsure if who != event.who)
+        return replace(step, said=said, answered=True, unsure=unsure)
     if event.kind == "unsure":
         return replace(step, unsure=(*step.unsure, str(event.who)))
     if event.kind == "ignored":

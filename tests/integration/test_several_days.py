@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 from integration.small import CLASSES, Net, blobs, margin, queries, quiet
 from lightning_al import ActiveDataModule, AwaitingLabels, fit_rounds
 from lightning_al.exchange import collect, read_csv
-from lightning_al.ledger import Book
+from lightning_al.ledger import Book, LedgerError
 from lightning_al.ledger.state import ASKED
 
 X, Y = blobs(60).tensors
@@ -186,6 +186,123 @@ def test_a_majority_of_three_decides_and_files_may_come_from_each(tmp_path):
         ("Ada", True), ("Ben", False), ("Cem", True),
     ]  # fmt: skip
     assert {event.who for _, event in data.ledger.events() if event.kind == "labeled"} == {"resolve"}
+
+
+def two_agree(answers):
+    found = [value for value, count in Counter(a.value for a in answers).items() if count >= 2]
+    return found[0] if found else None
+
+
+@pytest.fixture
+def several(tmp_path):
+    """A run whose rule is that two agree."""
+    data = people(tmp_path / "run", resolve=two_agree)
+    data.open()
+    yield data
+    data.release()
+
+
+def test_a_rule_that_is_left_out_makes_no_labels_of_single_answers(several):
+    asked = several.asked_indices.tolist()
+    several.label(asked, [0] * 10, who="Ada")
+    several.release()
+    again = people(several.state_dir)
+    with pytest.raises(LedgerError, match=r"by the function `.*two_agree`, and now `resolve` is \"newest\""):
+        again.open()
+    other = people(several.state_dir, resolve=two_agree)
+    other.open()
+    assert other.asked_indices.tolist() == asked
+    other.release()
+    changed = people(several.state_dir, accept_changes=True)
+    changed.open()
+    assert len(changed.labeled_indices) == 10, "whoever says so is believed"
+    changed.release()
+
+
+def test_a_label_that_corrected_answers_do_not_make_any_more_is_told_of(several):
+    one = int(several.asked_indices[0])
+    several.label(one, 0, who="Ada")
+    several.label(one, 0, who="Ben")
+    message = rf"1 samples have a label that `resolve` made of answers .* makes none now: \[{one}\]"
+    with pytest.warns(UserWarning, match=message):
+        several.label(one, 1, overwrite=True, who="Ada")
+    assert several.state.target(one) == 0
+    several.release()
+    with pytest.warns(UserWarning, match=message):
+        several.open()
+    several.label(one, 1, overwrite=True, who="Ben")
+    assert several.state.target(one) == 1
+
+
+@pytest.mark.parametrize("how", ["python", "file"])
+def test_who_cannot_tell_any_more_is_counted_with_no_earlier_answer(several, tmp_path, how):
+    one = int(several.asked_indices[0])
+    several.label(one, 0, who="Ada")
+    if how == "python":
+        several.unsure(one, who="Ada")
+    else:
+        path = tmp_path / "ada.csv"
+        path.write_text(f"index,label,skip,who\n{one},,?,Ada\n")
+        assert [several.import_labels(path) for _ in range(2)] == [1, 0]
+    several.label(one, 0, who="Ben")
+    assert one in several.asked_indices
+    several.label(one, 0, overwrite=True, who="Ada")
+    assert several.state.target(one) == 0
+    assert one in several.labeled_indices
+
+
+def test_who_can_tell_after_all_is_no_longer_counted_among_those_who_cannot(several):
+    one = int(several.asked_indices[0])
+    several.unsure(one, who="Ada")
+    several.unsure(one, who="Ben")
+    several.label(one, 0, who="Ada")
+    assert several.state.unsure == {one: ["Ben"]}
+    several.undo(one)
+    assert several.state.unsure == {one: ["Ada", "Ben"]}
+    several.label(one, 0, overwrite=True, who="Ada")
+    several.label(one, 1, who="Ben")
+    assert several.waiting.unsure == 0
+    several.release()
+    assert Book(several.state_dir).state.unsure == {}
+
+
+@pytest.mark.parametrize("first", [None, "Ben"])
+def test_an_answer_without_a_name_is_no_second_person(several, first):
+    one, second = int(several.asked_indices[0]), "Ben" if first is None else None
+    several.label(one, 0, who=first)
+    with pytest.raises(ValueError, match=f"sample {one} has this answer already, and who gave it was not"):
+        several.label(one, 0, who=second)
+    assert one in several.asked_indices
+    several.label(one, 0, who="Cem", overwrite=first is None)
+    assert one in several.labeled_indices
+
+
+def test_a_contradiction_of_a_sample_that_waits_names_whose_answer_it_has(several):
+    one = int(several.asked_indices[0])
+    several.label(one, "red", who="Ada")
+    with pytest.raises(ValueError, match=f"sample {one} was answered by Ada with red already. Nothing was"):
+        several.label(one, "blue", who="Ada")
+
+
+def test_a_rule_that_makes_what_is_no_label_is_named_and_no_answer_is_lost(several):
+    one = int(several.asked_indices[0])
+    several.book.resolve = lambda answers: "wolf"
+    with pytest.raises(ValueError, match=rf"`resolve` \(.*\) made 'wolf' of the answers of sample {one}"):
+        several.label(one, "red", who="Ada")
+    several.book.resolve = two_agree
+    assert [answer.who for answer in several.answers(one)] == ["Ada"]
+    several.label(one, "red", who="Ben")
+    assert several.state.target(one) == 0
+
+
+def test_answers_that_were_read_are_in_a_backup_at_once(tmp_path):
+    """There may be no training, and so no other backup, for days."""
+    day(tmp_path)
+    first = in_file(tmp_path / "query_0.csv")
+    fill_in(tmp_path / "query_0.csv", first[:6])
+    day(tmp_path)
+    (backup,) = (tmp_path / "backups").glob("*.sqlite3")
+    assert len(Book(backup).state.values) == 6
 
 
 def test_an_answer_taken_back_does_not_come_again_from_its_file(tmp_path):
