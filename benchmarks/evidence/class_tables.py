@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evidence.classes import chance, entropies, fallen
+from benchmarks.evidence.classes import chance, fallen
 from lightning_al import Comparison
+from lightning_al.class_entropy import class_entropy
 
 __all__ = ["all_classes", "class_rows", "collapse_rows", "fine_rows", "rare_rows"]
 
@@ -44,7 +45,7 @@ def collapse_rows(counts: Mapping[str, Any], pool: Any) -> list[dict[str, Any]]:
     places = sorted({0, len(sizes) // 3, len(sizes) - 1})
     least = chance(pool, sizes)[0]
     for name, array in counts.items():
-        below, values = fallen(array, pool), np.median(entropies(array), axis=0)
+        below, values = fallen(array, pool), np.median(class_entropy(array), axis=0)
         row = {"": name}
         for p in places:
             row[f"entropy, {sizes[p]} acquired"] = f"{values[p]:.3f}"
@@ -62,9 +63,9 @@ def fine_rows(
     rows = []
     for name, array in fine.items():
         last, rough = array[:, -1], coarse[name][:, -1]
-        values = entropies(last)
+        values = class_entropy(last)
         low, high = np.quantile(values, [0.25, 0.75])
-        row = {"": name, f"entropy of {len(of_coarse)} classes": f"{np.median(entropies(rough)):.3f}"}
+        row = {"": name, f"entropy of {len(of_coarse)} classes": f"{np.median(class_entropy(rough)):.3f}"}
         row[f"entropy of {len(pool)} fine classes"] = f"{np.median(values):.3f} [{low:.3f}, {high:.3f}]"
         row["fine classes found"] = f"{np.median((last > 0).sum(axis=1)):g}"
         row["seeds below chance"] = f"{fallen(array, pool)[-1]} of {len(array)}"

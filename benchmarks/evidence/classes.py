@@ -14,8 +14,9 @@ import numpy.typing as npt
 from benchmarks.evidence.data import Source
 from benchmarks.evidence.studies import Study, indices_of
 from lightning_al import Comparison
+from lightning_al.class_entropy import class_entropy
 
-__all__ = ["acquired", "chance", "entropies", "fallen", "fine_counts", "mean_words"]
+__all__ = ["acquired", "chance", "fallen", "fine_counts", "mean_words"]
 
 Counts = npt.NDArray[np.int64]
 
@@ -55,13 +56,6 @@ def acquired(counts: Mapping[str, Counts]) -> dict[str, Counts]:
     return {name: array[:, 1:].cumsum(axis=1) for name, array in counts.items()}
 
 
-def entropies(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """In nats, of counts `(..., classes)`."""
-    shares = counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1)
-    found: npt.NDArray[np.float64] = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=-1)
-    return found
-
-
 def chance(
     pool: npt.NDArray[Any], sizes: npt.NDArray[Any], *, seed: int = 0, draws: int = 4_000
 ) -> npt.NDArray[np.float64]:
@@ -80,7 +74,7 @@ def chance(
     generator = np.random.default_rng(seed)
     found = [
         np.quantile(
-            entropies(generator.multivariate_hypergeometric(pool, int(n), draws)), [0.025, 0.5, 0.975]
+            class_entropy(generator.multivariate_hypergeometric(pool, int(n), draws)), [0.025, 0.5, 0.975]
         )
         for n in sizes
     ]
@@ -95,5 +89,5 @@ def fallen(counts: Counts, pool: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         pool: Samples a class.
     """
     least = chance(pool, counts[0].sum(axis=1))[0]
-    found: npt.NDArray[np.int64] = (entropies(counts) < least).sum(axis=0)
+    found: npt.NDArray[np.int64] = (class_entropy(counts) < least).sum(axis=0)
     return found

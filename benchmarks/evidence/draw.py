@@ -13,8 +13,9 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.evidence.classes import Counts, chance, entropies
+from benchmarks.evidence.classes import Counts, chance
 from lightning_al import Comparison, History, plotting
+from lightning_al.class_entropy import class_entropy
 
 __all__ = ["collapse", "curves", "penalties", "sub_categories"]
 
@@ -108,7 +109,7 @@ def _entropy_lines(ax: Axes, counts: Mapping[str, Counts], pool: npt.NDArray[Any
             History(
                 [{"labeled": int(n), "entropy": float(v)} for n, v in zip(start + asked, run, strict=True)]
             )
-            for run in entropies(array)
+            for run in class_entropy(array)
         ]
         for name, array in counts.items()
     }

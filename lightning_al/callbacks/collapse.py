@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-__all__ = ["Balance", "Counts", "Reference", "checked_shares", "compared", "entropy_of", "shares_by_class"]
+from lightning_al.class_entropy import class_entropy
+
+__all__ = ["Balance", "Counts", "Reference", "checked_shares", "compared", "shares_by_class"]
 
 Counts = npt.NDArray[np.int64]
 _CHUNK = 2**20  # numbers of draws at a time
@@ -105,31 +107,17 @@ def compared(acquired: Counts, reference: Reference, *, draws: int, rng: np.rand
         >>> found.entropy, found.p, found.expected.tolist()
         (0.0, 0.001, [9.0, 11.0, 10.0])
     """
-    own = float(entropy_of(acquired[None])[0])
+    own = float(class_entropy(acquired))
     lower, total, left = 0, 0.0, draws
     while left:
         some = min(left, 1 + _CHUNK // len(acquired))
-        entropies = entropy_of(reference.draw(acquired, some, rng))
+        entropies = class_entropy(reference.draw(acquired, some, rng))
         # The same counts of other classes, summed in another order, are as low.
         lower += int((entropies <= own + 1e-9).sum())
         total += float(entropies.sum())
         left -= some
     expected = reference.parts * acquired.sum()
     return Balance(acquired, own, total / draws, (1 + lower) / (1 + draws), expected)
-
-
-def entropy_of(counts: Counts) -> npt.NDArray[np.float64]:
-    """In nats, of rows of labels a class, none of them empty: `(n,)`.
-
-    Example:
-        >>> entropy_of(np.array([[4, 0], [2, 2]])).round(4).tolist()
-        [0.0, 0.6931]
-    """
-    totals = counts.sum(axis=1)
-    logs = np.zeros(int(totals.max()) + 1)
-    logs[1:] = np.log(np.arange(1, len(logs)))
-    found: npt.NDArray[np.float64] = np.log(totals) - (counts * logs[counts]).sum(axis=1) / totals
-    return np.maximum(found, 0.0)
 
 
 def checked_shares(given: Any) -> dict[Any, float]:

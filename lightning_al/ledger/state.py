@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from lightning_al.class_entropy import class_entropy
 from lightning_al.ledger.indices import Indices
 from lightning_al.ledger.label_values import decode
 from lightning_al.ledger.schema import Event
@@ -241,7 +242,4 @@ class PoolState:
     def label_entropy(self, indices: Indices) -> float:
         """Entropy, in nats, of the classes among `indices`; NaN where targets are not classes."""
         counts = self.class_counts(indices)
-        if not counts:
-            return float("nan")
-        shares = np.array(list(counts.values())) / len(indices)
-        return float(-(shares * np.log(shares)).sum()) + 0.0
+        return float(class_entropy(list(counts.values()))) if counts else float("nan")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.evidence.__main__ import main
-from benchmarks.evidence.classes import chance, entropies, fallen, fine_counts
+from benchmarks.evidence.classes import chance, fallen, fine_counts
 from benchmarks.evidence.data import pad, read_images, read_questions, read_x_rays
 from benchmarks.evidence.models import Settings, TextLayers
 from benchmarks.evidence.regret import judge
@@ -272,7 +272,6 @@ def test_chance_and_what_falls_below_it():
     pool = np.array([500, 500])
     low, middle, high = chance(pool, np.array([10, 400]))
     assert low[0] < low[1] < middle[1] <= high[1] <= np.log(2) + 1e-12
-    assert entropies(np.array([[5, 5], [10, 0]])) == pytest.approx([np.log(2), 0])
     runs = np.array([[[5, 5], [10, 10]], [[10, 0], [20, 0]], [[10, 0], [10, 10]]])
     assert fallen(runs, pool).tolist() == [2, 1]
 

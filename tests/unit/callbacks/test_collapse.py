@@ -7,7 +7,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from lightning_al.callbacks.collapse import Reference, compared, entropy_of
+from lightning_al.callbacks.collapse import Reference, compared
 
 POOLS = {
     "even": np.full(10, 0.1),
@@ -98,12 +98,6 @@ def test_draws_of_many_classes_are_made_in_pieces_and_come_out_the_same(monkeypa
     pieces = compared(acquired, Reference(sample), draws=500, rng=np.random.default_rng(1))
     assert pieces.p == whole.p
     assert pieces.random_entropy == pytest.approx(whole.random_entropy)
-
-
-def test_entropies_of_rows():
-    rows = np.array([[2, 1, 1], [4, 0, 0], [0, 2, 2]])
-    expected = [entropy([0, 0, 1, 2]), 0.0, math.log(2)]
-    assert entropy_of(rows).tolist() == pytest.approx(expected)
 
 
 def test_the_starved_are_named_those_that_lack_most_first():
