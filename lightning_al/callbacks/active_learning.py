@@ -30,9 +30,12 @@ from lightning_al.callbacks.class_balance import ClassBalance
 from lightning_al.callbacks.rearm import Rearm
 from lightning_al.callbacks.report import log_round, said_of_round
 from lightning_al.callbacks.seat import Seat
+from lightning_al.callbacks.unread import check_unread
 from lightning_al.callbacks.weights import Restart, StoredWeights, best_weights
-from lightning_al.data import ActiveDataModule
+from lightning_al.data import ActiveDataModule, AwaitingLabels
+from lightning_al.data.book import is_writer
 from lightning_al.data.checks import check_lightning, check_positive
+from lightning_al.data.snapshot import sign
 from lightning_al.inference.committee import Committee
 from lightning_al.inference.posteriors import Posterior, SinglePass
 from lightning_al.inference.scoring import rehearse
@@ -233,6 +236,20 @@ class ActiveLearning(L.Callback):
     ) -> None:
         if trainer.state.fn == "fit":
             data_of(trainer).compare_with(checkpoint)
+
+    def on_save_checkpoint(  # noqa: D102
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        # By rank 0 alone, whose copy is written: a process that saves when it fails meets no other.
+        if isinstance(data, ActiveDataModule) and data.state_dir is not None and is_writer():
+            sign(checkpoint, data.state_dir)
+
+    def on_exception(  # noqa: D102
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        if isinstance(exception, AwaitingLabels) and trainer.state.fn == "fit":
+            check_unread(trainer, data_of(trainer), exception)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: D102
         data = data_of(trainer)

@@ -14,8 +14,8 @@ from lightning_al.ledger.connection import from_json, version_of
 from lightning_al.ledger.schema import COLUMNS, Event
 
 __all__ = [
-    "event_of", "finite", "has_moved", "last", "now", "put_events", "put_meta", "put_names", "put_round",
-    "put_shown", "said_in_file", "select",
+    "digest_of", "event_of", "finite", "has_moved", "last", "now", "put_events", "put_meta", "put_names",
+    "put_round", "put_shown", "said_in_file", "select",
 ]  # fmt: skip
 
 _COLUMNS = ", ".join(COLUMNS)
@@ -25,6 +25,12 @@ def last(db: sqlite3.Connection) -> tuple[int, str]:
     """Number and digest of the newest event."""
     row = db.execute("SELECT seq, digest FROM events ORDER BY seq DESC LIMIT 1").fetchone()
     return (int(row[0]), str(row[1])) if row else (0, GENESIS)
+
+
+def digest_of(db: sqlite3.Connection, number: int) -> str | None:
+    """Digest of the event of a number; `None`: there is no such."""
+    row = db.execute("SELECT digest FROM events WHERE seq = ?", (number,)).fetchone()
+    return str(row[0]) if row else None
 
 
 def now() -> str:
