@@ -28,4 +28,4 @@ def class_entropy(counts: Any) -> npt.NDArray[np.float64]:
     with np.errstate(invalid="ignore"):  # 0 / 0: of no label nothing is known
         shares = array / totals
     found: npt.NDArray[np.float64] = (shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=-1)
-    return np.abs(found)  # no -0
+    return np.where(totals[..., 0] > 0, np.abs(found), np.nan)  # no -0
