@@ -2,6 +2,7 @@
 
     python benchmarks/compare.py              # 6 strategies x 5 seeds x 8 rounds
     python benchmarks/compare.py --report     # tables of what there is
+    python benchmarks/compare.py --report --figures docs/images   # and the pictures of docs/comparing.md
 
 A round trains for 600 steps, about 3 s on a quiet core. Of a round's time, what is neither training, nor
 testing, nor scoring the pool, nor the strategy's choice is counted as the library's own, though some of it is
@@ -139,6 +140,22 @@ def overhead(comparison: Comparison) -> list[dict[str, Any]]:
     return found
 
 
+def draw(comparison: Comparison, folder: Path, state: Path) -> None:
+    """What there is to see, as `compare_*.png`."""
+    from lightning_al import plotting
+
+    pixels = torch.stack([split(0)[0][i][0] for i in range(len(split(0)[0]))]).flatten(1)
+    figures = {
+        "curves": plotting.learning_curves(comparison, "test_acc", target=0.9),
+        "classes": plotting.class_balance_by_round(comparison),
+        "penalties": plotting.penalty_matrix(comparison, metric="test_acc"),
+        "times": plotting.time_split(comparison),
+        "map": plotting.embedding_map(pixels, state / "BADGE" / "seed_0"),
+    }
+    for name, figure in figures.items():
+        figure.savefig(folder / f"compare_{name}.png")
+
+
 def main() -> int:
     """Run, tell, write."""
     parser = argparse.ArgumentParser(
@@ -149,6 +166,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="queries a run")
     parser.add_argument("--workers", type=int, help="runs side by side; default: one a core")
     parser.add_argument("--report", action="store_true", help="tables of what there is; no run")
+    parser.add_argument("--figures", type=Path, help="folder for pictures")
     options = parser.parse_args()
     begun = time.perf_counter()
     if options.report:
@@ -184,7 +202,10 @@ def main() -> int:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    print(f"\nwritten: {path}")
+    comparison.write_csv(HERE / "results" / "compare_rounds.csv")
+    print(f"\nwritten: {path}, and every round of every run beside it")
+    if options.figures is not None:
+        draw(comparison, options.figures, options.state)
     return 0 if all(row["own_percent"] <= 5 for row in rows[:-1]) else 1
 
 
