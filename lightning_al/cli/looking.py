@@ -113,6 +113,7 @@ def _history(options: Any) -> int:
 
 def _history_of(book: Book, sample: str) -> int:
     index = find(book, sample)
+    book.check()
     trail = book.trails([index])[index]
     print(f"{name_of(book, index)}: {'nothing happened to it yet.' if not trail else ''}".rstrip(" "))
     print("\n".join(_aligned([_step(book, at, event) for _, at, event in trail], left=True)))

@@ -8,14 +8,18 @@ from __future__ import annotations
 import json
 import shlex
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lightning_al.ledger.backups import is_whole, named
+from lightning_al.ledger.chain import GENESIS, digest
 from lightning_al.ledger.connection import LedgerError
 from lightning_al.ledger.ledger import Ledger
+from lightning_al.ledger.schema import COLUMNS
+from lightning_al.ledger.statements import said_in_file
 
 __all__ = ["Checked", "Copy", "check"]
 
@@ -28,18 +32,32 @@ class Copy:
         path: The file.
         is_whole: Whether nothing is damaged in it.
         labels: How many samples are labelled in it.
-        lacks: How many labels of the ledger, so far as that can still be read, are not in it.
+        lacks: How many labels of the ledger are not in it, so far as those can be read and are as written.
+        changed: How many events that the ledger has beyond it were changed: their labels cannot be told.
+        is_all: Whether the ledger could be read to its end; else it may have more than that.
     """
 
     path: Path
     is_whole: bool
     labels: int
     lacks: int
+    changed: int = 0
+    is_all: bool = True
 
     def __str__(self) -> str:
-        lacks = f"lacks {self.lacks:,} labels of the ledger" if self.lacks else "lacks none of the ledger"
-        said = f"whole, {self.labels:,} labels, {lacks}" if self.is_whole else "damaged"
-        return f"{self.path}: {said}"
+        if not self.is_whole:
+            return f"{self.path}: damaged"
+        parts = [f"whole, {self.labels:,} labels"]
+        if self.lacks:
+            parts.append(f"lacks {self.lacks:,} labels of the ledger")
+        elif self.is_all and not self.changed:
+            parts.append("lacks none of the ledger")
+        if self.changed:
+            parts.append(f"the labels of {self.changed:,} later events, which were changed, cannot be told")
+        if not self.is_all:
+            more = "what else" if self.lacks else "what"
+            parts.append(f"{more} the ledger had cannot be told: it cannot be read to its end")
+        return f"{self.path}: {', '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -114,21 +132,19 @@ def check(path: Path) -> Checked:
         (True, 1, 1)
     """
     ledger, copies = Ledger(path), _copies(path)
-    mine = _labels(path)
     try:
         events = ledger.verify()
     except LedgerError as error:
         if not path.exists() and not copies:
             raise
-        problem, events = str(error), 0
+        problem = str(error)
     else:
-        whole = is_whole(path)
-        problem = "" if whole else f"{path} is damaged where the digests do not reach; SQLite says so."
-    if not problem:
-        return Checked(path, events, len(mine))
-    return Checked(
-        path, events, len(mine), problem.split(" Nothing was changed.")[0], [_held(c, mine) for c in copies]
-    )
+        if is_whole(path):
+            return Checked(path, events, len(_read(path).labels))
+        problem = f"{path} is damaged where the digests do not reach; SQLite says so."
+    labels = len(_read(path, checks=True).labels)
+    held = [_held(copy, path) for copy in copies]
+    return Checked(path, 0, labels, problem.split(" Nothing was changed.")[0], held)
 
 
 def _copies(path: Path) -> list[Path]:
@@ -136,23 +152,69 @@ def _copies(path: Path) -> list[Path]:
     return sorted(found, key=lambda copy: copy.stat().st_mtime, reverse=True)
 
 
-def _held(copy: Path, labels: Mapping[str, str | None]) -> Copy:
-    theirs = _labels(copy)
-    lacks = sum(name not in theirs or theirs[name] != value for name, value in labels.items())
-    return Copy(copy, is_whole(copy), len(theirs), lacks)
+@dataclass
+class _Read:
+    """What could be read of a file.
+
+    Args:
+        labels: The label of every sample that has one.
+        last: Number of the last event.
+        digest: Its digest.
+        changed: How many events are not as they were written; they were passed over.
+        is_all: Whether that is all there is.
+    """
+
+    labels: dict[str, str | None] = field(default_factory=dict)
+    last: int = 0
+    digest: str = GENESIS
+    changed: int = 0
+    is_all: bool = False
 
 
-def _labels(path: Path) -> dict[str, str | None]:
-    """The label of every sample, so far as the file can be read; nothing is checked."""
-    labels: dict[str, str | None] = {}
+def _held(copy: Path, ledger: Path) -> Copy:
+    theirs = _read(copy)
+    mine = _read(ledger, upon=theirs, checks=True)
+    lacks = sum(
+        name not in theirs.labels or theirs.labels[name] != value for name, value in mine.labels.items()
+    )
+    return Copy(copy, is_whole(copy), len(theirs.labels), lacks, mine.changed, mine.is_all)
+
+
+def _read(path: Path, *, upon: _Read | None = None, checks: bool = False) -> _Read:
+    """The labels, so far as the file can be read.
+
+    Args:
+        path: Of a ledger or a copy.
+        upon: What is known of its first events: whatever became of these in the file, it goes on from there.
+        checks: Pass over events that do not have the digest that they were written with.
+    """
+    known = upon or _Read()
+    found = _Read(dict(known.labels))
+    place = f"{path.resolve().as_uri()}?mode=ro"
+    # What was read until the file fails is what there is.
+    with suppress(sqlite3.Error), closing(sqlite3.connect(place, uri=True)) as db:
+        rows = db.execute(f"SELECT {', '.join(COLUMNS)}, {said_in_file(db)}, digest FROM events ORDER BY seq")
+        for *row, said, link in rows:
+            is_next = row[0] == found.last + 1  # of one that follows a missing one there is nothing to check
+            if row[0] == known.last and link != known.digest:  # a copy of another course of events
+                return _read(path, checks=checks)
+            if row[0] > known.last:
+                if checks and is_next and not _follows(found.digest, row, said, link):
+                    found.changed += 1
+                else:
+                    _apply(found.labels, str(row[2] if row[3] is None else row[3]), row[1], row[4])
+            found.last, found.digest = row[0], link
+        # Rows at the end may be gone without an error, but not from the index too.
+        indexed = db.execute("SELECT max(seq) FROM events INDEXED BY events_by_name").fetchone()[0]
+        found.is_all = found.last == (indexed or 0)
+    return found
+
+
+def _follows(previous: str, row: Sequence[Any], said: str | None, link: str) -> bool:
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            rows = db.execute("SELECT coalesce(id, sample), kind, value FROM events ORDER BY seq")
-            for sample, kind, value in rows:
-                _apply(labels, str(sample), kind, value)
-    except sqlite3.Error:  # what was read until then is what there is
-        pass
-    return labels
+        return digest(previous, (*row, *([] if said is None else [said]))) == link
+    except (TypeError, ValueError):  # bytes or a number where there was text
+        return False
 
 
 def _apply(labels: dict[str, str | None], sample: str, kind: str, value: str | None) -> None:

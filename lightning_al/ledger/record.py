@@ -198,12 +198,21 @@ class Record:
         """How far the run is: labels, classes, what waits, and who holds the ledger."""
         return Status.of(self)
 
+    def check(self) -> None:
+        """Look at the digest of every event, which who reads only a few of them does not.
+
+        Raises:
+            LedgerError: At the first event that is not as it was written.
+        """
+        for _ in self.ledger.parts(0, Calls()):
+            pass
+
     def waiting(self) -> Waiting:
         """What waits for labels; where these go, `lightning_al.exchange.place_of_answers` knows."""
         return Waiting.of(self.state, self.min_answered)
 
     def trails(self, indices: Iterable[int]) -> dict[int, list[Happened]]:
-        """What happened to each of some samples: number, time and event."""
+        """What happened to each of some samples: number, time and event; digests are not looked at."""
         found = list(indices)
         if not found or not self.ledger.exists():
             return {index: [] for index in found}

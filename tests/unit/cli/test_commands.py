@@ -597,3 +597,15 @@ def test_letters_that_a_terminal_lacks_are_written_out_and_the_answers_taken_ove
     assert "q\\xe9.csv: 1 new labels" in said[0]
     assert "K\\xe4se" in said[1]
     assert labels(book) == {7: 0}
+
+
+def test_a_history_of_a_ledger_that_was_changed_is_refused_as_by_every_other_command(book, run):
+    book.label([7], ["dog"], who="Ada")
+    assert "labelled dog" in run("history", book.folder, "--sample", "7")[1]
+    with sqlite3.connect(book.ledger.path) as db:
+        db.execute("UPDATE events SET value = '0' WHERE kind = 'labeled'")
+    db.close()
+    for command in (["status"], ["history"], ["history", "--sample", "7"], ["history", "--sample", "3"]):
+        said = wrong(run, command[0], book.folder, *command[1:])
+        assert "Event 5 of " in said
+        assert "was changed after it was written" in said
