@@ -83,6 +83,7 @@ def collapse(
     one = {name: np.diff(array, axis=1, prepend=0) for name, array in counts.items()}
     _entropy_lines(single, one, pool, start)
     single.set_title("Of each query by itself", loc="left", fontsize=11)
+    single.get_legend().remove()  # the same as on the left, where no curve is under it
     for ax in panels:
         ax.set_ylim(top=np.log(len(pool)) * 1.02)
     return figure
