@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,9 @@ from lightning_al.comparing.telling import told_of
 from lightning_al.reaching import rises
 
 __all__ = ["Comparison"]
+
+#: Runs without the metric that an error names; the others are alike, and would hide what to do.
+_TOLD = 3
 
 
 class Comparison(Runs):
@@ -204,12 +208,21 @@ class Comparison(Runs):
             if (table.run.strategy, table.run.seed) not in lacking
         }
         if not found:
-            where = f"; it is not there in {told_of(lacking)}" if lacking else ""
-            raise ValueError(
-                f"{len(self.ended)} runs have ended, and none has {metric!r} in every round{where}. Needed "
-                f"are runs that have. Name one of {self.metrics}, log it in every test, or let more runs end."
-            )
+            raise ValueError(self._why_none(metric, lacking))
         return found
+
+    def _why_none(self, metric: str, lacking: Mapping[tuple[str, int], list[int]]) -> str:
+        if self.metrics and metric not in self.metrics:
+            return (
+                f"No run logs {metric!r}; there are {self.metrics}. Name one of these, or log {metric!r} in "
+                "every test."
+            )
+        where = f"; it is not there in {told_of(dict(islice(lacking.items(), _TOLD)))}" if lacking else ""
+        where += f"; nor in {len(lacking) - _TOLD} more runs" if len(lacking) > _TOLD else ""
+        return (
+            f"{len(self.ended)} runs have ended, and none has {metric!r} in every round{where}. Needed are "
+            f"runs that have. Name one of {self.metrics}, log it in every test, or let more runs end."
+        )
 
     def lacking(self, metric: str) -> dict[tuple[str, int], list[int]]:
         """Of runs that have ended, the rounds without the metric, or with NaN: such a run has no area.

@@ -4,11 +4,12 @@ curves.py     histories, or a comparison -> learning_curves: a metric against th
 bracket.py    the mark on them of how many labels a strategy saved
 penalties.py  a comparison -> penalty_matrix: which strategy is beaten by which
 times.py      a comparison -> time_split: what a round's time goes into
-balance.py    label counts -> class_balance: the classes of each strategy's labels
+balance.py    label counts, or a comparison -> class_balance: the classes of each strategy's labels
 collapse.py   label counts by round, or a comparison -> class_balance_by_round, and their entropy
 embeddings.py embeddings and queries -> embedding_map: where in the pool a strategy asks
 images.py     a query -> selected_samples: what was asked for, with its scores
 logging.py    figures -> a Trainer's loggers: log_figure, and LogFigures at the end of every fit
+given.py      what they are given, checked: strategies by name, histories, numbers
 style.py      colours, calm axes, long names in lines, and a figure where none is given
 
 Needs matplotlib (`pip install lightning-al[plot]`), which is imported by the first call that draws. Every

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lightning_al.comparing.rows import Runs
+from lightning_al.plotting.collapse import acquired_of
+from lightning_al.plotting.given import baseline_of, check_named, numbers
 from lightning_al.plotting.style import (
     INK,
     calm,
@@ -23,13 +26,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+    from lightning_al.comparing import Comparison
+
 
 def class_balance(
-    counts: Mapping[str, Any],
+    counts: Mapping[str, Any] | Comparison,
     *,
     pool: Sequence[float] | None = None,
     class_names: Sequence[str] | None = None,
-    baseline: str = "Random",
+    baseline: str | None = None,
     heading: str | None = None,
     figure: Figure | SubFigure | None = None,
 ) -> Figure:
@@ -37,10 +42,11 @@ def class_balance(
 
     Args:
         counts: Of every strategy, labels a class `(classes,)`, or one row a seed `(seeds, classes)`; then
-            bars are the mean share and whiskers the lowest and highest.
+            bars are the mean share and whiskers the lowest and highest. Or a comparison, for all labels that
+            queries have brought, until the last round that a strategy's runs have in common.
         pool: Samples a class in the pool; drawn as a line over every class.
-        class_names: Names of the classes; default 0, 1, ...
-        baseline: Name that is drawn in grey.
+        class_names: Names of the classes; default those of the comparison, or 0, 1, ...
+        baseline: Name that is drawn in grey; `None`: the comparison's own, or "Random".
         heading: Above all.
         figure: Where to draw; `None`: a figure of its own.
 
@@ -49,13 +55,22 @@ def class_balance(
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
-        ValueError: If the numbers of classes differ, a count is negative, or there is nothing to show.
+        TypeError: If `counts` are neither a mapping nor a comparison.
+        ValueError: If the numbers of classes differ, what should be a count is none, there is nothing to
+            show, or `baseline` is none of the strategies.
 
     Example:
         >>> figure = class_balance({"Random": [5, 5], "Margin": [2, 8]}, pool=[50, 50])
         >>> [float(bar.get_height()) for bar in figure.axes[1].patches]
         [0.2, 0.8]
     """
+    if isinstance(counts, Runs):
+        baseline = baseline_of(baseline, counts.strategies, counts.baseline)
+        class_names = counts.class_names if class_names is None else class_names
+        counts = {name: array[:, -1] for name, array in acquired_of(counts).items()}
+    else:
+        check_named("counts", counts, "counts")
+        baseline = baseline_of(baseline, counts)
     shares = {name: _shares(name, values) for name, values in counts.items()}
     pool_share = None if pool is None else _shares("pool", pool)[0]
     names = _class_names(shares, pool_share, class_names)
@@ -110,8 +125,9 @@ def _draw_shares(
 
 
 def _shares(name: str, counts: Any) -> npt.NDArray[np.float64]:
-    rows = np.atleast_2d(np.asarray(counts, dtype=np.float64))
-    if rows.ndim != 2 or not rows.size or (rows < 0).any() or not (rows.sum(axis=1) > 0).all():
+    given = numbers(counts)
+    rows = np.zeros((0, 0)) if given is None else np.atleast_2d(given)
+    if rows.ndim != 2 or not rows.size or not _are_counts(rows):
         raise ValueError(
             f"The counts of {name!r} are {counts!r}; needed are numbers of labels a class, (classes,) or "
             "(seeds, classes), none negative and not all 0. `numpy.bincount(targets, minlength=classes)` "
@@ -119,6 +135,10 @@ def _shares(name: str, counts: Any) -> npt.NDArray[np.float64]:
         )
     share: npt.NDArray[np.float64] = rows / rows.sum(axis=1, keepdims=True)
     return share
+
+
+def _are_counts(rows: npt.NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(rows).all() and (rows >= 0).all() and rows.any(axis=1).all())
 
 
 def _class_names(

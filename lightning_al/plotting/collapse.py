@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lightning_al.comparing.rows import Runs
+from lightning_al.plotting.given import baseline_of, check_named, numbers
 from lightning_al.plotting.style import (
     BASELINE,
     INK,
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
     from lightning_al.comparing import Comparison
-    from lightning_al.comparing.rows import Runs
 
 Counts = npt.NDArray[np.float64]
 
@@ -37,7 +38,7 @@ def class_balance_by_round(
     counts: Mapping[str, Any] | Comparison,
     *,
     class_names: Sequence[str] | None = None,
-    baseline: str = "Random",
+    baseline: str | None = None,
     heading: str | None = None,
     figure: Figure | SubFigure | None = None,
 ) -> Figure:
@@ -53,7 +54,7 @@ def class_balance_by_round(
         counts: A comparison; or of every strategy how often each class is among the labels that came with a
             round's query, `(rounds, classes)`, or `(seeds, rounds, classes)`; round 0 is the initial set.
         class_names: Names of the classes; default those of the comparison, or 0, 1, ...
-        baseline: Name that is drawn in grey; a comparison knows its own.
+        baseline: Name that is drawn in grey; `None`: the comparison's own, or "Random".
         heading: Above all.
         figure: Where to draw; `None`: a figure of its own.
 
@@ -62,7 +63,9 @@ def class_balance_by_round(
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
-        ValueError: If no query has brought labels, or the numbers of classes differ.
+        TypeError: If `counts` are neither a mapping nor a comparison.
+        ValueError: If no query has brought labels, the numbers of classes differ, or `baseline` is none of
+            the strategies.
 
     Example:
         >>> counts = {"Random": [[2, 2], [5, 5], [5, 5]], "Entropy": [[2, 2], [9, 1], [10, 0]]}
@@ -70,11 +73,14 @@ def class_balance_by_round(
         >>> [ax.get_title(loc="left") for ax in figure.axes[:2]]
         ['Random', 'Entropy']
     """
-    if not isinstance(counts, Mapping):
-        baseline = counts.baseline
+    if isinstance(counts, Runs):
+        baseline = baseline_of(baseline, counts.strategies, counts.baseline)
         class_names = counts.class_names if class_names is None else class_names
-        counts = _begun(counts).class_counts()
-    acquired = _acquired(counts)
+        acquired = acquired_of(counts)
+    else:
+        check_named("counts", counts, "counts")
+        acquired = _acquired(counts)
+        baseline = baseline_of(baseline, counts)
     classes = next(iter(acquired.values())).shape[2]
     names = [str(c) for c in range(classes)] if class_names is None else list(class_names)
     if len(names) != classes:
@@ -99,10 +105,24 @@ def class_balance_by_round(
     return root_of(figure)
 
 
-def _begun(comparison: Comparison) -> Runs:
-    """Without the runs that have round 0 alone, to whose length the others of their strategy would be cut."""
-    from lightning_al.comparing.rows import Runs
+def acquired_of(comparison: Runs) -> dict[str, Counts]:
+    """How often each class is among the labels that queries have brought until a round.
 
+    Args:
+        comparison: With runs that may be going on.
+
+    Returns:
+        Of every strategy `(seeds, rounds, classes)` from round 1 on; strategies and runs without are left
+        out, and rounds that not all its other runs have.
+
+    Raises:
+        ValueError: If no query has brought labels, or targets are not classes.
+    """
+    return _acquired(_begun(comparison).class_counts())
+
+
+def _begun(comparison: Runs) -> Runs:
+    """Without the runs that have round 0 alone, to whose length the others of their strategy would be cut."""
     begun = [t for t in comparison.tables if t.classes is None or any(map(len, t.classes[1:]))]
     runs = Runs(
         begun or comparison.tables,
@@ -117,11 +137,12 @@ def _acquired(counts: Mapping[str, Any]) -> dict[str, Counts]:
     """Labels since the initial set, of every class: `(seeds, rounds, classes)`."""
     found = {}
     for name, values in counts.items():
-        array = np.asarray(values, np.float64)
-        array = array[None] if array.ndim == 2 else array
-        if array.ndim != 3 or (array < 0).any():
+        given = numbers(values)
+        array = np.zeros(0) if given is None else given[None] if given.ndim == 2 else given
+        if array.ndim != 3 or not (np.isfinite(array) & (array >= 0)).all():
+            what = f"a {type(values).__name__}" if given is None else f"of the shape {given.shape}"
             raise ValueError(
-                f"The counts of {name!r} have the shape {np.shape(values)}; needed are (rounds, classes) or "
+                f"The counts of {name!r} are {what}; needed are (rounds, classes) or "
                 "(seeds, rounds, classes), none negative. `Comparison.class_counts` makes them."
             )
         array = array[:, 1:].cumsum(axis=1)

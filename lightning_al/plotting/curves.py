@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from lightning_al.comparing.rows import Runs
 from lightning_al.history import History
 from lightning_al.plotting.bracket import check_saving, draw_saving
+from lightning_al.plotting.given import baseline_of, check_emphasis, grouped
 from lightning_al.plotting.style import (
     BASELINE,
     INK,
@@ -46,7 +48,7 @@ def learning_curves(
     saving: tuple[str, str] | None = None,
     bands: Literal["quartiles", "range"] | None = "quartiles",
     emphasize: Collection[str] | None = None,
-    baseline: str = "Random",
+    baseline: str | None = None,
     percent: bool | None = None,
     higher_is_better: bool | None = None,
     ax: Axes | None = None,
@@ -63,7 +65,7 @@ def learning_curves(
             many labels fewer the first needed, by `labels_to_target` and the medians over seeds.
         bands: Between the quartiles of the seeds, or between the lowest and highest; `None`: no band.
         emphasize: Names whose bands are drawn; `None`: all. Many bands on one another hide all.
-        baseline: Name that is drawn in grey and dashed; a comparison knows its own.
+        baseline: Name that is drawn in grey and dashed; `None`: the comparison's own, or "Random".
         percent: Show values between 0 and 1 in percent; `None`: where the metric's name speaks of accuracy.
             Where a value lies beyond, all are plain numbers.
         higher_is_better: By which `saving` counts; `None`: unless the metric's name speaks of a loss or an
@@ -76,7 +78,8 @@ def learning_curves(
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
         TypeError: If `histories` are none.
-        ValueError: If there is no history, no round has the metric, or `bands` or `saving` does not fit.
+        ValueError: If there is no history, no round has the metric, `bands` or `saving` does not fit, or
+            `emphasize` or `baseline` names what is none of the strategies.
 
     Example:
         >>> runs = {name: [History([{"labeled": n, "test_acc": 1 - scale / n} for n in (10, 20, 40)])
@@ -85,40 +88,39 @@ def learning_curves(
         >>> [line.get_label() for line in figure.axes[0].lines][:2]
         ['Random', 'Margin']
     """
-    if not isinstance(histories, Mapping):
-        if not hasattr(histories, "histories"):
-            raise TypeError(
-                f"`histories` is a {type(histories).__name__}; needed is a mapping from names to histories, "
-                'or a comparison. Name what you have: `{"Margin": history}`.'
-            )
-        metric, baseline = metric or histories.metric, histories.baseline
-        histories = histories.histories()
+    if isinstance(histories, Runs):
+        names, usual = histories.strategies, histories.baseline
+        metric, histories = metric or histories.metric, histories.histories()
+        given = grouped("histories", histories)
+    else:
+        given = grouped("histories", histories)
+        names, usual = list(given), "Random"
     if metric is None:
         raise ValueError(
             "`metric` is not given, and only a comparison knows which is meant. Name a column of the "
             'histories, such as "test_acc".'
         )
     _check_bands(bands)
-    given = _grouped(histories)
+    check_emphasis(emphasize, names)
+    styles = styles_of(given, baseline_of(baseline, names, usual))
     check_metric([run for runs in given.values() for run in runs], metric)
-    grouped, left_out = _with_values(given, metric)
-    check_saving(saving, target, grouped)
+    drawn, left_out = _with_values(given, metric)
+    check_saving(saving, target, drawn)
     beside = ax is None
-    tall = max(4.6, 0.3 + legend_tall([*grouped, *left_out]))
+    tall = max(4.6, 0.3 + legend_tall([*drawn, *left_out]))
     ax = new_figure((8.6, tall)).subplots() if ax is None else ax
-    styles = styles_of(given, baseline)
-    for name, runs in grouped.items():
+    for name, runs in drawn.items():
         shown = emphasize is None or name in emphasize
         _draw_curve(ax, name, runs, metric, bands if shown else None, shown, styles[name])
-    every = [history for runs in grouped.values() for history in runs]
+    every = [history for runs in drawn.values() for history in runs]
     shares = _are_shares(every, metric, target)
     if target is not None:  # before the axis of shares is fixed, for it to be seen
         ax.axhline(target, color=INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1.5)
     _label_axes(ax, every, metric, shares and ("acc" in metric.lower() if percent is None else percent))
     if saving is not None and target is not None:
         higher = rises(metric) if higher_is_better is None else higher_is_better
-        draw_saving(ax, grouped, metric, target, saving, higher_is_better=higher)
-    _legend(ax, grouped, bands, left_out, beside=beside)
+        draw_saving(ax, drawn, metric, target, saving, higher_is_better=higher)
+    _legend(ax, drawn, bands, left_out, beside=beside)
     return root_of(ax.figure)
 
 
@@ -194,14 +196,14 @@ def _are_shares(every: Sequence[History], metric: str, target: float | None) -> 
 
 def _legend(
     ax: Axes,
-    grouped: Mapping[str, Sequence[History]],
+    drawn: Mapping[str, Sequence[History]],
     bands: str | None,
     left_out: Sequence[str],
     *,
     beside: bool,
 ) -> None:
     """Beside axes of our own, where it hides no curve; within those of others, whose neighbours need room."""
-    title = told_of_seeds([len(runs) for runs in grouped.values()], _BANDS[bands] if bands else None)
+    title = told_of_seeds([len(runs) for runs in drawn.values()], _BANDS[bands] if bands else None)
     title += ["left out, without values:", *left_out] if left_out else []
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if beside else {"loc": "best"}
     draw_legend(ax, title, **place)
@@ -216,16 +218,14 @@ def _with_values(
     given: Mapping[str, Sequence[History]], metric: str
 ) -> tuple[dict[str, list[History]], list[str]]:
     """The runs that have a value of the metric, and what to call the others."""
-    grouped = {name: [run for run in runs if finite(run.column(metric))] for name, runs in given.items()}
+    drawn = {name: [run for run in runs if finite(run.column(metric))] for name, runs in given.items()}
     left_out = [
-        f"{name}, seed {next((row['seed'] for row in run if 'seed' in row), place)}"
-        if grouped[name]
-        else name
+        f"{name}, seed {next((row['seed'] for row in run if 'seed' in row), place)}" if drawn[name] else name
         for name, runs in given.items()
         for place, run in enumerate(runs)
         if not finite(run.column(metric))
     ]
-    return {name: runs for name, runs in grouped.items() if runs}, list(dict.fromkeys(left_out))
+    return {name: runs for name, runs in drawn.items() if runs}, list(dict.fromkeys(left_out))
 
 
 def _check_bands(bands: str | None) -> None:
@@ -233,26 +233,3 @@ def _check_bands(bands: str | None) -> None:
         raise ValueError(
             f"`bands` is {bands!r}; needed is one of {list(_BANDS)}, or `None` for no band. Pass one of them."
         )
-
-
-def _grouped(histories: Histories) -> dict[str, list[History]]:
-    one = (str, History)  # which are iterable too
-    grouped = {
-        name: list(runs) if isinstance(runs, Iterable) and not isinstance(runs, one) else [runs]
-        for name, runs in histories.items()
-    }
-    wrong = {
-        n: type(run).__name__ for n, runs in grouped.items() for run in runs if not hasattr(run, "column")
-    }
-    if wrong:
-        raise TypeError(
-            f"`histories` has what is no history: {wrong}; needed is a `History` or several of each. "
-            "`fit_rounds` returns one, `History(rows)` makes one of rows."
-        )
-    empty = [name for name, runs in grouped.items() if not runs]
-    if empty or not grouped:
-        raise ValueError(
-            f"`histories` has no run of {empty or 'any strategy'}; needed is a history or more of each. "
-            "`fit_rounds` returns one."
-        )
-    return grouped

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import reprlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lightning_al.plotting.given import numbers
 from lightning_al.plotting.style import INK, new_figure, root_of
 
 if TYPE_CHECKING:
@@ -53,9 +56,9 @@ def embedding_map(
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
-        TypeError: If `queries` tell nothing of rounds.
-        ValueError: If the embeddings are not `(N, D)`, or of one sample, a sample is none of theirs, or there
-            is no such round.
+        TypeError: If `queries` tell nothing of rounds, or `rounds` is a single number.
+        ValueError: If the embeddings are not `(N, D)`, or of one sample, a sample is none of theirs, no whole
+            number, or twice in a round, or there is no such round.
 
     Example:
         >>> import torch
@@ -67,6 +70,7 @@ def embedding_map(
     array = _as_rows(embeddings)
     came = _by_round(queries)
     _check(came, len(array))
+    _check_rounds(rounds)
     chosen = [n for n in sorted(came) if n and len(came[n])][:8] if rounds is None else list(rounds)
     if not chosen or not all(n in came for n in chosen):
         raise ValueError(
@@ -164,23 +168,25 @@ def _draw(ax: Axes, points: Array, came: Mapping[int, Sequence[int]], number: in
 
 def _as_rows(embeddings: Any) -> Array:
     given = embeddings.detach().cpu().float().numpy() if hasattr(embeddings, "detach") else embeddings
-    array = np.asarray(given, np.float32)
+    found = numbers(given, np.float32)
+    array = np.zeros(0, np.float32) if found is None else found
     if array.ndim == 2 and len(array) == 1:
         raise ValueError(
             "`embeddings` is of 1 sample; needed are two or more, for a plane to draw them in. Pass those of "
             "the whole data set."
         )
     if array.ndim != 2 or not array.size or not np.isfinite(array).all():
+        what = f"is a {type(given).__name__}" if found is None else f"has the shape {found.shape}"
         raise ValueError(
-            f"`embeddings` has the shape {np.shape(given)}; needed is a row of finite numbers for every "
-            "sample, (N, D). Flatten further axes, or reduce over them."
+            f"`embeddings` {what}; needed is a row of finite numbers for every sample, (N, D). "
+            "Flatten further axes, or reduce over them."
         )
     return array
 
 
 def _by_round(queries: Any) -> dict[int, list[int]]:
     if isinstance(queries, Mapping):
-        return {int(number): [int(i) for i in indices] for number, indices in queries.items()}
+        return dict(_whole_round(number, indices) for number, indices in queries.items())
     state = getattr(queries, "state", None)
     if state is None:
         if not isinstance(queries, str | os.PathLike):
@@ -195,6 +201,42 @@ def _by_round(queries: Any) -> dict[int, list[int]]:
     for index in np.flatnonzero(state.round >= 0).tolist():
         found.setdefault(int(state.round[index]), []).append(index)
     return found
+
+
+def _whole_round(number: Any, indices: Any) -> tuple[int, list[int]]:
+    """A round and the samples that came with it; JSON has texts as keys."""
+    whole = _whole(int(number) if isinstance(number, str) and number.isdecimal() else number)
+    samples = [_whole(index) for index in indices] if isinstance(indices, Iterable) else [None]
+    found = [index for index in samples if index is not None]
+    if whole is None or len(found) < len(samples):
+        raise ValueError(
+            f"`queries` has {number!r}: {reprlib.repr(indices)}; needed are whole numbers: a round's, and "
+            "the indices in the data set of the samples that came with it. Name them: `{1: [3, 4]}`."
+        )
+    twice = [index for index, times in Counter(found).items() if times > 1]
+    if twice:
+        raise ValueError(
+            f"`queries` has samples {twice[:5]} more than once in round {whole}; needed is each once, by its "
+            "index in the data set. Leave the others out."
+        )
+    return whole, found
+
+
+def _whole(value: Any) -> int | None:
+    """Of any type that counts; `None` of what is no whole number, or true or false, as in a mask."""
+    try:
+        number = int(value)
+        return number if number == value and not isinstance(value, bool | np.bool_) else None
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
+
+
+def _check_rounds(rounds: Any) -> None:
+    if rounds is not None and (isinstance(rounds, str) or not isinstance(rounds, Iterable)):
+        raise TypeError(
+            f"`rounds` is {rounds!r}; needed are the numbers of those to show, or `None`. Pass a list, such "
+            "as `[1, 2]`."
+        )
 
 
 def _check(came: Mapping[int, Sequence[int]], size: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def selected_samples(
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
+        TypeError: If `images`, `scores` or `titles` are not several.
         ValueError: If there is no image, an image has another shape, or the lengths differ.
 
     Example:
@@ -51,8 +53,9 @@ def selected_samples(
         >>> figure.axes[0].get_title()
         'a 3\n0.90'
     """
-    pictures = [_picture(image) for image in images]
-    _check_lengths(pictures, scores=scores, titles=titles)
+    pictures = [_picture(image) for image in _each(images)]
+    values = _as_scores(scores)
+    _check_lengths(pictures, scores=values, titles=titles)
     if columns < 1:
         raise ValueError(f"`columns` is {columns}; needed is how many images stand in a row, 1 or more.")
     columns = min(columns, len(pictures))
@@ -63,7 +66,7 @@ def selected_samples(
     span = {"vmin": min(p.min() for p in grey), "vmax": max(p.max() for p in grey)} if grey else {}
     for place, (ax, picture) in enumerate(zip(panels, pictures, strict=False)):
         ax.imshow(picture, cmap="gray", interpolation="nearest", **(span if picture.ndim == 2 else {}))
-        score = "" if math.isnan(scores[place]) else f"{scores[place]:.{decimals}f}"
+        score = "" if math.isnan(values[place]) else f"{values[place]:.{decimals}f}"
         lines = [str(titles[place])] if titles is not None else []
         ax.set_title("\n".join([*lines, score]).strip("\n"), fontsize=10, color=INK, pad=3)
     for ax in panels:
@@ -75,8 +78,38 @@ def selected_samples(
     return root_of(figure)
 
 
+def _each(images: Any) -> Iterator[Any]:
+    try:
+        return iter(images)
+    except TypeError:
+        raise TypeError(
+            f"`images` is {reprlib.repr(images)}; needed are images, one after the other. Pass a list of "
+            "them, or an array (N, C, H, W)."
+        ) from None
+
+
+def _as_scores(scores: Any) -> list[float]:
+    try:
+        return [float(score) for score in scores]
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"`scores` is {reprlib.repr(scores)}; needed are numbers, one for every image. Pass a query's "
+            "`scores`, or `[math.nan] * len(images)` for none."
+        ) from None
+
+
+def _as_array(image: Any) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"An image is {reprlib.repr(image)}; needed is an array (H, W), (1, H, W), (3, H, W) or (H, W, "
+            "3). Of a sample with its target, pass the image alone."
+        ) from None
+
+
 def _picture(image: Any) -> npt.NDArray[Any]:
-    picture = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    picture = _as_array(image)
     if picture.ndim == 3 and picture.shape[0] == 1:
         picture = picture[0]
     elif picture.ndim == 3 and picture.shape[-1] not in (1, 3, 4) and picture.shape[0] in (3, 4):
@@ -103,7 +136,12 @@ def _within(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.concatenate([scaled, picture[..., 3:].astype(np.float64).clip(0, 1)], axis=-1)
 
 
-def _check_lengths(pictures: Sequence[Any], **others: Sequence[Any] | None) -> None:
+def _check_lengths(pictures: Sequence[Any], **others: Any) -> None:
+    single = [name for name, values in others.items() if values is not None and not isinstance(values, Sized)]
+    if single:
+        raise TypeError(
+            f"`{single[0]}` is {others[single[0]]!r}; needed is one for every image. Pass a list of as many."
+        )
     lengths = {name: len(values) for name, values in others.items() if values is not None}
     if not pictures or any(length != len(pictures) for length in lengths.values()):
         raise ValueError(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from lightning_al.comparing.penalties import Penalties
+from lightning_al.comparing.rows import Runs
 from lightning_al.plotting.style import INK, folded, new_figure, root_of
 
 if TYPE_CHECKING:
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def penalty_matrix(
-    penalties: Penalties | Comparison, *, metric: str | None = None, ax: Axes | None = None
+    penalties: Penalties | Comparison,
+    metric: str | None = None,
+    *,
+    higher_is_better: bool | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Which strategy is beaten by which, at what share of label counts; see `Comparison.penalties`.
 
@@ -26,7 +31,8 @@ def penalty_matrix(
 
     Args:
         penalties: Of a comparison, or the comparison.
-        metric: Column of its rows; `None`: the first accuracy.
+        metric: Column of the comparison's rows; `None`: its `metric`.
+        higher_is_better: As in `Comparison.summary`.
         ax: Where to draw; `None`: a figure of its own.
 
     Returns:
@@ -34,7 +40,9 @@ def penalty_matrix(
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
-        ValueError: If the comparison has fewer than two seeds.
+        TypeError: If `penalties` are neither penalties nor a comparison.
+        ValueError: If the comparison has fewer than two seeds, or not the metric; or if penalties are given,
+            and they are not of `metric`, or `higher_is_better` says how to count.
 
     Example:
         >>> from lightning_al import Comparison
@@ -44,7 +52,7 @@ def penalty_matrix(
         >>> [text.get_text() for text in figure.axes[0].texts]
         ['50 %', '50 %', '0 %', '0 %']
     """
-    found = penalties if isinstance(penalties, Penalties) else penalties.penalties(metric)
+    found = _counted(penalties, metric, higher_is_better)
     size = len(found.names)
     names = [folded(name, 2.4, 9.5) for name in found.names]
     longest = max(len(line) for name in names for line in name.split("\n"))
@@ -70,6 +78,24 @@ def penalty_matrix(
                         color=color, fontsize=9.5)  # fmt: skip
     _label(ax, found, names, longest)
     return root_of(ax.figure)
+
+
+def _counted(penalties: Any, metric: str | None, higher_is_better: bool | None) -> Penalties:
+    if isinstance(penalties, Runs):
+        comparison = cast("Comparison", penalties)
+        return comparison.penalties(metric, higher_is_better=higher_is_better)
+    if not isinstance(penalties, Penalties):
+        raise TypeError(
+            f"`penalties` is a {type(penalties).__name__}; needed is a comparison, or its `penalties()`. "
+            "Pass what `compare` or `Comparison.load` returned."
+        )
+    if metric not in (None, penalties.metric) or higher_is_better is not None:
+        raise ValueError(
+            f"`metric` is {metric!r} and `higher_is_better` {higher_is_better}, but the penalties are "
+            f"counted already, by {penalties.metric!r}; needed is a comparison to count by others. Pass it, "
+            "or leave both out."
+        )
+    return penalties
 
 
 def _label(ax: Axes, found: Penalties, names: list[str], longest: int) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lightning_al.comparing.rows import Runs
+from lightning_al.plotting.given import grouped
 from lightning_al.plotting.style import INK, calm, folded, new_figure, root_of
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def time_split(
 
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
+        TypeError: If `comparison` is none, and no histories by name either.
         ValueError: If no round asked for anything.
 
     Example:
@@ -46,10 +49,8 @@ def time_split(
         >>> [round(float(bar.get_width()), 2) for bar in figure.axes[0].patches]
         [3.0, 0.5, 0.1]
     """
-    histories = comparison if isinstance(comparison, Mapping) else comparison.histories()
-    means = {
-        name: _means([runs] if hasattr(runs, "rows") else list(runs)) for name, runs in histories.items()
-    }
+    named = comparison.histories() if isinstance(comparison, Runs) else grouped("comparison", comparison)
+    means = {name: _means(runs) for name, runs in named.items()}
     if not any(means.values()):
         raise ValueError(
             "No round has asked for labels, so there is no time to split. Needed are histories of "

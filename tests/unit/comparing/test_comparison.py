@@ -153,6 +153,19 @@ def test_where_nothing_can_be_paired_nothing_is_said():
     assert "none has 'test_acc' in every round" in str(comparison({"Random": [[NAN, 0.2]]}))
 
 
+def test_a_mistyped_metric_of_many_runs_is_told_in_few_words():
+    many = comparison({name: [[0.1, 0.2, NAN]] * 5 for name in ("Random", *"ABCDEFG")})
+    for refused in (many.summary, many.penalties, many.curves, many.reached_at_random):
+        with pytest.raises(
+            ValueError, match=r"^No run logs 'acc'; there are \['test_acc'\]\. Name one"
+        ) as told:
+            refused("acc")
+        assert len(str(told.value)) < 120
+    with pytest.raises(ValueError, match=r"seed 2 in round 2; nor in 37 more runs\. Needed are runs") as told:
+        many.summary("test_acc")
+    assert len(str(told.value)) < 400
+
+
 def test_areas_say_over_which_label_counts_they_are():
     other = rows({"Margin": CURVES["Margin"]}, first=20)
     found = Comparison.of_rows(rows({"Random": CURVES["Random"]}) + other).summary("test_acc")
@@ -204,7 +217,7 @@ def test_what_is_no_target(target):
 
 
 def test_a_column_of_text_is_no_metric():
-    with pytest.raises(ValueError, match="none has 'strategy' in every round"):
+    with pytest.raises(ValueError, match=r"No run logs 'strategy'; there are \['test_acc'\]"):
         comparison(CURVES).summary("strategy")
 
 
@@ -268,7 +281,7 @@ def test_metrics_that_fall(name):
 def test_rows_without_the_baseline_and_metrics_that_are_not_there_are_errors():
     with pytest.raises(ValueError, match="'Random' too"):
         Comparison.of_rows(rows({"Margin": CURVES["Margin"]}))
-    with pytest.raises(ValueError, match=r"Name one of \['test_acc'\]"):
+    with pytest.raises(ValueError, match=r"^No run logs 'test_f1'; there are \['test_acc'\]"):
         comparison(CURVES).summary("test_f1")
     with pytest.raises(ValueError, match="No round has a test metric"):
         _ = Comparison([], strategies=["Random"], seeds=[0], rounds=1, baseline="Random").metric

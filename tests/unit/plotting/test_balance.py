@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from lightning_al.plotting import class_balance
+from lightning_al.plotting.style import BASELINE
 from unit.plotting.runs import CLASSES, LONG, illegible
 
 
@@ -61,11 +63,29 @@ def test_heading_is_above_all_and_the_legend_beside_the_word_class(heading):
         ({"A": [1, -2]}, {}, "none negative"),
         ({"A": [[1, 2], [0, 0]]}, {}, "not all 0"),
         ({"A": []}, {}, "numbers of labels a class"),
+        ({"A": {0: 3}}, {}, r"The counts of 'A' are \{0: 3\}; needed are numbers of labels"),
+        ({"A": "many"}, {}, "The counts of 'A' are 'many'"),
+        ({"A": [[1, 2], [3]]}, {}, "numbers of labels a class"),
+        ({"A": [1, float("inf")]}, {}, "numbers of labels a class"),
+        ({"A": [1, 2]}, {"pool": {0: 3}}, "The counts of 'pool'"),
+        ({"A": [1, 2]}, {"baseline": "B"}, r"`baseline` is 'B'; needed is one of \['A'\]"),
     ],
 )
 def test_wrong_counts_are_named(counts, options, message):
     with pytest.raises(ValueError, match=message):
         class_balance(counts, **options)
+
+
+@pytest.mark.parametrize("wrong", [[1, 2, 3], None, 3])
+def test_counts_that_are_not_by_strategy_are_named(wrong):
+    with pytest.raises(TypeError, match=r"`counts` is a .*; needed is a mapping from names to counts, or a"):
+        class_balance(wrong)
+
+
+def test_a_baseline_is_grey_and_the_usual_one_need_not_be_there():
+    bar = class_balance({"A": [1, 2]}, baseline="A").axes[0].patches[0]
+    assert to_hex(bar.get_facecolor()) == BASELINE.lower()
+    assert class_balance({"A": [1, 2]}).axes[0].patches
 
 
 @pytest.mark.parametrize("names", [(*LONG, "Margin", "Entropy", "BADGE"), ("Random", LONG[1])])

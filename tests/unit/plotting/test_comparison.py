@@ -9,7 +9,13 @@ from matplotlib.colors import to_hex
 from lightning_al import Comparison, History
 from lightning_al.comparing.settings import Run
 from lightning_al.comparing.table import RunTable
-from lightning_al.plotting import class_balance_by_round, learning_curves, penalty_matrix, time_split
+from lightning_al.plotting import (
+    class_balance,
+    class_balance_by_round,
+    learning_curves,
+    penalty_matrix,
+    time_split,
+)
 from lightning_al.plotting.style import BASELINE
 from unit.plotting.runs import CLASSES, LONG, SEEDS, illegible, lines_of
 
@@ -49,6 +55,31 @@ def test_penalties_are_written_into_their_cells_and_shaded():
     assert cells.get_array().filled(-1).tolist() == [[-1, 1], [0, -1]]
     assert means.get_array().ravel().tolist() == [1, 0]
     assert "3 label counts, 3 seeds" in ax.get_title(loc="left")
+
+
+def test_penalties_are_by_the_metric_and_in_the_way_that_is_asked_for():
+    found = comparison(seeds=3, test_f1=0.5)
+    penalties = found.penalties("test_acc", higher_is_better=False)
+    (ax,) = penalty_matrix(found, "test_acc", higher_is_better=False).axes
+    assert [t.get_text() for t in ax.texts] == ["0 %", "0 %", "100 %", "100 %"]
+    assert [t.get_text() for t in penalty_matrix(penalties, "test_acc").axes[0].texts] == [
+        t.get_text() for t in ax.texts
+    ]
+    for wrong in ({"metric": "test_f1"}, {"higher_is_better": True}):
+        with pytest.raises(ValueError, match="the penalties are counted already, by 'test_acc'"):
+            penalty_matrix(penalties, **wrong)
+    for nothing in ({}, None, [found]):
+        with pytest.raises(TypeError, match=r"`penalties` is a .*; needed is a comparison, or its"):
+            penalty_matrix(nothing)
+
+
+def test_times_of_what_are_no_histories_are_refused_by_name():
+    for wrong in ([], None, 3):
+        with pytest.raises(TypeError, match=r"`comparison` is a .*; needed is a mapping from names to hist"):
+            time_split(wrong)
+    for wrong in (3, "a", [3]):
+        with pytest.raises(TypeError, match="`comparison` has what is no history"):
+            time_split({"Random": wrong})
 
 
 def test_bars_of_time_are_means_of_the_rounds_that_asked():
@@ -125,6 +156,25 @@ def test_what_has_acquired_nothing_yet_is_left_out():
         class_balance_by_round(going_on(Random=[begun], Margin=[begun]))
 
 
+def test_class_balance_of_a_comparison_is_of_all_that_its_queries_brought():
+    runs = [{0: 9, 1: 9}, {0: 4, 1: 6}, {0: 2, 1: 8}], [{0: 9, 1: 9}, {0: 9, 1: 1}, {0: 9, 1: 1}]
+    begun = [{0: 9, 1: 8, 2: 1}]
+    found = going_on(Random=[*runs, begun], Margin=[runs[1], begun], Entropy=[begun])
+    figure = class_balance(found)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["Random", "Margin"]
+    bars = [[bar.get_height() for bar in ax.patches] for ax in figure.axes]
+    np.testing.assert_allclose(bars, [[0.6, 0.4, 0], [0.9, 0.1, 0]])
+    assert to_hex(figure.axes[0].patches[0].get_facecolor()) == to_hex(BASELINE)
+    for draw in (class_balance, class_balance_by_round):
+        assert draw(found, baseline="Entropy").axes  # which has only begun
+        with pytest.raises(
+            ValueError, match=r"`baseline` is 'B'; needed is one of \['Random', 'Margin', 'Ent"
+        ):
+            draw(found, baseline="B")
+        with pytest.raises(ValueError, match="targets are not classes"):
+            draw(comparison())
+
+
 @pytest.mark.parametrize("rounds", [1, 5])
 @pytest.mark.parametrize("classes", [1, 2, 3])
 def test_few_classes_and_rounds_are_labelled_whole(classes, rounds):
@@ -161,7 +211,10 @@ def test_words_of_penalties_and_times_are_whole_and_apart(names):
     [
         ({}, None, "one strategy or more"),
         ({"a": [[1, 2]]}, None, "a round after round 0"),
-        ({"a": [1, 2]}, None, r"needed are \(rounds, classes\)"),
+        ({"a": {0: 3}}, None, r"The counts of 'a' are a dict; needed are \(rounds, classes\)"),
+        ({"a": [[1, 2], [1]]}, None, "The counts of 'a' are a list"),
+        ({"a": [[1, 2], [float("nan"), 1]]}, None, "none negative"),
+        ({"a": [1, 2]}, None, r"of the shape \(2,\); needed are \(rounds, classes\)"),
         ({"a": [[1, 2], [-1, 2]]}, None, "needed are"),
         ({"a": [[1, 2], [1, 2]], "b": [[1, 2, 3], [1, 2, 3]]}, None, "the same number everywhere"),
         ({"a": [[1, 2], [1, 2]]}, ["cat"], "1 `class_names` and 2 classes"),
@@ -170,3 +223,19 @@ def test_words_of_penalties_and_times_are_whole_and_apart(names):
 def test_counts_that_are_none(counts, names, message):
     with pytest.raises(ValueError, match=message):
         class_balance_by_round(counts, class_names=names)
+
+
+def test_counts_by_round_that_are_not_by_strategy_are_named():
+    with pytest.raises(TypeError, match="`counts` is a list; needed is a mapping from names to counts, or a"):
+        class_balance_by_round([[1, 2]])
+    with pytest.raises(ValueError, match=r"`baseline` is 'B'; needed is one of \['Random', 'Entropy'\]"):
+        class_balance_by_round(COUNTS, baseline="B")
+
+
+def test_names_that_a_comparison_has_are_known_before_their_first_round():
+    found = comparison()
+    found.strategies.append("Entropy")
+    assert lines_of(learning_curves(found, baseline="Margin").axes[0])["Margin"].get_color() == BASELINE
+    assert learning_curves(found, emphasize=["Entropy"], baseline="Entropy").axes
+    with pytest.raises(ValueError, match=r"`baseline` is 'B'; needed is one of \['chance', 'Margin', 'Ent"):
+        learning_curves(found, baseline="B")

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from lightning_al import History
 from lightning_al.plotting import learning_curves
-from lightning_al.plotting.style import styles_of
+from lightning_al.plotting.style import BASELINE, styles_of
 from unit.plotting.runs import LONG, SEEDS, history, illegible, lines_of
 
 
@@ -169,6 +169,21 @@ def test_infinite_values_are_gaps_and_do_not_fail():
 def test_bands_that_are_none_are_named():
     with pytest.raises(ValueError, match=r"`bands` is 'foo'; needed is one of \['quartiles', 'range'\]"):
         learning_curves({"Margin": SEEDS}, "test_acc", bands="foo")
+
+
+@pytest.mark.parametrize("emphasize", [["typo"], ["Margin", "typo"], "Margin", 3])
+def test_an_emphasis_on_what_is_not_there_is_named(emphasize):
+    with pytest.raises(
+        ValueError, match=r"`emphasize` is .*; needed is a list of some of \['Random', 'Margin'"
+    ):
+        learning_curves({"Random": SEEDS, "Margin": SEEDS}, "test_acc", emphasize=emphasize)
+
+
+def test_a_baseline_that_is_not_there_is_a_mistake_if_it_was_asked_for():
+    with pytest.raises(ValueError, match=r"`baseline` is 'typo'; needed is one of \['Margin', 'chance'\]"):
+        learning_curves({"Margin": SEEDS, "chance": SEEDS}, "test_acc", baseline="typo")
+    lines = lines_of(learning_curves({"Margin": SEEDS}, "test_acc").axes[0])
+    assert lines["Margin"].get_color() != BASELINE
 
 
 @pytest.mark.parametrize("number", [1, 4])

@@ -89,11 +89,33 @@ def test_the_legend_of_one_panel_is_whole(heading):
         (np.zeros((5, 2)), {1: [7]}, None, r"Samples \[7\] were asked for, but there are 5 embeddings"),
         (np.zeros((5, 2)), {0: [1]}, None, "one of them after round 0"),
         (np.zeros((5, 2)), {0: [1], 1: [2]}, [3], r"`rounds` is \[3\]"),
+        ("rows", {1: [0]}, None, "`embeddings` is a str; needed"),
+        ([[1, 2], [3]], {1: [0]}, None, "`embeddings` is a list; needed"),
+        (np.zeros((5, 2)), {1: [2.7]}, None, r"`queries` has 1: \[2.7\]; needed are whole numbers"),
+        (np.zeros((5, 2)), {1.5: [2]}, None, r"`queries` has 1.5: \[2\]; needed are whole numbers"),
+        (np.zeros((5, 2)), {"one": [2]}, None, "`queries` has 'one'"),
+        (np.zeros((5, 2)), {1: 2}, None, "`queries` has 1: 2; needed are whole numbers"),
+        (np.zeros((5, 2)), {1: None}, None, "`queries` has 1: None"),
+        (np.zeros((5, 2)), {1: [True, False]}, None, "needed are whole numbers"),
+        (np.zeros((5, 2)), {0: [1], 1: [2, 3, 2]}, None, r"samples \[2\] more than once in round 1"),
     ],
 )
 def test_what_cannot_be_drawn(embeddings, queries, rounds, message):
     with pytest.raises(ValueError, match=message):
         embedding_map(embeddings, queries, rounds=rounds)
+
+
+@pytest.mark.parametrize("rounds", [1, "1"])
+def test_a_single_round_is_to_be_a_list(rounds):
+    with pytest.raises(TypeError, match=r"`rounds` is .*; needed are the numbers .* such as `\[1, 2\]`"):
+        embedding_map(np.eye(5), {1: [0]}, rounds=rounds)
+
+
+@pytest.mark.parametrize("samples", [[2, 3], np.array([2, 3]), torch.tensor([2, 3]), range(2, 4), [2.0, 3.0]])
+@pytest.mark.parametrize("number", [1, "1", np.int64(1)])  # JSON has texts as keys
+def test_whole_numbers_of_any_type_are_rounds_and_samples(samples, number):
+    figure = embedding_map(np.eye(5), {number: samples})
+    assert [places(ax) for ax in figure.axes] == [{"pool": 3, "labelled": 0, "asked": 2}]
 
 
 def test_queries_that_name_no_rounds_are_refused():

@@ -61,3 +61,25 @@ def test_wrong_images_are_named():
         selected_samples([], [])
     with pytest.raises(ValueError, match="`columns` is 0"):
         selected_samples(torch.ones(2, 8, 9), [0.5, 0.5], columns=0)
+
+
+@pytest.mark.parametrize("scores", [None, 0.5, ["high", "low"], np.ones((2, 2))])
+def test_what_are_no_scores_is_named(scores):
+    with pytest.raises(TypeError, match=r"`scores` is .*; needed are numbers, one for every image"):
+        selected_samples(torch.ones(2, 8, 9), scores)
+
+
+def test_what_are_no_images_or_titles_is_named():
+    for wrong in (None, 3):
+        with pytest.raises(TypeError, match=f"`images` is {wrong}; needed are images"):
+            selected_samples(wrong, [0.5])
+    with pytest.raises(TypeError, match="`titles` is 3; needed is one for every image"):
+        selected_samples(torch.ones(2, 8, 9), [0.5, 0.5], 3)
+    sample = (torch.ones(1, 8, 9), 3)
+    with pytest.raises(ValueError, match=r"An image is .*pass the image alone"):
+        selected_samples([sample], [0.5])
+
+
+def test_scores_may_be_tensors_one_by_one():
+    figure = selected_samples(torch.ones(1, 8, 9), [torch.tensor(0.25)])
+    assert figure.axes[0].get_title() == "0.25"
