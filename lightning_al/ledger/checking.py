@@ -6,6 +6,7 @@ ledger.sqlite3, backups/ -> [check] -> Checked: the first bad event, the copies 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sqlite3
 from collections.abc import Sequence
@@ -120,7 +121,7 @@ def check(path: Path) -> Checked:
         path: The ledger's file.
 
     Raises:
-        LedgerError: If there is neither a ledger nor a backup of one.
+        LedgerError: If there is neither a ledger nor a backup of one, or it may not be read.
 
     Example:
         >>> import tempfile
@@ -131,11 +132,15 @@ def check(path: Path) -> Checked:
         >>> checked.is_whole, checked.events, checked.labels
         (True, 1, 1)
     """
-    ledger, copies = Ledger(path), _copies(path)
+    ledger = Ledger(path)
+    ledger.exists()  # says so if the folder may not be entered
+    copies = _copies(path)
     try:
         events = ledger.verify()
     except LedgerError as error:
-        if not path.exists() and not copies:
+        if not copies and not path.exists():
+            raise
+        if path.is_file() and not os.access(path, os.R_OK):  # what this user may not read need not be damaged
             raise
         problem = str(error)
     else:

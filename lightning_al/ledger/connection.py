@@ -42,7 +42,17 @@ class LedgerFile:
         self.path = path
 
     def exists(self) -> bool:
-        """Whether there is a ledger; a run killed while making it leaves an empty file, or half of one."""
+        """Whether there is a ledger; a run killed while making it leaves an empty file, or half of one.
+
+        Raises:
+            LedgerError: If the folder may not be entered, so that it cannot be told.
+        """
+        try:
+            self.path.stat()
+        except PermissionError as error:
+            raise LedgerError(self._denied(str(error), reads=True)) from error
+        except OSError:
+            return False
         if self.path.is_file() and Path(f"{self.path.resolve()}-journal").exists():
             with suppress(sqlite3.Error), closing(self._opened("rw")) as db:
                 db.execute("SELECT count(*) FROM sqlite_master").fetchone()  # undoes what was half done
@@ -67,7 +77,7 @@ class LedgerFile:
                 self._check_schema(db, migrate=False)
                 yield db
         except sqlite3.Error as error:
-            raise self.explained(error, _DAMAGED | {sqlite3.SQLITE_ERROR}) from error
+            raise self.explained(error, _DAMAGED | {sqlite3.SQLITE_ERROR}, reads=True) from error
 
     @contextmanager
     def writing(
@@ -184,12 +194,15 @@ class LedgerFile:
                     (json.dumps(step + 1),),
                 )
 
-    def explained(self, error: Exception, wrong: Collection[int] = _DAMAGED) -> LedgerError:
+    def explained(
+        self, error: Exception, wrong: Collection[int] = _DAMAGED, *, reads: bool = False
+    ) -> LedgerError:
         """What an error of SQLite or the disk means here.
 
         Args:
             error: What was raised.
             wrong: SQLite's codes that mean damage.
+            reads: Nothing was to be written.
         """
         text = str(error)
         if _is_damage(error, wrong):
@@ -198,14 +211,29 @@ class LedgerFile:
                 "choose another `state_dir`."
             )
         if "readonly" in text or "unable to open" in text or isinstance(error, PermissionError):
-            return LedgerError(
-                f"{self.path} cannot be written ({text}); a label must be on disk before the call "
-                "returns. Pass a `state_dir` that can be written."
-            )
+            return LedgerError(self._denied(text, reads))
         return LedgerError(
             f"Writing or reading {self.path} failed ({text}). What was written before is safe, the "
             "last call was undone. Free disk space or wait for the other process, then run again."
         )
+
+    def _denied(self, text: str, reads: bool) -> str:
+        """What is not allowed, and what to do: a run that has begun must not be told to begin elsewhere."""
+        make = "Make the file and its folder writable for this user, then run again"
+        if reads and "readonly" in text:
+            return (
+                f"{self.path} holds a commit that a killed process left half done, and cannot be written to "
+                f"undo it ({text}). {make}."
+            )
+        if reads:
+            return (
+                f"{self.path} cannot be read ({text}). Let this user read the file and enter its folder, "
+                "then run again."
+            )
+        said = f"{self.path} cannot be written ({text}); a label must be on disk before the call returns."
+        if not self.path.exists():
+            return f"{said} Pass a `state_dir` that can be written."
+        return f"{said} {make}: another `state_dir` would begin a new run."
 
 
 def _copy(db: sqlite3.Connection, path: Path) -> None:

@@ -94,7 +94,7 @@ def replaced(name, *, by_file=False):
     return changed
 
 
-READ_ONLY = r"LedgerError: \S+ledger.sqlite3 cannot be written .*a label must be on disk.*Pass a `state_dir`"
+READ_ONLY = r"LedgerError: \S+ledger.sqlite3 cannot be written .*a label must be on disk.*Make the file and"
 UNWRITABLE = {
     "a folder": ("dataset", mode(".", 0o555), READ_ONLY),
     "the ledger": ("dataset", mode("ledger.sqlite3", 0o444), READ_ONLY),

@@ -6,13 +6,14 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
 from lightning_al.ledger import connection
 from lightning_al.ledger import ledger as ledger_module
 from lightning_al.ledger.chain import GENESIS
+from lightning_al.ledger.checking import check
 from lightning_al.ledger.ledger import Ledger, LedgerError
 from lightning_al.ledger.owner import began
 from lightning_al.ledger.schema import SCHEMA_VERSION, Event
@@ -318,34 +319,88 @@ def test_a_state_directory_that_cannot_be_made(tmp_path):
         Ledger(tmp_path / "file" / "ledger.sqlite3").create({})
 
 
-def test_a_read_only_directory_says_so_and_can_still_be_read(ledger):
-    folder = ledger.path.parent
+@contextmanager
+def as_nobody(ledger):
+    """For the block, the ledger's folder is where others come to, and this runs work as one of them."""
     own = 4 if "PYTEST_XDIST_WORKER" in os.environ else 3
-    for path in folder.parents[:own]:  # pytest's own folders
-        path.chmod(0o755)  # so that another user can come as far as here
-    ledger.path.chmod(0o444)
-    folder.chmod(0o555)
+    for path in ledger.path.parent.parents[:own]:  # pytest's own folders
+        path.chmod(0o755)
 
-    def as_nobody(act):
+    def run(act):
         def work():
             if os.getuid() == 0:
                 os.setuid(65534)
-            assert ledger.verify() == 5
             act()
 
-        return work
+        return in_child(work)
 
     try:
+        yield run
+    finally:
+        ledger.path.parent.chmod(0o755)
+        ledger.path.chmod(0o644)
+
+
+def test_a_read_only_directory_says_so_and_can_still_be_read(ledger):
+    with as_nobody(ledger) as run:
+        ledger.path.chmod(0o444)
+        ledger.path.parent.chmod(0o555)
         for act in (
             lambda: ledger.append([Event("asked", 1)]),
             ledger.claim,
             lambda: ledger.backup("round_1"),
-            lambda: Ledger(folder / "other.sqlite3").create({}),
+            lambda: Ledger(ledger.path.parent / "other.sqlite3").create({}),
         ):
-            assert "cannot be written" in in_child(as_nobody(act))
-    finally:
-        folder.chmod(0o755)
-        ledger.path.chmod(0o644)
+            assert "cannot be written" in run(lambda act=act: (ledger.verify(), act()))
+    assert ledger.verify() == 5
+
+
+def test_what_has_begun_is_to_be_made_writable_and_not_begun_elsewhere(ledger):
+    with as_nobody(ledger) as run:
+        ledger.path.chmod(0o444)
+        ledger.path.parent.chmod(0o555)
+        for act in (ledger.claim, lambda: ledger.append([Event("asked", 1)])):
+            said = run(act)
+            assert "cannot be written" in said
+            assert "Make the file and its folder writable" in said
+            assert "Pass a `state_dir`" not in said
+        assert "Pass a `state_dir`" in run(lambda: Ledger(ledger.path.parent / "new.sqlite3").create({}))
+
+
+def test_who_may_not_read_is_not_told_of_writing(ledger):
+    ledger.backup("round_0")
+    with as_nobody(ledger) as run:
+        for place, bits in ((ledger.path, 0o200), (ledger.path.parent, 0o600)):
+            before = place.stat().st_mode
+            place.chmod(bits)
+            for act in (ledger.meta, ledger.verify, lambda: check(ledger.path), ledger.exists):
+                if act == ledger.exists and place == ledger.path:
+                    continue
+                said = run(act)
+                assert "cannot be read" in said
+                assert "Let this user read the file" in said
+                assert "written" not in said
+                assert "backup" not in said
+            place.chmod(before)
+
+
+def test_half_a_commit_that_may_not_be_undone_says_so(ledger):
+    db = sqlite3.connect(ledger.path, isolation_level=None)
+    db.execute("PRAGMA cache_size = 1")
+    db.execute("BEGIN")
+    db.executemany("INSERT INTO shown VALUES (?, ?)", [(i, "x" * 4000) for i in range(100, 200)])
+    half = [(path, path.read_bytes()) for path in ledger.path.parent.glob("ledger*") if path.is_file()]
+    db.execute("ROLLBACK")
+    db.close()
+    assert len(half) == 2
+    for path, content in half:
+        path.write_bytes(content)
+    with as_nobody(ledger) as run:
+        ledger.path.chmod(0o444)
+        ledger.path.parent.chmod(0o555)
+        said = run(ledger.meta)
+        assert "a commit that a killed process left half done, and cannot be written to undo it" in said
+        assert "Make the file and its folder writable" in said
     assert ledger.verify() == 5
 
 
