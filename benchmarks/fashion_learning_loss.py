@@ -265,7 +265,9 @@ def _draw(protocol: Fashion, whole: Rows) -> None:
     figure = Figure(figsize=(11.5, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     histories = {name: [History([dict(row) for row in run]) for run in found] for name, found in runs.items()}
-    learning_curves(histories, "test_acc", ax=left, emphasize=list(protocol.strategies)[:3])
+    learning_curves(
+        histories, "test_acc", ax=left, emphasize=[n for n in list(protocol.strategies)[:3] if n in histories]
+    )
     left.set_ylim(0.6, 0.9)
     heads = {name: found for name, found in histories.items() if name != "Random"}
     if heads:

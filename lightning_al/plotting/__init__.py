@@ -5,7 +5,7 @@ bracket.py    the mark on them of how many labels a strategy saved
 penalties.py  a comparison -> penalty_matrix: which strategy is beaten by which
 times.py      a comparison -> time_split: what a round's time goes into
 balance.py    label counts, or a comparison -> class_balance: the classes of each strategy's labels
-collapse.py   label counts by round, or a comparison -> class_balance_by_round, and their entropy
+balance_by_round.py  label counts by round, or a comparison -> class_balance_by_round, and their entropy
 embeddings.py embeddings and queries -> embedding_map: where in the pool a strategy asks
 images.py     a query -> selected_samples: what was asked for, with its scores
 logging.py    figures -> a Trainer's loggers: log_figure, and LogFigures at the end of every fit
@@ -19,7 +19,7 @@ function takes the place to draw on, or makes a `Figure` of its own; none touche
 from typing import TYPE_CHECKING
 
 from lightning_al.plotting.balance import class_balance
-from lightning_al.plotting.collapse import class_balance_by_round
+from lightning_al.plotting.balance_by_round import class_balance_by_round
 from lightning_al.plotting.curves import learning_curves
 from lightning_al.plotting.embeddings import embedding_map
 from lightning_al.plotting.images import selected_samples

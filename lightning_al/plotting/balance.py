@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_al.comparing.rows import Runs
-from lightning_al.plotting.collapse import acquired_of
+from lightning_al.plotting.balance_by_round import acquired_of
 from lightning_al.plotting.given import baseline_of, check_named, numbers
 from lightning_al.plotting.style import (
     INK,

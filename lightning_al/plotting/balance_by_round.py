@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lightning_al.class_entropy import class_entropy
 from lightning_al.comparing.rows import Runs
 from lightning_al.plotting.given import baseline_of, check_named, numbers
 from lightning_al.plotting.style import (
@@ -211,7 +212,7 @@ def _draw_entropies(figure: SubFigure, acquired: Mapping[str, Counts], baseline:
     styles = styles_of(acquired, baseline)
     lowest = math.inf
     for name, array in acquired.items():
-        values = _entropies(array)
+        values = np.nan_to_num(class_entropy(array))
         color, marker = styles[name]
         x = np.arange(1, values.shape[1] + 1)
         ax.plot(
@@ -236,10 +237,3 @@ def _draw_entropies(figure: SubFigure, acquired: Mapping[str, Counts], baseline:
     calm(ax)
     title = told_of_seeds([len(array) for array in acquired.values()], "quartiles")
     draw_legend(ax, title, loc="center left", bbox_to_anchor=(1.01, 0.5))
-
-
-def _entropies(array: Counts) -> Counts:
-    shares = array / np.maximum(array.sum(axis=2, keepdims=True), 1)
-    terms = -shares * np.log(np.where(shares > 0, shares, 1))
-    found: Counts = terms.sum(axis=2)
-    return found
