@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from lightning_al.callbacks.whole import (
+from lightning_al.callbacks.whole_state import (
     changed_whole,
     copied,
     put_state,

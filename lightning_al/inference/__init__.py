@@ -1,8 +1,8 @@
 """2 INFERENCE: one pass over this rank's blocks of the pool, for what the acquisition needs.
 
 scoring.py     the loop; undisturbed.py: modes, random streams and Trainer are left as they were found
-model_call.py  what a plain module says, and where its embedding is; way.py how it is called;
-               meaning.py whether that can be classes
+model_call.py  what a plain module says, and where its embedding is; calling.py how it is called;
+               misreading.py whether that can be classes
 posteriors.py  how passes become the fields of `Outputs`: one pass
 committee.py   one of each of several models
 mc_dropout.py  many, with dropout on; look.py, dropout.py, prefix.py, masks.py, recurrent.py, layout.py: how

@@ -1,6 +1,6 @@
 """MODEL CALL: how a plain LightningModule is asked for logits, and where its embedding is.
 
-How it is called is in `way.py`.
+How it is called is in `calling.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_al.data.targets import TargetPlace
-from lightning_al.inference.way import ADVICE, structure_of, way_into
+from lightning_al.inference.calling import ADVICE, structure_of, way_into
 
 if TYPE_CHECKING:
     from lightning_al.inference.sharded import InStep

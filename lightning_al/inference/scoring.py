@@ -28,7 +28,7 @@ from lightning_al.inference.every_pass import every_pass, layouts_of
 from lightning_al.inference.kept_rows import KeptRows, Room
 from lightning_al.inference.layout import Layout
 from lightning_al.inference.mc_dropout import MCDropout
-from lightning_al.inference.meaning import check_classes
+from lightning_al.inference.misreading import check_classes
 from lightning_al.inference.model_call import ModelCall, Said
 from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import (

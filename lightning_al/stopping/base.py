@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lightning_al.acquisition.base import Summarizer
 from lightning_al.data import ActiveDataModule
-from lightning_al.inference.meaning import misread_of
+from lightning_al.inference.misreading import misread_of
 from lightning_al.inference.outputs import Outputs
 from lightning_al.inference.posteriors import Posterior, SinglePass
 from lightning_al.inference.scoring import rehearse, summarize_samples

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_al.inference.meaning import misread
+from lightning_al.inference.misreading import misread
 
 NUMBERS, SEVERAL = "numbers", "labels"
 

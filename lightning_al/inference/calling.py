@@ -1,4 +1,4 @@
-"""WAY: how a module is called on a batch of the pool.
+"""CALLING: how a module is called on a batch of the pool.
 
 A module need offer nothing. Tried in order: `active_step(batch, batch_idx)`; a mapping whose keys are
 all parameters of `forward`; a mapping with one tensor; a tuple without its target; a bare tensor.

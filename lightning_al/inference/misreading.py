@@ -1,4 +1,4 @@
-"""MEANING: whether what a model says can be read as classes, by the labels that it learns from.
+"""MISREADING: whether what a model says can be read as classes, by the labels that it learns from.
 
 shape of the outputs, labels on record -> [misread] -> numbers, several labels a sample, or nothing wrong
 

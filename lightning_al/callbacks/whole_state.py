@@ -1,4 +1,4 @@
-"""WHOLE: the weights of a module as one file holds them, also where each process has a part of it.
+"""WHOLE STATE: the weights of a module as one file holds them, also where each process has a part of it.
 
 Of such a module rank 0 alone holds the whole state, on the CPU, and the others an empty one; all of them
 must ask for it and put it back together.
