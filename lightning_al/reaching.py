@@ -13,7 +13,7 @@ from typing import Any
 
 from lightning_al.history import History
 
-__all__ = ["check_metric", "finite", "labels_to_target", "reaches", "rises"]
+__all__ = ["check_metric", "finite", "is_accuracy", "labels_to_target", "reaches", "rises"]
 
 #: Whole words: of `terrain_iou` and `interrater_kappa` none is an error.
 _LOWER = frozenset((
@@ -34,8 +34,24 @@ def rises(metric: str) -> bool:
         >>> [rises(name) for name in ("test_acc", "terrain_iou", "test_wer", "testLoss", "val/MSE")]
         [True, True, False, False, False]
     """
-    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", metric)]
-    return not any(word in _LOWER or word.endswith(("loss", "error")) for word in words)
+    return not any(word in _LOWER or word.endswith(("loss", "error")) for word in _words(metric))
+
+
+def is_accuracy(metric: str) -> bool:
+    """Whether a word of the name is an accuracy, and none a loss or an error.
+
+    Args:
+        metric: Its name, as in `rises`.
+
+    Example:
+        >>> [is_accuracy(name) for name in ("test_acc", "valAccuracy", "accumulated_loss", "acc_loss")]
+        [True, True, False, False]
+    """
+    return rises(metric) and any(word.endswith(("acc", "accuracy")) for word in _words(metric))
+
+
+def _words(metric: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", metric)]
 
 
 def reaches(value: float, target: float, *, higher_is_better: bool = True) -> bool:

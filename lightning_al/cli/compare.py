@@ -82,7 +82,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _add_telling(parser: ArgumentParser) -> None:
     parser.add_argument("--state_dir", type=str, required=True, help="Folder of all runs.")
-    parser.add_argument("--metric", type=str | None, default=None, help="Test metric; default: an accuracy.")
+    parser.add_argument(
+        "--metric", type=str | None, default=None, help="Test metric; default: as before, or an accuracy."
+    )
     parser.add_argument(
         "--target", type=float | None, default=None,
         help="What labels are counted to; default: what random sampling just reaches.",

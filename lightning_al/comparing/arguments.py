@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from lightning_al.comparing.settings import folder_of
 from lightning_al.inference.committee import check_maker
 from lightning_al.querying import check_acquisition
 
-__all__ = ["check_functions", "count", "described", "folder", "named", "numbers"]
+__all__ = ["check_functions", "count", "described", "folder", "metric_name", "named", "numbers"]
 
 
 def named(strategies: Any) -> tuple[dict[str, Acquisition], str]:
@@ -96,8 +98,14 @@ def folder(state_dir: Any) -> Path:
     """Where all runs are.
 
     Raises:
+        TypeError: If it is no path.
         ValueError: If something else is there.
     """
+    if not isinstance(state_dir, str | os.PathLike):
+        raise TypeError(
+            f"`state_dir` is {state_dir!r}; needed is the folder of all runs, in which a later call finds "
+            'them. Pass such as `state_dir="runs/comparison"`.'
+        )
     place = Path(state_dir).absolute()
     if place.exists() and not place.is_dir():
         raise ValueError(
@@ -139,8 +147,22 @@ def described(made_with: Any) -> dict[str, Any]:
     )
 
 
+def metric_name(metric: Any) -> str | None:
+    """The name, if one is given.
+
+    Raises:
+        TypeError: If it is no text.
+    """
+    if metric is None or isinstance(metric, str):
+        return metric
+    raise TypeError(
+        f"`metric` is {metric!r}; needed is the name of a metric that the module's `test_step` logs. Pass "
+        'such as `metric="test_acc"`.'
+    )
+
+
 def check_functions(make_model: Any, make_trainer: Any, make_data: Any) -> None:
-    """Refuse what cannot be called; nothing is.
+    """Refuse what cannot be called, or not with what it is to be given; nothing is called.
 
     Raises:
         TypeError: If one is no such function.
@@ -151,9 +173,24 @@ def check_functions(make_model: Any, make_trainer: Any, make_data: Any) -> None:
             "a seed to a fresh one. Write `lambda seed: Net()`."
         )
     check_maker(make_model)
-    for name, function, takes in (
-        ("make_trainer", make_trainer, "the number of a round to a Trainer"),
-        ("make_data", make_data, "a seed and a folder to an ActiveDataModule"),
+    for name, function, takes, names in (
+        ("make_trainer", make_trainer, "the number of a round to a Trainer", ["round"]),
+        ("make_data", make_data, "a seed and a folder to an ActiveDataModule", ["seed", "state_dir"]),
     ):
         if not callable(function):
             raise TypeError(f"`{name}` is {function!r}; needed is a function from {takes}. Pass one.")
+        _check_takes(name, function, takes, names)
+
+
+def _check_takes(name: str, function: Any, takes: str, names: Sequence[str]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # not every callable says what it takes
+        return
+    try:
+        signature.bind(*names)
+    except TypeError as error:
+        raise TypeError(
+            f"`{name}` takes `{signature}`; needed is a function from {takes}, called as "
+            f"`{name}({', '.join(names)})`. Write `def {name}({', '.join(names)}):`."
+        ) from error

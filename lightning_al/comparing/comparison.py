@@ -41,6 +41,7 @@ class Comparison(Runs):
         rounds: Queries a run.
         baseline: Name of random sampling.
         failures: Runs that failed just now.
+        metric: The one that is meant if none is named.
 
     Attributes:
         rows: Mappings with `strategy`, `seed`, `round`, `labeled` (what the model was trained on), `asked`,
@@ -85,7 +86,7 @@ class Comparison(Runs):
         return cls(
             [read(run, settings.rounds) for run in settings.runs(state_dir)],
             strategies=list(settings.strategies), seeds=settings.seeds, rounds=settings.rounds,
-            baseline=settings.baseline, failures=failures,
+            baseline=settings.baseline, failures=failures, metric=settings.metric,
         )  # fmt: skip
 
     @classmethod

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import lightning as L
@@ -17,10 +19,18 @@ from tqdm.auto import tqdm
 
 from lightning_al.acquisition import Acquisition
 from lightning_al.callbacks import ActiveLearning
-from lightning_al.comparing.arguments import check_functions, count, described, folder, named, numbers
+from lightning_al.comparing.arguments import (
+    check_functions,
+    count,
+    described,
+    folder,
+    metric_name,
+    named,
+    numbers,
+)
 from lightning_al.comparing.comparison import Comparison
 from lightning_al.comparing.processes import side_by_side
-from lightning_al.comparing.run import Task, carry_out
+from lightning_al.comparing.run import Task, carry_out, try_data
 from lightning_al.comparing.settings import FailedRunsError, Run, Settings
 from lightning_al.comparing.starts import Starts
 from lightning_al.comparing.training import known_training
@@ -80,11 +90,12 @@ def compare(
         embedding_layer: Layer whose output is the embedding.
         test_posterior: What is tested; `None`: one pass of one module, for a committee its last member's, so
             that nobody wins by being several.
-        metric: Test metric that is meant, which every run must have; `None`: an accuracy, if there is one.
+        metric: Test metric that is meant, which every run must have; `None`: that of an earlier call, else an
+            accuracy, if there is one.
         made_with: What else the runs are made with, such as `{"lr": 0.01}`: numbers and texts by name, which
-            a later call with this `state_dir` is held against.
+            a later call with this `state_dir` is held against; what that one does not name is changed too.
         accept_changes: Add to runs that were trained otherwise, by `made_with` or by what shows of it. Such a
-            comparison is of more than its strategies.
+            comparison is of more than its strategies, and says so.
         workers: Runs side by side; `None`: 1 where there is a GPU, else one a core that this process may
             use; 0: one after another in this process, for a debugger.
         progress: Show a bar over the rounds of all runs.
@@ -96,7 +107,8 @@ def compare(
         FailedRunsError: After all others have ended, if some runs failed; it holds the comparison of those.
         TypeError: If an argument is of another kind.
         ValueError: If the runs in `state_dir` were made or trained otherwise, strategies began differently,
-            or round 0 has no test metric, not `metric`, or one that is named like a column of the table.
+            data or Trainers cannot be compared by, or round 0 has no test metric, not `metric`, or one that
+            is named like a column of the table.
 
     Example:
         >>> import tempfile, torch
@@ -145,19 +157,20 @@ def compare(
         ActiveLearning(acquisition, query_size=query_size, **options)  # refuses what does not fit
     common = {"query_size": query_size, **options, "test_posterior": repr(options["test_posterior"])}
     shown = {name: repr(acquisition) for name, acquisition in chosen.items()}
-    settings = Settings(shown, numbers(seeds), rounds, baseline, common, described(made_with))
+    settings = Settings(
+        shown, numbers(seeds), rounds, baseline, common, described(made_with), metric_name(metric)
+    )
     place = folder(state_dir)
     workers = count(workers)
     check_flag(accept_changes=accept_changes)
     whole = settings.joined_to(place, accept_changes=accept_changes)
     whole.write(place)
-    known = None if accept_changes else known_training(whole.runs(place))
-    task = Task(chosen, make_model, make_trainer, make_data, query_size, rounds, options, known)
-    starts = Starts(metric, accept_changes=accept_changes)
-    comparison = _carry_out(task, settings, place, workers, progress, starts)
-    if metric is not None:
-        comparison.metric = metric
-    return comparison
+    task = Task(
+        chosen, make_model, make_trainer, make_data, query_size, rounds, options,
+        known_training(whole.runs(place)), whole.made_with, accept_changes,
+    )  # fmt: skip
+    starts = Starts(whole.metric, accept_changes=accept_changes)
+    return _carry_out(task, replace(settings, metric=whole.metric), place, workers, progress, starts)
 
 
 def _carry_out(
@@ -176,6 +189,7 @@ def _carry_out(
     if left:
         workers = min(workers, len(left))
         rank_zero_info(f"compare: {len(left)} runs, {workers or 1} at a time; logs in {place}")
+        _try_another_seed(task, left, workers)
         with _Bar(runs, left, settings.rounds, show=progress) as bar:
 
             def told(run: Run, rounds: int) -> None:
@@ -190,6 +204,21 @@ def _carry_out(
     if failures:
         raise FailedRunsError(failures, comparison)
     return comparison
+
+
+def _try_another_seed(task: Task, left: Sequence[Run], workers: int) -> None:
+    """One call of `make_data` too many, so that a seed it does not heed shows before others are trained."""
+    others = [run for run in left if run.seed != left[0].seed and not run.ledger.exists()]
+    if not others:  # the first run's own is looked at before it trains
+        return
+    with TemporaryDirectory(prefix="lightning_al-", ignore_cleanup_errors=True) as scratch:
+        run = others[-1]
+        place = Path(scratch).resolve() / run.folder.parent.name / run.folder.name
+        # In a process as runs are, before which this one must not start threads or CUDA. What else fails
+        # there is told of by the runs that it fails in.
+        side_by_side(
+            [replace(run, folder=place)], partial(try_data, task), min(workers, 1), lambda run, rounds: None
+        )
 
 
 class _Bar:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from lightning_al.comparing.settings import FailedRun
 from lightning_al.comparing.table import FIXED, RunTable
 from lightning_al.history import History
+from lightning_al.reaching import is_accuracy
 from lightning_al.tables import frame_of, write_table
 from lightning_al.target import check_target
 from lightning_al.whole_file import replacing
@@ -34,6 +35,7 @@ class Runs:
         rounds: Queries a run.
         baseline: Name of random sampling.
         failures: Runs that failed just now.
+        metric: The one that is meant if none is named; `None`: the first accuracy, else the first of all.
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class Runs:
         rounds: int,
         baseline: str,
         failures: Sequence[FailedRun] = (),
+        metric: str | None = None,
     ) -> None:
         self.tables = [table for table in tables if table.rows]
         self.strategies, self.seeds, self.rounds = list(strategies), list(seeds), rounds
         self.baseline, self.failures = baseline, list(failures)
+        self._metric = metric
         self.rows = [row for table in self.tables for row in table.rows]
 
     # ------------------------------------------------------------------ the table
@@ -66,7 +70,7 @@ class Runs:
 
     @cached_property
     def metric(self) -> str:
-        """The one that is meant if none is named: the first accuracy, else the first of all.
+        """The one that is meant if none is named: that of `compare`, the first accuracy, or the first of all.
 
         Raises:
             ValueError: If there is none.
@@ -76,7 +80,9 @@ class Runs:
                 "No round has a test metric, so there is nothing to compare by. Log one in the module's "
                 "`test_step`; if no round has ended yet, wait for one."
             )
-        return next((name for name in self.metrics if "acc" in name.lower()), self.metrics[0])
+        if self._metric in self.metrics:
+            return self._metric
+        return next(filter(is_accuracy, self.metrics), self.metrics[0])
 
     def to_frame(self) -> Any:
         """The rows as a pandas `DataFrame`.

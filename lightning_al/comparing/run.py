@@ -26,7 +26,12 @@ from lightning_al.data import ActiveDataModule
 from lightning_al.randomness import derive_seed
 from lightning_al.rounds import fit_rounds
 
-__all__ = ["Task", "carry_out"]
+__all__ = ["Task", "carry_out", "try_data"]
+
+_LABELED = (
+    "A comparison is of data whose labels are known: give `make_data` a labelled data set and "
+    '`oracle="dataset"`, or an oracle that answers at once.'
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,9 @@ class Task:
         query_size: Samples a round.
         rounds: Queries a run.
         options: Further arguments of `ActiveLearning`.
-        known: What all runs were trained with so far; `None`: let it be anything.
+        known: What all runs were trained with so far.
+        made_with: What else the runs are said to be made with.
+        accept_changes: Whether they may be trained otherwise than before.
     """
 
     strategies: Mapping[str, Acquisition]
@@ -51,7 +58,9 @@ class Task:
     query_size: int
     rounds: int
     options: Mapping[str, Any] = field(default_factory=dict)
-    known: Known | None = None
+    known: Known = field(default_factory=dict)
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+    accept_changes: bool = False
 
 
 def carry_out(task: Task, run: Run, tell: Callable[[int], None]) -> None:
@@ -63,21 +72,20 @@ def carry_out(task: Task, run: Run, tell: Callable[[int], None]) -> None:
         tell: Is told how many rounds are behind it.
 
     Raises:
-        TypeError: If `make_data` gives no data module.
-        ValueError: If the data cannot be compared by.
-        RefusedError: If it would train otherwise than the rounds that are known.
+        ValueError: If an oracle does not answer at once.
+        RefusedError: If the data or the Trainer cannot be compared by, or it would train otherwise than the
+            rounds that are known.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
-    # For those who split or draw without a seed: every strategy finds the same.
-    L.seed_everything(derive_seed(run.seed, "compare", "data"), workers=True, verbose=False)
-    data = task.make_data(run.seed, run.folder)
-    _check_data(data, run)
+    data = _made_data(task, run)
     # A strategy may keep something from one round to the next; a committee may be in both.
     acquisition, options = copy.deepcopy((task.strategies[run.strategy], dict(task.options)))
     active = ActiveLearning(acquisition, query_size=task.query_size, **options)
     makers = None if active.committee is None else active.committee.makers
     # Of a committee of several kinds no module is that of the other strategies.
-    training = Training(run, data, _sizes(data), task.known, with_module=makers is None)
+    training = Training(
+        run, data, _sizes(data), task.known,
+        with_module=makers is None, made_with=task.made_with, accept_changes=task.accept_changes,
+    )  # fmt: skip
     clock = _Clock(run.times, tell)
 
     def make_trainer(number: int) -> L.Trainer:
@@ -94,46 +102,68 @@ def carry_out(task: Task, run: Run, tell: Callable[[int], None]) -> None:
     )
     clock.end()
     if history.waiting:
-        raise ValueError(
-            f"{history.waiting} A comparison is of data whose labels are known: give `make_data` a labelled "
-            'data set and `oracle="dataset"`, or an oracle that answers at once.'
-        )
+        raise ValueError(f"{history.waiting} {_LABELED}")
     tell(len(history))
+
+
+def try_data(task: Task, run: Run, tell: Callable[[int], None]) -> None:
+    """Make the data of a run, and nothing of it.
+
+    Args:
+        task: What it is made of.
+        run: Which, in a folder that is not its own.
+        tell: Is told nothing.
+
+    Raises:
+        RefusedError: If the data cannot be compared by.
+    """
+    _made_data(task, run)
+
+
+def _made_data(task: Task, run: Run) -> ActiveDataModule:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    # For those who split or draw without a seed: every strategy finds the same.
+    L.seed_everything(derive_seed(run.seed, "compare", "data"), workers=True, verbose=False)
+    data = task.make_data(run.seed, run.folder)
+    _check_data(data, run)
+    return data
 
 
 def _check_data(data: Any, run: Run) -> None:
     if not isinstance(data, ActiveDataModule):
-        raise TypeError(
+        raise RefusedError(
             f"`make_data({run.seed}, {str(run.folder)!r})` returned a {type(data).__name__}; needed is an "
             "`ActiveDataModule`. `ActiveDataModule.from_datamodule` and `.from_dataloaders` make one of what "
             "you have."
         )
     if data.seed != run.seed:
-        raise ValueError(
+        raise RefusedError(
             f"`make_data({run.seed}, ...)` returned a data module with seed {data.seed}, so other seeds "
             "would repeat the same run. Pass what it is given: `ActiveDataModule(..., seed=seed)`."
         )
     if data.state_dir is None or Path(data.state_dir).absolute() != run.folder.absolute():
-        raise ValueError(
+        raise RefusedError(
             f"`make_data({run.seed}, {str(run.folder)!r})` returned a data module with state_dir="
             f"{data.state_dir}, where runs would meet. Pass what it is given: "
             "`ActiveDataModule(..., state_dir=state_dir)`."
         )
     if not data.has_test_data():
-        raise ValueError(
+        raise RefusedError(
             "`make_data` gave a data module without test data, so there is nothing to compare by. Give it a "
             "`test_set`, and log a metric in the module's `test_step`."
         )
+    if data.oracle == "people":
+        raise RefusedError(f'`make_data` gave a data module with `oracle="people"`. {_LABELED}')
 
 
 def _check_trainer(trainer: L.Trainer) -> None:
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        raise ValueError(
+        raise RefusedError(
             "`make_trainer` gave a Trainer with `fast_dev_run`, of which no round is recorded, so nothing "
             "can be compared. For a quick look pass `rounds=1` and `max_epochs=1`."
         )
     if trainer.world_size > 1:
-        raise ValueError(
+        raise RefusedError(
             f"`make_trainer` gave a Trainer of {trainer.world_size} processes, but `compare` runs whole runs "
             "side by side, each in one process. Use `devices=1`."
         )

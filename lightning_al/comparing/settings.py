@@ -143,7 +143,8 @@ class Settings:
         rounds: Queries a run.
         baseline: Name of random sampling.
         common: What every run is made with.
-        made_with: What else the caller says that they are made with.
+        made_with: What else the caller says that they are made with; `None`: named once, and no longer.
+        metric: The test metric that is meant; `None`: none was named.
     """
 
     strategies: Mapping[str, str]
@@ -152,6 +153,7 @@ class Settings:
     baseline: str
     common: Mapping[str, Any] = field(default_factory=dict)
     made_with: Mapping[str, Any] = field(default_factory=dict)
+    metric: str | None = None
 
     def runs(self, state_dir: Path) -> list[Run]:
         """Seed by seed: where a comparison was stopped, most seeds have all strategies."""
@@ -168,6 +170,9 @@ class Settings:
             state_dir: Folder of all runs.
             accept_changes: Let `made_with` be another one.
 
+        Returns:
+            Those of all calls together.
+
         Raises:
             ValueError: If those had other settings.
         """
@@ -179,17 +184,23 @@ class Settings:
         if not begun:
             return self
         before = replace(before, strategies=begun)
+        # What is no longer named is changed too: nobody says that it is as it was.
+        made_with = {**dict.fromkeys(before.made_with), **self.made_with}
         now = {**self.common, **{f"strategies[{n!r}]": s for n, s in self.strategies.items()}}
         then = {**before.common, **{f"strategies[{n!r}]": s for n, s in begun.items()}}
         if not accept_changes:
-            now, then = {**self.made_with, **now}, {**before.made_with, **then}
+            now, then = {**made_with, **now}, {**before.made_with, **then}
         # As text: a NaN is like itself.
         other = [name for name in now if name in then and json.dumps(now[name]) != json.dumps(then[name])]
         if self.baseline != before.baseline:
             other, now, then = ["baseline"], {"baseline": self.baseline}, {"baseline": before.baseline}
         if other:
-            shown = ", ".join(f"{name} = {then[name]!r}, now {now[name]!r}" for name in other)
-            accept = ", or pass `accept_changes=True`" if set(other) <= set(self.made_with) else ""
+            gone = made_with.keys() - self.made_with.keys()
+            shown = ", ".join(
+                f"{name} = {then[name]!r}, now {'not named' if name in gone else repr(now[name])}"
+                for name in other
+            )
+            accept = ", or pass `accept_changes=True`" if set(other) <= set(made_with) else ""
             raise ValueError(
                 f"The runs in {state_dir} were made with {shown}; all that are compared must be alike. Set "
                 f"it as it was, or use another `state_dir`{accept}."
@@ -199,8 +210,16 @@ class Settings:
             strategies={**before.strategies, **self.strategies},
             seeds=sorted({*before.seeds, *self.seeds}),
             rounds=max(before.rounds, self.rounds),
-            made_with={**before.made_with, **self.made_with},
+            made_with=made_with,
+            metric=before._logged_metric(state_dir) if self.metric is None else self.metric,
         )
+
+    def _logged_metric(self, state_dir: Path) -> str | None:
+        """The metric, unless no run has logged it: then it was refused, or may still be changed."""
+        known = self.metric is not None and any(
+            self.metric in row for run in self.runs(state_dir) for row in run.rows()[:1]
+        )
+        return self.metric if known else None
 
     def write(self, state_dir: Path) -> None:
         """For later calls."""

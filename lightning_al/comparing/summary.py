@@ -5,6 +5,7 @@ curves by seed -> [summarize] -> areas, labels to a target, savings, p-values ->
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,10 @@ __all__ = ["ComparisonSummary", "summarize"]
 
 _FEW = 5
 _TIMES = ("train_s", "test_s", "score_s", "select_s", "round_s")
+#: Of the runs' sets and loaders, and how they are named here.
+_COUNTED = {
+    "test": "number of test samples", "val": "number of validation samples", "batches": "batches an epoch",
+}  # fmt: skip
 _QUARTILES = (("", 0.5), ("_q1", 0.25), ("_q3", 0.75))
 
 
@@ -196,12 +201,27 @@ def _facts(
 
 
 def _unlike(tables: Sequence[RunTable]) -> list[str]:
-    """Names of what not all runs were trained with alike, as far as it is known."""
-    values: dict[str, set[str]] = {}
+    """Names of what not all rounds of all runs were trained with alike, as far as it is known.
+
+    Rounds may differ from one another, if `make_trainer` says so: each is held against the same one of other
+    runs. A change within a run was noted when it was accepted. Of seeds, numbers of samples may differ.
+    """
+    values: dict[tuple[str, Any], set[str]] = {}
+    changed = set()
     for table in tables:
-        for name, value in table.facts.get("training", {}).get("0", {}).items():
-            values.setdefault(name, set()).add(value)
-    return [name for name, found in values.items() if len(found) > 1]
+        facts = table.facts
+        for number in (str(row["round"]) for row in table.rows):
+            changed |= set(facts.get("accepted", {}).get(number, ()))
+            for name, value in facts.get("training", {}).get(number, {}).items():
+                values.setdefault((name, number), set()).add(value)
+            for name, value in facts.get("made_with", {}).get(number, {}).items():
+                values.setdefault((name, "made_with"), set()).add(json.dumps(value))
+        for name in _COUNTED:
+            if facts.get(name) is not None:
+                values.setdefault((name, table.run.seed), set()).add(str(facts[name]))
+    changed |= {name for (name, _), found in values.items() if len(found) > 1}
+    names = dict.fromkeys([*(name for name, _ in values), *_COUNTED, *sorted(changed)])
+    return [_COUNTED.get(name, name) for name in names if name in changed]
 
 
 def _one_or_range(values: Sequence[float | None]) -> str | None:

@@ -123,7 +123,8 @@ def _warnings(summary: ComparisonSummary) -> list[str]:
         found += wrap(f"LEFT OUT, without {facts['metric']}: {told_of(facts['lacking'])}.", _WIDE)
     if facts["unlike"]:
         found += wrap(
-            f"NOT ALIKE: not all runs were trained with the same {', '.join(facts['unlike'])}.", _WIDE
+            f"NOT ALIKE: not all rounds of all runs were trained with the same {', '.join(facts['unlike'])}.",
+            _WIDE,
         )
     missing = facts["asked_for"] - facts["runs"]
     if missing:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import lightning as L
 import torch
@@ -98,8 +99,10 @@ class Training:
         run: Which.
         data: Its samples.
         sizes: How many samples of `val` and `test`; `None` where that does not show.
-        known: What all runs were trained with so far; `None`: anything goes.
+        known: What all runs were trained with so far.
         with_module: See `training_of`.
+        made_with: What else its rounds are said to be made with.
+        accept_changes: Note what is otherwise in a run that goes on, in place of a refusal.
     """
 
     def __init__(
@@ -107,18 +110,22 @@ class Training:
         run: Run,
         data: ActiveDataModule,
         sizes: Mapping[str, int | None],
-        known: Known | None,
+        known: Known,
         *,
         with_module: bool,
+        made_with: Mapping[str, Any] | None = None,
+        accept_changes: bool = False,
     ) -> None:
         self.run, self.data, self.with_module = run, data, with_module
-        self.facts, known = run.known(), known or {}
+        self.made_with, self.accept_changes = dict(made_with or {}), accept_changes
+        self.facts = run.known()
         # A run goes on as it began; a new one is held against those of its seed, if there are any.
         alike = [run] if run in known else [one for one in known if one.seed == run.seed] or list(known)
-        self.rounds = [known[one] for one in alike]
-        if run in known:
+        self.rounds, self.goes_on = [known[one] for one in alike], run in known
+        self.accepted: list[str] = []
+        if self.goes_on:
             before = {name: str(self.facts[name]) for name in sizes if name in self.facts}
-            _refuse_other({name: str(size) for name, size in sizes.items()}, before)
+            self.accepted = self._other({name: str(size) for name, size in sizes.items()}, before)
         self.facts |= sizes
         self._write()
 
@@ -126,14 +133,28 @@ class Training:
         """A round's first step is next.
 
         Raises:
-            RefusedError: If the rounds that there are were trained otherwise.
+            RefusedError: If the rounds that there are were trained otherwise, and that is not accepted.
         """
         found = training_of(trainer, module, self.data, with_module=self.with_module)
-        _refuse_other(found, self._expected(number))
-        self.facts.setdefault("training", {})[str(number)] = found
+        other = self._other(found, self._expected(number))
+        if found != self.facts.get("training", {}).get(str(number)) or self.accepted:  # else it is done again
+            # What a new run is trained with shows beside the others; of one that goes on, only this tells it
+            # from rounds that are to differ.
+            self._note("accepted", number, [*self.accepted, *other] if self.goes_on else [])
+        self._note("training", number, found)
+        self._note("made_with", number, self.made_with)
         if number == 0:
             self.facts["batches"] = str(trainer.num_training_batches)
         self._write()
+
+    def _note(self, what: str, number: int, value: Any) -> None:
+        self.facts.setdefault(what, {})[str(number)] = value
+
+    def _other(self, now: Facts, then: Facts) -> list[str]:
+        """Names of what is otherwise, if that is accepted."""
+        if not self.accept_changes:
+            _refuse_other(now, then)
+        return _other_than(now, then)
 
     def _expected(self, number: int) -> Facts:
         """As that round was; where none has been there, what was the same in all rounds that were."""
@@ -150,8 +171,12 @@ class Training:
             part.write_text(json.dumps(self.facts), encoding="utf-8")
 
 
+def _other_than(now: Facts, then: Facts) -> list[str]:
+    return [name for name in now if name in then and now[name] != then[name]]
+
+
 def _refuse_other(now: Facts, then: Facts) -> None:
-    other = [name for name in now if name in then and now[name] != then[name]]
+    other = _other_than(now, then)
     if other:
         shown = "; ".join(f"{name} = {then[name]}, now {now[name]}" for name in other)
         raise RefusedError(

@@ -304,6 +304,8 @@ def test_in_this_process_a_failure_is_told_of_too(tmp_path):
     ("data", "message"),
     [
         (lambda seed, folder: blobs(), "returned a TensorDataset; needed is an `ActiveDataModule`"),
+        (lambda seed, folder: make_data(0, folder), "seed 0, so other seeds would repeat the same run"),
+        (lambda seed, folder: make_data(1, folder), "seed 1, so other seeds would repeat the same run"),
         (lambda seed, folder: make_data(7, folder), "seed 7, so other seeds would repeat the same run"),
         (lambda seed, folder: make_data(seed, "elsewhere"), "where runs would meet"),
         (lambda seed, folder: make_data(seed, None), "where runs would meet"),
@@ -311,17 +313,48 @@ def test_in_this_process_a_failure_is_told_of_too(tmp_path):
         (lambda seed, folder: make_data(seed, folder, oracle="people"), "data whose labels are known"),
     ],
 )
-def test_data_that_cannot_be_compared_by(tmp_path, data, message):
-    with pytest.raises(FailedRunsError, match=re.escape(message)):
-        run(tmp_path, [acq.Random()], data=data, seeds=1, workers=0)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_data_that_cannot_be_compared_by_end_all_before_any_is_trained(tmp_path, data, message, workers):
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+        run(tmp_path, data=data, workers=workers)
+    assert "Traceback" not in str(refused.value)
+    assert not folders(tmp_path)
+    assert table(run(tmp_path, [acq.Random()], seeds=1, rounds=1))  # whatever was asked for before
+
+
+def test_one_call_of_make_data_too_many_and_none_where_nothing_is_left_to_show(tmp_path):
+    made = []
+
+    def data(seed, folder):
+        made.append((seed, Path(folder).is_relative_to(tmp_path)))
+        return make_data(seed, folder)
+
+    small = {"strategies": [acq.Random()], "rounds": 1, "workers": 0, "data": data}
+    run(tmp_path, **small)
+    assert made == [(1, False), (0, True), (1, True)]
+    made.clear()
+    run(tmp_path, **{**small, "rounds": 2})  # both have begun
+    run(tmp_path, **{**small, "rounds": 2, "seeds": 3})  # one is left
+    assert made == [(0, True), (1, True), (2, True)]
+
+
+def test_what_make_data_raises_for_another_seed_is_of_its_own_run(tmp_path):
+    def data(seed, folder):
+        if seed == 1:
+            raise FileNotFoundError("no such fold")
+        return make_data(seed, folder)
+
+    with pytest.raises(FailedRunsError, match="Random, seed 1:\nTraceback") as found:
+        run(tmp_path, [acq.Random()], data=data, rounds=1)
+    assert len(found.value.comparison.ended) == 1
 
 
 def test_a_trainer_that_records_nothing_or_is_several(tmp_path):
-    with pytest.raises(FailedRunsError, match="`fast_dev_run`, of which no round is recorded"):
+    with pytest.raises(ValueError, match="`fast_dev_run`, of which no round is recorded"):
         run(
             tmp_path, [acq.Random()], make_trainer=lambda number: quiet(fast_dev_run=True), seeds=1, workers=0
         )
-    with pytest.raises(FailedRunsError, match=r"of 2 processes(.|\n)*Use `devices=1`"):
+    with pytest.raises(ValueError, match=r"of 2 processes(.|\n)*Use `devices=1`"):
         run(
             tmp_path, [acq.Random()], seeds=1, workers=0,
             make_trainer=lambda number: quiet(devices=2, strategy="ddp_spawn"),
@@ -428,8 +461,50 @@ def test_changes_that_are_accepted_are_told_of(tmp_path):
     small = {"strategies": [acq.Random()], "rounds": 1}
     assert "NOT ALIKE" not in str(run(tmp_path, seeds=1, **small))
     mixed = run(tmp_path, seeds=2, make_model=slower, accept_changes=True, **small)
-    assert "NOT ALIKE: not all runs were trained with the same optimizer.lr." in str(mixed)
-    assert "NOT ALIKE" in str(Comparison.load(tmp_path))
+    said = "NOT ALIKE: not all rounds of all runs were trained with the same optimizer.lr."
+    assert said in str(mixed)
+    assert said in str(Comparison.load(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"make_model": slower}, "optimizer.lr"),
+        ({"made_with": {"aug": "b"}}, "aug"),
+        ({"data": lambda s, f: make_data(s, f, test_set=blobs(9))}, "number of test samples"),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_changes_that_are_accepted_between_rounds_are_told_of(tmp_path, options, names, workers):
+    small = {"strategies": [acq.Margin()], "seeds": 1, "workers": workers, "made_with": {"aug": "a"}}
+    assert "NOT ALIKE" not in str(run(tmp_path, rounds=2, **small))
+    mixed = run(tmp_path, rounds=3, accept_changes=True, **{**small, **options})
+    said = f"NOT ALIKE: not all rounds of all runs were trained with the same {names}."
+    for comparison in (mixed, Comparison.load(tmp_path), run(tmp_path, rounds=3, **{**small, **options})):
+        assert said in str(comparison)
+    assert "NOT ALIKE" not in str(Comparison.load(tmp_path, rounds=1))  # the third is trained again, to ask
+
+
+def test_a_round_that_is_done_again_keeps_what_was_accepted_for_it(tmp_path):
+    class Stopped(Net):
+        def on_train_epoch_end(self):
+            raise RuntimeError("stopped before the round ended")
+
+    small = {"strategies": [acq.Random()], "seeds": 1, "workers": 0}
+    run(tmp_path, rounds=1, **small)
+    with pytest.raises(FailedRunsError, match="stopped before"):
+        run(tmp_path, rounds=2, make_model=lambda seed: Stopped(lr=0.01), accept_changes=True, **small)
+    assert "with the same optimizer.lr." in str(run(tmp_path, rounds=2, make_model=slower, **small))
+
+
+@pytest.mark.parametrize("other", [{"aug": "b"}, {}, None])
+def test_runs_that_are_said_to_be_made_otherwise_are_told_of_from_then_on(tmp_path, other):
+    small = {"seeds": 1, "rounds": 1}
+    run(tmp_path, [acq.Random()], made_with={"aug": "a"}, **small)
+    said = "NOT ALIKE: not all rounds of all runs were trained with the same aug."
+    assert said in str(run(tmp_path, [acq.Margin()], made_with=other, accept_changes=True, **small))
+    assert said in str(run(tmp_path, [acq.BADGE()], made_with=other, **small))
+    assert said in str(Comparison.load(tmp_path))
 
 
 def test_rounds_that_differ_from_one_another_are_no_change(tmp_path):
@@ -438,20 +513,41 @@ def test_rounds_that_differ_from_one_another_are_no_change(tmp_path):
 
     small = {"strategies": [acq.Random()], "make_trainer": growing}
     run(tmp_path, seeds=1, rounds=1, **small)
-    assert len(run(tmp_path, seeds=2, rounds=2, **small).rows) == 6
+    more = run(tmp_path, seeds=2, rounds=2, **small)
+    assert len(more.rows) == 6
+    assert "NOT ALIKE" not in str(more)
+    longer = run(tmp_path, seeds=2, rounds=3, accept_changes=True, **small)  # where nothing is to accept
+    assert "NOT ALIKE" not in str(longer)
 
 
 def test_what_the_caller_says_they_are_made_with_is_held_against_later_calls(tmp_path):
     small = {"strategies": [acq.Random()], "seeds": 1, "rounds": 1}
     run(tmp_path, made_with={"flips": True, "lr": (1, 2), "decay": float("nan")}, **small)
     again = {"workers": 0, "data": lambda *_: pytest.fail("a run was made again"), **small}
-    for said in (None, {"lr": [1, 2]}, {"other": 3}, {"decay": float("nan")}):
-        run(tmp_path, made_with=said, **again)
+    same = {"flips": True, "lr": [1, 2], "decay": float("nan")}
+    for more in ({}, {"other": 3}, {"other": 3}):
+        run(tmp_path, made_with={**same, **more}, **again)
+    same["other"] = 3
+    before = (tmp_path / "comparison.json").read_text()
     with pytest.raises(ValueError, match=r"made with flips = True, now False; all .*`accept_changes=True`"):
-        run(tmp_path, made_with={"flips": False}, **again)
+        run(tmp_path, made_with={**same, "flips": False}, **again)
+    for said in (None, {}):
+        with pytest.raises(
+            ValueError, match=r"made with flips = True, now not named, lr = \[1, 2\], now not"
+        ):
+            run(tmp_path, made_with=said, **again)
+    assert (tmp_path / "comparison.json").read_text() == before
     run(tmp_path, made_with={"flips": False}, accept_changes=True, **again)
+    run(tmp_path, made_with={"flips": False}, **again)
     with pytest.raises(ValueError, match="made with flips = False, now True; all"):
         run(tmp_path, made_with={"flips": True}, **again)
+
+
+def test_a_comparison_that_never_named_a_setting_may_begin_to(tmp_path):
+    small = {"strategies": [acq.Random()], "rounds": 1}
+    run(tmp_path, seeds=1, **small)
+    run(tmp_path, seeds=1, made_with={}, **small)
+    assert "NOT ALIKE" not in str(run(tmp_path, seeds=2, made_with={"flips": True}, **small))
 
 
 # ---------------------------------------------------------------------- metrics
@@ -495,6 +591,21 @@ def test_the_metric_that_is_named_is_the_one_meant(tmp_path):
     small = {"strategies": [acq.Random()], "seeds": 1, "rounds": 1, "make_model": lambda seed: Two()}
     assert run(tmp_path, **small).metric == "test_acc"
     assert run(tmp_path, metric="test_wer", **small).metric == "test_wer"
+    assert Comparison.load(tmp_path).metric == "test_wer"
+    assert run(tmp_path, **{**small, "seeds": 2}).metric == "test_wer"
+    with pytest.raises(ValueError, match="`metric` is 'test_wer'; needed is"):  # of new runs too
+        run(tmp_path, **{**small, "seeds": 3, "make_model": lambda seed: Net()})
+    with pytest.raises(ValueError, match="`metric` is 'test_f1'; needed is"):
+        run(tmp_path, metric="test_f1", **small)
+    assert Comparison.load(tmp_path).metric == "test_acc"  # what was refused is not kept
+    assert run(tmp_path, **small).metric == "test_acc"
+
+
+def test_without_a_name_the_metric_is_an_accuracy_by_a_whole_word():
+    row = {"strategy": "Random", "seed": 0, "round": 0, "labeled": 4, "accumulated_loss": 0.5, "test_f1": 0.5}
+    assert Comparison.of_rows([row]).metric == "accumulated_loss"  # the first
+    for name in ("test_acc", "valAcc", "MulticlassAccuracy"):
+        assert Comparison.of_rows([{**row, name: 0.5}]).metric == name
 
 
 def test_seeds_with_the_same_weights_are_warned_of(tmp_path):
@@ -567,7 +678,7 @@ def test_other_settings_than_the_runs_were_made_with_are_named(done, options, me
 
 def test_what_never_ran_may_be_changed(tmp_path):
     (tmp_path / "a").mkdir()
-    with pytest.raises(FailedRunsError):
+    with pytest.raises(ValueError, match="returned a NoneType"):
         run(tmp_path / "a", data=lambda *_: None, query_size=9)
     assert run(tmp_path / "a", [acq.Random()], seeds=1).rows
     assert json.loads((tmp_path / "a" / "comparison.json").read_text())["common"]["query_size"] == 4
@@ -587,6 +698,17 @@ def test_what_never_ran_may_be_changed(tmp_path):
         ({"make_model": Net}, TypeError, "is the class `.*Net`"),
         ({"make_trainer": quiet()}, TypeError, "a function from the number of a round to a Trainer"),
         ({"data": 3}, TypeError, "`make_data` is 3"),
+        (
+            {"data": lambda seed: None},
+            TypeError,
+            r"`make_data` takes `\(seed\)`.* Write `def make_data\(seed, s",
+        ),
+        (
+            {"make_trainer": lambda: None},
+            TypeError,
+            r"`make_trainer` takes `\(\)`; .*`make_trainer\(round\)`",
+        ),
+        ({"metric": 3}, TypeError, "`metric` is 3; needed is the name"),
         ({"seeds": 0}, ValueError, "how many, 1 or more, or different whole numbers"),
         ({"seeds": [1, 1]}, ValueError, "different whole numbers"),
         ({"seeds": [0.5]}, ValueError, "different whole numbers"),
@@ -611,6 +733,12 @@ def test_strategies_of_one_class_are_named_by_what_they_were_made_with(tmp_path)
     found = run(tmp_path, [acq.PowerSampling(acq.Margin(), beta=b) for b in (1.0, 4.0)], seeds=1, rounds=1)
     assert [name.count("beta") for name in found.strategies] == [0, 1, 1]
     assert len(folders(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("state_dir", [None, 3])
+def test_a_folder_that_is_none_is_one_message(state_dir):
+    with pytest.raises(TypeError, match=f"`state_dir` is {state_dir}; needed is the folder of all runs"):
+        run(state_dir)
 
 
 def test_a_file_is_no_folder_of_runs(tmp_path):

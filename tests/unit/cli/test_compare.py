@@ -71,7 +71,10 @@ def test_other_settings_than_runs_were_made_with_are_one_message(compared, tmp_p
     assert compared(trainer=quieter, data={**CONFIG["data"], "num_workers": 0}, **small)[0] == 0
     code, said, _ = compared("--accept_changes", model=other, data=batches, **{**small, "seeds": 2})
     assert code == 0
-    assert "NOT ALIKE: not all runs were trained with the same batch_size, optimizer.lr." in said
+    assert (
+        "NOT ALIKE: not all rounds of all runs were trained with the same batch_size, optimizer.lr, "
+        "data.batch_size, model.init_args.lr."
+    ) in " ".join(said.split())
 
 
 @pytest.mark.parametrize("where", ["training", "scoring"])
