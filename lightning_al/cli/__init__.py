@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Without the program's name; default those of this process.
 
     Returns:
-        The exit code: 0 done, 1 refused or damaged; wrong arguments end with 2.
+        The exit code: 0 done, 1 refused or damaged, 130 after Ctrl-C; wrong arguments end with 2.
 
     Raises:
         SystemExit: After help, and for wrong arguments.
@@ -48,10 +48,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(given)
     except KeyboardInterrupt:
-        return 130
+        return _interrupted(given)
+    except SystemExit as end:
+        if not _is_of_ctrl_c(end):
+            raise
+        return _interrupted(given)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _is_of_ctrl_c(end: SystemExit) -> bool:
+    """Whether a Trainer was interrupted: it takes the `KeyboardInterrupt`, and exits with 1."""
+    return end.code == 1 and isinstance(end.__context__, KeyboardInterrupt)
+
+
+def _interrupted(arguments: list[str]) -> int:
+    """Say of a training that Ctrl-C ended it, by rank 0 alone; the exit code that a shell has for that."""
+    book = sys.modules.get("lightning_al.data.book")  # whoever stops the start does not wait for torch
+    is_writer = getattr(book, "is_writer", None)
+    if arguments[:1] in (["fit-rounds"], ["compare"]) and (is_writer is None or is_writer()):
+        said = "stopped by Ctrl-C; no label is lost, and the same command goes on."
+        print(f"lightning-al: {said}", file=sys.stderr)
+    return 130
 
 
 def _run(arguments: list[str]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NoReturn
 
 from jsonargparse import ArgumentParser
@@ -20,6 +20,7 @@ _PASSED_OVER = re.compile(
     r"|Expected a <class 'NoneType'>|Expected a path but .* either not accessible or invalid"
 )
 _GIVEN = re.compile(r"^ *Given value: (.*)$|\. Got value: (.*)$|Not of type \w+: (.*) does not conform", re.M)
+_IN_FILE = re.compile(r"(?:Group '([^']+)' does not accept o|O)ption '([^']+)'(?: is not accepted)?")
 _NEEDED = (
     (re.compile(r"Expected an? (?:typing\.)?Literal\[([^\]]*)\].*"), r"one of \1"),
     (re.compile(r"Expected an? <class 'int'>.*"), "a whole number"),
@@ -44,6 +45,9 @@ class OneMessage(ArgumentParser):
         if missing:
             names = ", ".join(_shown(parser, name) for name in missing)
             ArgumentParser.error(parser, f"{names}: not given, and needed. The usage shows where.", ex)
+        unknown = _unknown(message)
+        if unknown:
+            super().error(_not_there(unknown, self._option_string_actions), ex)
         super().error(in_one_line(message), ex)
 
 
@@ -63,6 +67,27 @@ def _shown(parser: ArgumentParser, name: str) -> str:
         if action.dest in (name, name.partition(".")[2]):
             return action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest)
     return f"--{name}"
+
+
+def _unknown(message: str) -> list[str]:
+    """The arguments that the program has not, if the message is of that."""
+    in_file = _IN_FILE.fullmatch(message)
+    if in_file is not None:
+        return [f"--{'.'.join(filter(None, in_file.groups()))}"]
+    start, _, given = message.partition("unrecognized arguments: ")
+    words = given.split()
+    options = [word.partition("=")[0] for word in words if word.startswith("-")]
+    return [] if start else options or words
+
+
+def _not_there(given: Sequence[str], options: Collection[str]) -> str:
+    """What is wrong with arguments that there are not, and which are nearly called so."""
+    if not given[0].startswith("-"):
+        return f"{given[0]!r} is more than is needed; needed are the arguments that the usage shows."
+    near = [difflib.get_close_matches(name, options, n=1) for name in given]
+    meant = [names[0] for names in near if names]
+    hint = f" Do you mean {' and '.join(meant)}?" if meant else ""
+    return f"{', '.join(given)}: not an argument; needed is one that `--help` lists.{hint}"
 
 
 def in_one_line(message: str) -> str:
@@ -103,4 +128,4 @@ def _meant(value: str) -> str:
     """A strategy that is nearly named so."""
     acquisition = sys.modules.get("lightning_al.acquisition")
     near = difflib.get_close_matches(value, getattr(acquisition, "__all__", ()), n=1)
-    return f" Do you mean {near[0]}?" if near else ""
+    return f" Do you mean {near[0]}?" if near and near[0] != value else ""

@@ -20,14 +20,19 @@ class Broken(Points):
 
 
 class Net(L.LightningModule):
-    def __init__(self, lr: float = 0.1, fails: bool = False, terminated_in: str = ""):
+    def __init__(
+        self, lr: float = 0.1, fails: bool = False, terminated_in: str = "", interrupted_in: str = ""
+    ):
         super().__init__()
         self.lr, self.fails, self.terminated_in = lr, fails, terminated_in
+        self.interrupted_in = interrupted_in
         self.layer = torch.nn.Linear(1, 2)
 
     def _may_be_terminated(self, where):
         if where == self.terminated_in and callable(signal.getsignal(signal.SIGTERM)):  # Lightning takes it
             os.kill(os.getpid(), signal.SIGTERM)
+        if where == self.interrupted_in:
+            signal.raise_signal(signal.SIGINT)
 
     def forward(self, x):
         if not self.training and self._trainer is not None and self.trainer.global_step:

@@ -609,3 +609,43 @@ def test_a_history_of_a_ledger_that_was_changed_is_refused_as_by_every_other_com
         said = wrong(run, command[0], book.folder, *command[1:])
         assert "Event 5 of " in said
         assert "was changed after it was written" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "fit-rounds --data.orcale people",
+            "--data.orcale: not an argument; needed is one that `--help` lists. Do you mean --data.oracle?",
+        ),
+        (
+            "fit-rounds --trainer.max_epoch=3 --zzz 4",
+            "--trainer.max_epoch, --zzz: not an argument; needed is one that `--help` lists. Do you mean "
+            "--trainer.max_epochs?",
+        ),
+        (
+            "fit-rounds --config {file}",
+            "--data.orcale: not an argument; needed is one that `--help` lists. Do you mean --data.oracle?",
+        ),
+        (
+            "compare --sedes 3",
+            "--sedes: not an argument; needed is one that `--help` lists. Do you mean --seeds?",
+        ),
+        (
+            "status x --jsn",
+            "--jsn: not an argument; needed is one that `--help` lists. Do you mean --json?",
+        ),
+        ("status x --zzz", "--zzz: not an argument; needed is one that `--help` lists."),
+        ("status x y", "'y' is more than is needed; needed are the arguments that the usage shows."),
+    ],
+)
+def test_an_argument_that_there_is_not_is_told_of_with_the_nearest(line, message, tmp_path, capsys):
+    file = tmp_path / "run.yaml"
+    net = "tests.unit.cli.project.Net"
+    file.write_text(f"{{rounds: 1, model: {net}, active: {{query_size: 3}}, data: {{orcale: people}}}}")
+    with pytest.raises(SystemExit) as end:
+        main(line.format(file=file).split())
+    assert end.value.code == 2
+    *_, tip, said = capsys.readouterr().err.splitlines()
+    assert re.match(r"tip: .* run: lightning-al [\w-]+ --help$", tip)
+    assert said == f"error: {message}"

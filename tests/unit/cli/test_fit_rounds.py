@@ -188,7 +188,7 @@ def test_labels_from_people_with_a_rule_of_ones_own(train, folder, capsys, tmp_p
             "is the import path of a class or a function. Do you mean Margin?",
         ),
         (["--trainer.max_epochs", "x"], "--trainer.max_epochs is 'x'; needed is a whole number."),
-        (["--trainer.max_epoch", "3"], "unrecognized arguments: --trainer.max_epoch"),
+        (["--trainer.max_epoch", "3"], "--trainer.max_epoch: not an argument;"),
         (["--seed_everything", "3"], "Give it as --data.seed."),
         (["--seed_everything", "0"], "Give it as --data.seed."),
         (["--resume", "no"], "--resume is 'no'; needed is one of 'restart', 'checkpoint'."),
