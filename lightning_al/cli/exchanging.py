@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 
 from lightning_al.cli.looking import add_state_dir
 from lightning_al.cli.parsing import Command
-from lightning_al.exchange.formats import format_of, import_answers, write_query
+from lightning_al.exchange.formats import format_of, import_answers, kept_beside, write_query
 from lightning_al.exchange.reading import parse_json, read_text
 from lightning_al.ledger.answer import check_annotator
 from lightning_al.ledger.book import Book
@@ -49,8 +49,11 @@ def _export(options: Any) -> int:
     if not count:
         print(book.waiting())
         return 0
+    before = kept_beside(book, options.to, format=options.format)
     path = write_query(book, options.to, format=options.format)
     print(f"{path}: {count:,} samples wait for their labels.")
+    for older in kept_beside(book, options.to, format=options.format) - before:
+        print(f"The file that was there is {older} now, and is not read again.")
     return 0
 
 
@@ -74,16 +77,22 @@ def _add_import(parser: ArgumentParser) -> None:
         help="Let a changed answer correct a label, and one that was taken back count again; the ledger "
         "keeps all.",
     )
+    parser.add_argument(
+        "--of-other-run",
+        action="store_true",
+        help="Read rows of another run as if they were this one's: its ledger is lost, the samples are the "
+        "same.",
+    )
     parser.add_argument("--format", type=_FORMAT, default=None, help=_HELP_FORMAT)
 
 
 def _import(options: Any) -> int:
     book = Book(options.state_dir)
-    if options.users is not None:
-        return _import_export(book, options)
+    users = None if options.users is None else _users_of_export(options)
     found = import_answers(
-        book, options.path, who=options.who, overwrite=options.overwrite, format=options.format
-    )
+        book, options.path, who=options.who, overwrite=options.overwrite, format=options.format, users=users,
+        other_run=options.of_other_run,
+    )  # fmt: skip
     print(f"{options.path}: {found}")
     if found.beside and book.resolve is None:
         print("The run's own function makes labels of answers, when it is started again.")
@@ -91,16 +100,13 @@ def _import(options: Any) -> int:
     return 0
 
 
-def _import_export(book: Book, options: Any) -> int:
-    from lightning_al.exchange.label_studio import import_export
-
+def _users_of_export(options: Any) -> dict[int, str]:
     if options.who is not None or format_of(options.path, options.format) != "label-studio":
         raise ValueError(
             f"`--users` is given with {'`--who`' if options.who is not None else options.path}; needed is an "
             "export of Label Studio alone, a .json. Other files name their annotators: leave `--users` out."
         )
-    print(import_export(book, Path(options.path), users=_users(options.users), overwrite=options.overwrite))
-    return 0
+    return _users(options.users)
 
 
 def _add_users(parser: ArgumentParser, what: str) -> None:
@@ -123,12 +129,12 @@ def _users(path: str) -> dict[int, str]:
             check_annotator(name)
         except ValueError as error:
             raise ValueError(f"`--users` {path} cannot be used: {error}. Give people's own names.") from None
-    return {int(number): name for number, name in names.items()}
+    return {int(number): name.strip() for number, name in names.items()}
 
 
 IMPORT = Command(
     "Read answers from a file, all of them or none",
-    "STATE_DIR PATH [--who NAME | --users FILE] [--overwrite] [--format ...]",
+    "STATE_DIR PATH [--who NAME | --users FILE] [--overwrite] [--of-other-run] [--format ...]",
     "lightning-al import runs/digits query.csv --who Ada",
     _add_import,
     _import,

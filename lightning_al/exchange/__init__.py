@@ -11,7 +11,14 @@ progress.py a bar over many rows; collector.py what makes many rows slow
 from lightning_al.exchange.answers import Given, collect
 from lightning_al.exchange.csv import read_csv, write_csv
 from lightning_al.exchange.files import place_of_answers, query_files, query_path
-from lightning_al.exchange.formats import Imported, format_of, import_answers, read_answers, write_query
+from lightning_al.exchange.formats import (
+    Imported,
+    format_of,
+    import_answers,
+    kept_beside,
+    read_answers,
+    write_query,
+)
 from lightning_al.exchange.jsonl import read_jsonl, write_jsonl
 from lightning_al.exchange.queries import Query, waiting_queries
 
@@ -22,6 +29,7 @@ __all__ = [
     "collect",
     "format_of",
     "import_answers",
+    "kept_beside",
     "place_of_answers",
     "query_files",
     "query_path",

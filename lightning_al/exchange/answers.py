@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,32 @@ from lightning_al.exchange.refusal import RefusedAnswers
 from lightning_al.ledger.answer import RESERVED, Opinion, check_annotator
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.intake import Intake, said_in
-from lightning_al.ledger.label_values import encode, is_class, whole
-from lightning_al.ledger.state import LABELED
+from lightning_al.ledger.label_values import check_not_missing, encode, is_class, no_first_label, whole
+from lightning_al.ledger.state import LABELED, POOL
 from lightning_al.ledger.status import printable
-from lightning_al.ledger.trail import Happened
+from lightning_al.ledger.trail import Happened, newest_of_each, standing
 
-__all__ = ["Given", "Texts", "collect", "index_of", "of_its_query", "refusal"]
+__all__ = [
+    "Given",
+    "Texts",
+    "as_of_this_run",
+    "collect",
+    "index_of",
+    "is_of_another",
+    "name_in",
+    "of_its_query",
+    "refusal",
+    "unread",
+]
 
 _SHOWN_PROBLEMS = 20
 _SHOWN_LETTERS = 500
 _LONGEST_INDEX = 40
 _ROWS_A_SAMPLE, _MOST_ROWS = 100, 5_000_000
+#: What programs write where nobody has a name; people are called Nan.
+_NOBODY = ("nan", "NaN", "None", "<NA>")
+#: In `skip`, whatever the classes are called: the first say "unsure", the others are a program's "yes".
+_DOUBTS, _YES = ("?", "unsure"), ("True", "TRUE")
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,7 @@ class Given:
         is_value: `label` is a target, not a text that stands for one.
         skip: Never ask for the sample again, where there is no answer.
         unsure: The annotator cannot tell yet, where there is no answer.
+        doubt: What stands where the row says that it is one of these, if it is a text of any kind.
         who: The annotator's name, if the row has one.
         said: When, by the clock of the annotator's tool; see `lightning_al.ledger.answer.moment`.
         round: Of the query that the row is from, as text; empty: of any.
@@ -58,6 +75,7 @@ class Given:
     is_value: bool = False
     skip: bool = False
     unsure: bool = False
+    doubt: str = ""
     who: str = ""
     said: str | None = None
     round: str = ""
@@ -96,6 +114,7 @@ def collect(
         ValueError: If a row is wrong; the message names every one.
     """
     intake = book.intake(overwrite=overwrite)
+    who = who.strip() if isinstance(who, str) else who
     name = _name_of(source, who)
     read: list[tuple[int, Opinion]] = []
     problems: list[tuple[int, str]] = []
@@ -109,6 +128,7 @@ def collect(
             if automatic and not of_its_query(book, row, index):
                 continue
             _check_row(book, row)
+            texts.check_doubt(row)
             opinion = _opinion(
                 row, index, texts, who=row.who or who or name, named=bool(row.who or who), file=name
             )
@@ -118,15 +138,29 @@ def collect(
         else:
             if not (who and not row.who and _is_of_file(book, opinion, name)):
                 read.append((number, opinion))
-    count = len(read)
     if not overwrite:
-        read = _not_read_before(book, read, corrected=automatic)
-    intake.taken_back = count - len(read)
+        read, intake.taken_back = _not_read_before(book, read, corrected=automatic)
     refused = intake.add_all([opinion for _, opinion in read])
     problems += [(read[n][0], f"{rows[read[n][0]].where}: {error}") for n, error in refused]
     if problems:
         raise refusal(source, [text for _, text in sorted(problems)])
     return intake
+
+
+def unread(book: Book, rows: Iterable[Given], source: str | os.PathLike[str], *, automatic: bool) -> int:
+    """How many answers of a file are on record by nobody; arguments as those of `collect`.
+
+    A doubt of which the file does not say whose it is may have been read under somebody's name.
+    """
+    intake = collect(book, rows, source, automatic=automatic)
+    name = _name_of(source, None)
+    doubts = [
+        (event.sample, what)
+        for event in intake.events
+        if event.who == name and (what := said_in(event)) is not None and what[0] != "label"
+    ]
+    said = {i: _ever_said(trail) for i, trail in book.trails(sorted({i for i, _ in doubts})).items()}
+    return len(intake) - sum((*what, None) in said[index] for index, what in doubts if index in said)
 
 
 def _name_of(source: str | os.PathLike[str], who: str | None) -> str:
@@ -152,7 +186,7 @@ def _check_number(book: Book, rows: list[Given], source: str | os.PathLike[str])
 def _check_row(book: Book, row: Given) -> None:
     """Refuse what one of this run's queries cannot be, and an answer that contradicts itself."""
     state, number = book.state, whole(row.round)
-    if row.run and row.run != state.run_id:
+    if is_of_another(book, row):
         raise ValueError(f"it is of run {row.run[:40]!r}, and this ledger is of run {state.run_id!r}")
     is_number = number.isdecimal() and len(number) < _LONGEST_INDEX
     if number and not (is_number and int(number) <= state.last_round):
@@ -175,6 +209,25 @@ class Texts:
         self._read: dict[Any, str] = {}
         self._fresh: dict[int, Any] = {}
 
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """Names of the classes by what they are in small letters."""
+        return {str(name).strip().casefold(): str(name) for name in self.kind.class_names or ()}
+
+    def check_doubt(self, row: Given) -> None:
+        """Refuse a skip that is the name of a class, typed one cell too far: the sample would be ignored.
+
+        Raises:
+            ValueError: If it is.
+        """
+        meant = self._names.get(row.doubt.casefold()) if row.doubt else None
+        if meant is None or row.doubt.lower() in _DOUBTS or (row.doubt in _YES and row.doubt != meant):
+            return
+        raise ValueError(
+            f"its `{'skip' if row.skip else 'unsure'}` says {row.doubt[:40]!r}, which is a class; needed is "
+            "the class in `label`, or in this cell a word that is none"
+        )
+
     def of(self, row: Given, index: int) -> str:
         """The target that a row means, as JSON.
 
@@ -186,6 +239,8 @@ class Texts:
             return self._read[key]
         template = self.kind.template_for(index, self.book.state, self._fresh)
         numbers = is_class(template) or isinstance(template, int | float)
+        if template is None and self.kind.class_names is None and isinstance(row.label, bool):
+            raise ValueError(no_first_label(row.label))
         if row.is_value and isinstance(row.label, bool) and (numbers or self.kind.class_names is not None):
             raise ValueError(f"{row.label} is no class or number, as the other targets are; 0 and 1 are")
         if row.is_value:
@@ -208,6 +263,8 @@ class Texts:
 def _opinion(row: Given, index: int, texts: Texts, *, who: str, named: bool, file: str) -> Opinion:
     if row.label is None:
         return Opinion(index, "skip" if row.skip else "unsure", None, who, named, row.said, file=file)
+    if row.is_value and isinstance(row.label, str):
+        check_not_missing(row.label, texts.kind.class_names, texts.kind.template)
     return Opinion(index, "label", texts.of(row, index), who, named, row.said, str(row.label), file)
 
 
@@ -219,8 +276,8 @@ def _is_of_file(book: Book, opinion: Opinion, name: str) -> bool:
 
 def _not_read_before(
     book: Book, read: list[tuple[int, Opinion]], *, corrected: bool
-) -> list[tuple[int, Opinion]]:
-    """Without what was on record once and was taken back: that is not argued with.
+) -> tuple[list[tuple[int, Opinion]], int]:
+    """Without what was on record once and was taken back, and how many that are: it is not argued with.
 
     Args:
         book: The record.
@@ -234,7 +291,8 @@ def _not_read_before(
         if o.index in state.reverted
         or (corrected and state.status[o.index] == LABELED and o.text != state.values.get(o.index))
     ]
-    said = {index: _ever_said(trail) for index, trail in book.trails(doubtful).items()}
+    trails = book.trails(doubtful)
+    said = {index: _ever_said(trail) for index, trail in trails.items()}
 
     def is_new(opinion: Opinion) -> bool:
         index, who = opinion.index, opinion.who if opinion.named else None
@@ -242,7 +300,12 @@ def _not_read_before(
             return True
         return not corrected and state.values.get(index) == opinion.text and state.status[index] == LABELED
 
-    return [(number, opinion) for number, opinion in read if is_new(opinion)]
+    new = [(number, opinion) for number, opinion in read if is_new(opinion)]
+    places = {number for number, _ in new}
+    old = [opinion for number, opinion in read if number not in places]
+    # An answer that stands beside the label, whoever gave it, is on record and was not taken back.
+    stand = {(o.index, said.text) for o in old for said in newest_of_each(standing(trails[o.index]))}
+    return new, sum(o.kind != "label" or (o.index, o.text) not in stand for o in old)
 
 
 def _ever_said(trail: list[Happened]) -> set[tuple[str, str | None, str | None]]:
@@ -300,12 +363,51 @@ def of_its_query(book: Book, row: Given, index: int) -> bool:
     A row of another run, whose file was left here, is of none.
     """
     number = whole(row.round)
-    if row.run and row.run != book.state.run_id:
+    if is_of_another(book, row):
         return False
     if not number:
         return True
     query = int(book.state.query[index])
     return number == str(query if query >= 0 else book.state.round[index])
+
+
+def is_of_another(book: Book, row: Given) -> bool:
+    """Whether the row says that it is from another run."""
+    return bool(row.run) and row.run != book.state.run_id
+
+
+def as_of_this_run(book: Book, rows: Iterable[Given]) -> tuple[list[Given], int]:
+    """Rows of another run, whose ledger is lost, as if they were this one's.
+
+    Returns:
+        All rows but those of other runs' samples that nobody asked for here, and how many these are.
+    """
+    found, passed = [], 0
+    for row in rows:
+        if not is_of_another(book, row):
+            found.append(row)
+            continue
+        mine = replace(row, run="", round="")
+        try:
+            known = book.state.status[index_of(mine, book)] != POOL
+        except ValueError:
+            known = True  # `collect` says why it is none
+        if known:
+            found.append(mine)
+        else:
+            passed += row.is_filled
+    return found, passed
+
+
+def name_in(text: str) -> str:
+    """The annotator that a cell names; empty: nobody, as programs write it too.
+
+    Example:
+        >>> name_in(" Ada "), name_in("nan"), name_in("Nan")
+        ('Ada', '', 'Nan')
+    """
+    name = text.strip()
+    return "" if name in _NOBODY else name
 
 
 def refusal(source: str | os.PathLike[str], problems: list[str]) -> RefusedAnswers:

@@ -1,11 +1,12 @@
 """CSV: a query out to people and their answers in, as a table that every spreadsheet opens.
 
 One row a sample; the annotator fills the column `label`, or writes into `skip`: "?" or "unsure" where it
-cannot be told yet, anything else where the sample is never to be asked for again. What programs write for
-"no" (False, 0, no, nan, -) is nothing there. A column `who` may name the annotator of each row; a column
-`unsure` is read as `skip` is.
+cannot be told yet, anything else but the name of a class where the sample is never to be asked for again.
+What programs and people write for "no" (False, 0, no, nein, nan, n/a, -) is nothing there. A column `who`
+may name the annotator of each row; a column `unsure` is read as `skip` is.
 
-A row must fit the header: cells beyond it are refused, and so is a column of ours that is there twice. Empty
+A row must fit the header: cells beyond it are refused, and so is a column of ours that is there twice, or
+one for answers in capital letters. Empty
 cells at the end of a row may be missing, since spreadsheets leave them out.
 
 A spreadsheet takes text that begins with = + - @ for a formula, and computes it. Such names and descriptions
@@ -16,13 +17,13 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from lightning_al.exchange.answers import Given, refusal
+from lightning_al.exchange.answers import Given, name_in, refusal
 from lightning_al.exchange.queries import Query, waiting_queries
 from lightning_al.exchange.reading import read_text
 from lightning_al.exchange.writing import new_file
@@ -34,13 +35,23 @@ __all__ = ["read_csv", "write_csv"]
 _OURS = ("index", "id", "run", "round", "rank", "score", "label", "skip", "unsure", "who")
 _OF_ONE_LINE = ("index", "run", "round", "rank", "skip", "unsure", "who")
 _UNSURE = ("?", "unsure")
-#: As programs write "no" and "nothing".
-_NO = ("", "false", "0", "0.0", "n", "no", "none", "null", "nan", "-")
+_ANSWERS = ("label", "skip", "unsure", "who")
+#: As programs and people write "no" and "nothing".
+_NO = (
+    "", "false", "0", "0.0", "n", "no", "none", "null", "nan", "-", "nein", "non", "falsch", "faux", "na",
+    "n/a", "#n/a", "<na>",
+)  # fmt: skip
 #: Before the run's id, which a spreadsheet would else take for a number now and then: 12e456 is one.
 _RUN = "run-"
 #: What OWASP names ("CSV Injection"), wide forms and blanks before it included, and apostrophes of our own.
 _FORMULA = re.compile(r"'*\s*[=+\-@\uff0b\uff0d\uff1d\uff20]|'*[\t\r\n]")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+#: A score as it was, or as a spreadsheet leaves it: 2.5 may be the second of May, and what is too wide ###.
+_SCORE = re.compile(
+    r"[-+0-9.,:/'\s]*(E[-+]?[0-9]+)?|[-+]?inf|#.*"
+    r"|[0-9]{1,2}[-. ]+[^\W\d_]{3,9}\.?([-. ]+[0-9]{2,4})?|[^\W\d_]{3,9}\.?[-. ]*[0-9]{2,4}",
+    re.IGNORECASE,
+)
 
 
 def write_csv(book: Book, path: Path) -> Path:
@@ -74,7 +85,7 @@ def _row(query: Query) -> dict[str, Any]:
 
 def _free_name(name: str, taken: Mapping[str, Any]) -> str:
     """A column beside ours: on a day of annotation nothing fails over a name."""
-    if name.strip() not in _OURS:
+    if name.strip().lower() not in _OURS:
         return name
     name = f"sample_{name}"
     while name in taken:
@@ -110,7 +121,7 @@ def read_csv(path: Path) -> list[Given]:
             continue
         if "label" in columns and {"index", "id"} & set(columns):
             _check_header(path, columns)
-            return _read(path, columns, reader)
+            return _read(path, columns, reader, text)
     first = text.partition("\n")[0].strip()
     raise ValueError(
         f"{path} has columns [{first[:200]}]; needed are `label` and `index` or `id`, parted by comma, "
@@ -125,19 +136,26 @@ def _check_header(path: Path, columns: Sequence[str]) -> None:
             f"{path} has the column {twice[0]!r} {columns.count(twice[0])} times; needed is one, since "
             "nobody can tell which of them counts. Rename or delete the others."
         )
+    for name in columns:
+        meant = name.lower()
+        if meant in _ANSWERS and meant not in columns:  # beside ours it is another one
+            raise ValueError(
+                f"{path} has the column {name!r}, and none that is called {meant!r}, which alone is read. "
+                "Rename it, in small letters if it is meant."
+            )
 
 
-def _read(path: Path, columns: Sequence[str], rows: Any) -> list[Given]:
-    """Every row that holds something; `rows` is the reader, which knows the line."""
+def _read(path: Path, columns: Sequence[str], rows: Any, text: str) -> list[Given]:
+    """Every row that holds something; `rows` is the reader, which knows the line, and `text` all of it."""
     found: list[Given] = []
     problems: list[str] = []
     named = max(place for place, name in enumerate(columns) if name) + 1
     line = rows.line_num
-    for cells in _cells(path, rows):
+    for cells in _cells(path, rows, text):
         lines, line = rows.line_num - line, rows.line_num
         if not any(map(str.strip, cells)):
             continue
-        row = dict(zip_longest(columns[:named], cells[:named], fillvalue=""))
+        row = dict(itertools.zip_longest(columns[:named], cells[:named], fillvalue=""))
         try:
             if lines > 1:
                 _check_lines(row)
@@ -151,7 +169,7 @@ def _read(path: Path, columns: Sequence[str], rows: Any) -> list[Given]:
     return found
 
 
-def _cells(path: Path, rows: Any) -> Iterator[list[str]]:
+def _cells(path: Path, rows: Any, text: str) -> Iterator[list[str]]:
     """The rows as `csv` gives them; of one that it cannot read, the line that it begins in is named."""
     begun = rows.line_num + 1
     try:
@@ -159,10 +177,21 @@ def _cells(path: Path, rows: Any) -> Iterator[list[str]]:
             yield cells
             begun = rows.line_num + 1
     except csv.Error as error:
+        if _is_long(text, begun, rows.line_num):
+            raise ValueError(
+                f"{path} has a cell of more than {csv.field_size_limit():,} letters in line {begun}; needed "
+                "are fewer. Nothing was read. Shorten it, or give the answers as JSON lines."
+            ) from error
         raise ValueError(
             f"{path} is no CSV file (line {begun}: {error}; a quote that opens a cell has to close it, and "
-            "one inside is written twice). Nothing was read. Mend that line, or export the query again."
+            "one inside is written twice). Nothing was read. Mend that line."
         ) from error
+
+
+def _is_long(text: str, first: int, last: int) -> bool:
+    """Whether a line that cannot be read is whole, and has a cell that is too long."""
+    line = next(itertools.islice(io.StringIO(text, newline=""), first - 1, None), "")
+    return first == last and len(line) > csv.field_size_limit() and line.count('"') % 2 == 0
 
 
 def _check_lines(row: Mapping[str, str]) -> None:
@@ -194,14 +223,22 @@ def _check_row(beyond: Sequence[str], row: Mapping[str, str], *, is_short: bool)
         text = whole(row.get(name, ""))
         if text and not text.isdecimal():
             raise ValueError(f"its {name} is {text[:40]!r}; needed is a number: is a cell missing?")
+    score = row.get("score", "").strip()
+    # In a table of somebody's own, without ranks, a score may be anything.
+    if "rank" in row and not (_SCORE.fullmatch(score) or score.lower() in _NO):
+        raise ValueError(
+            f"its score is {score[:40]!r}; needed is a number or nothing: is a cell missing, or this a label?"
+        )
 
 
 def _given(line: int, row: Mapping[str, str]) -> Given:
-    skip, unsure = (row.get(name, "").strip().lower() for name in ("skip", "unsure"))
+    said, also = row.get("skip", "").strip(), row.get("unsure", "").strip()
+    skip, unsure = said.lower(), also.lower()
     doubts = skip in _UNSURE or unsure not in _NO
     return Given(
         f"line {line}", row.get("index", ""), _as_it_was(row.get("id", "")),
         row["label"].strip() or None,
-        skip=skip not in _NO and not doubts, unsure=doubts, who=row.get("who", "").strip(),
+        skip=skip not in _NO and not doubts, unsure=doubts,
+        doubt=also if unsure not in _NO else said if skip not in _NO else "", who=name_in(row.get("who", "")),
         round=row.get("round", ""), run=row.get("run", "").strip().removeprefix(_RUN),
     )  # fmt: skip

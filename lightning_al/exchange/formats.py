@@ -8,22 +8,30 @@ annotators said well is taken over, and every slip is named.
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning_al.exchange.answers import Given, collect
+from lightning_al.exchange.answers import Given, as_of_this_run, collect, is_of_another, unread
 from lightning_al.exchange.collector import uncollected
 from lightning_al.exchange.csv import read_csv, write_csv
 from lightning_al.exchange.files import query_path
 from lightning_al.exchange.jsonl import read_jsonl, write_jsonl
+from lightning_al.exchange.reading import read_bytes
 from lightning_al.exchange.refusal import RefusedAnswers, listed
 from lightning_al.ledger.book import Book
+from lightning_al.ledger.status import printable
+from lightning_al.target import check_target
 
-__all__ = ["Format", "Imported", "format_of", "import_answers", "read_answers", "write_query"]
+__all__ = [
+    "Format", "Imported", "format_of", "import_answers", "kept_beside", "read_answers", "write_query"
+]  # fmt: skip
 
 Format = Literal["csv", "jsonl", "label-studio"]
 
@@ -33,6 +41,8 @@ _SUFFIXES: dict[str, Format] = {
 _ENDINGS: dict[str, str] = {"csv": ".csv", "jsonl": ".jsonl", "label-studio": ".json"}
 _READERS = {"csv": read_csv, "jsonl": read_jsonl}
 _WRITERS = {"csv": write_csv, "jsonl": write_jsonl}
+#: Names that say what nothing here writes.
+_OTHERS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers", ".parquet", ".feather", ".xml", ".pkl")
 _KINDS = {
     "labeled": "new", "relabeled": "corrected", "ignored": "skipped", "unsure": "unsure",
     "answered": "beside",
@@ -120,40 +130,105 @@ def write_query(
         book: The ledger.
         path: Where to; default `query_<round>.csv` in the state directory, or with the format's ending.
         format: `"csv"`, `"jsonl"` or `"label-studio"`; default: what the path ends in.
-        over_answers: Take the place of a file with answers that nobody has read yet, which is kept beside it.
+        over_answers: Take the place of a file with answers that nobody has read yet, which is kept beside it;
+            not of one with answers of another run, which nothing reads by itself.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: If the format is unknown, or cannot hold the query; or there are such answers.
+        ValueError: If the format is unknown, or cannot hold the query; there are such answers, or the folder
+            is not there.
         OSError: If the file cannot be written.
     """
-    kind = format_of("" if path is None else path, format)
-    target = query_path(book).with_suffix(_ENDINGS[kind]) if path is None else Path(path)
+    kind, target = _place(book, path, format)
     if kind == "label-studio":
         from lightning_al.exchange.label_studio import export_tasks, form_for
 
         return export_tasks(book, target, form_for(book))
-    if not over_answers and target.is_file() and not target.is_symlink():
-        _check_read(book, target, kind)
+    if target.is_file() and not target.is_symlink():
+        _check_read(book, target, kind, others=over_answers)
     return _WRITERS[kind](book, target)
 
 
-def _check_read(book: Book, target: Path, kind: str) -> None:
-    """Refuse to put answers aside that are not on record: nobody would miss them before it is too late."""
-    try:
-        unread = len(collect(book, _READERS[kind](target), target))
-    except RefusedAnswers as error:
-        if kind == "jsonl" and not target.read_text("utf-8", "replace").lstrip().startswith("{"):
-            return  # somebody's, but no answers
-        raise ValueError(f"{target} is there already, with answers that cannot be read. {error}") from error
-    except ValueError:  # no answers of anybody's
-        return
-    if unread:
+def _place(book: Book, path: str | os.PathLike[str] | None, format: str | None) -> tuple[str, Path]:
+    """The format of a query, and where it goes."""
+    kind = format_of("" if path is None else path, format)
+    if path is None:
+        return kind, query_path(book).with_suffix(_ENDINGS[kind])
+    target = Path(path)
+    check_target(target, "the query", folders=[book.folder], is_query=True)
+    if format is None and target.suffix.lower() in _OTHERS:
         raise ValueError(
-            f"{target} is there already, with {unread:,} answers that are not on record; a new query would "
+            f"{target} is named as what no query is written to; needed is a name that ends in "
+            f"{', '.join(_ENDINGS.values())}. Spreadsheets open .csv."
+        )
+    if not target.parent.is_dir():
+        raise ValueError(
+            f"{target.parent} is no folder; needed is one to write the query to. Make it, or check the path."
+        )
+    return kind, target
+
+
+def kept_beside(
+    book: Book, path: str | os.PathLike[str] | None = None, *, format: str | None = None
+) -> set[Path]:
+    """The older files beside that of a query; what `write_query` puts aside is one more of them."""
+    _, target = _place(book, path, format)
+    pattern = re.compile(rf"{re.escape(target.stem)}\.old[0-9]+{re.escape(target.suffix)}")
+    return {older for older in target.parent.iterdir() if pattern.fullmatch(older.name)}
+
+
+def _check_read(book: Book, target: Path, kind: str, *, others: bool) -> None:
+    """Refuse to put answers aside that are not on record: nobody would miss them before it is too late.
+
+    Args:
+        book: The ledger.
+        target: The file that is there.
+        kind: Its format.
+        others: Look for answers of other runs alone.
+    """
+    try:
+        rows = _READERS[kind](target)
+    except ValueError as error:
+        if others or not read_bytes(target).removeprefix(codecs.BOM_UTF8).strip():
+            return
+        raise RefusedAnswers(
+            f"{target} is there already and may hold answers, which cannot be read; a new query would put "
+            f"them aside. Mend it, move it away, or export to another file. {error}"
+        ) from error
+    of_others = [row for row in rows if row.is_filled and is_of_another(book, row)]
+    if of_others:
+        _check_others(book, target, of_others)
+    if others:
+        return
+    try:
+        count = unread(book, [row for row in rows if not is_of_another(book, row)], target, automatic=False)
+    except RefusedAnswers as error:
+        raise RefusedAnswers(
+            f"{target} is there already, with answers that cannot be read. {error}"
+        ) from error
+    if count:
+        raise ValueError(
+            f"{target} is there already, with {count:,} answers that are not on record; a new query would "
             "put them aside. Import it first, or export to another file."
+        )
+
+
+def _check_others(book: Book, target: Path, rows: list[Given]) -> None:
+    """Refuse to put answers of another run aside: if its ledger is lost, they are nowhere else."""
+    try:
+        mine, passed = as_of_this_run(book, rows)
+        count = passed + unread(book, mine, target, automatic=True)
+    except RefusedAnswers:
+        count = len(rows)
+    if count:
+        command = shlex.join(["lightning-al", "import", str(book.folder), str(target), "--of-other-run"])
+        raise RefusedAnswers(
+            f"{target} holds {count:,} answers of another run, {printable(rows[0].run[:40])!r}, that are "
+            "not on record here; a new query would put them aside. If that run's ledger is lost and the "
+            f"samples are the same, read them by `{command}`, in Python "
+            "`import_answers(..., other_run=True)`. Else move the file away."
         )
 
 
@@ -179,6 +254,8 @@ def import_answers(
     who: str | None = None,
     overwrite: bool = False,
     format: str | None = None,
+    users: Mapping[int, str] | None = None,
+    other_run: bool = False,
 ) -> Imported:
     """Take over the answers in a file, and say what they were.
 
@@ -188,6 +265,9 @@ def import_answers(
         who: Who labelled, where a row does not say; for an export of Label Studio only if one person did.
         overwrite: Let a changed answer correct a label, and one that was taken back count again.
         format: `"csv"`, `"jsonl"` or `"label-studio"`; default: what the path ends in.
+        users: Who is behind the numbers of accounts, in an export of Label Studio.
+        other_run: Read the rows of another run as if they were this one's, so far as their samples were asked
+            for here: of one whose ledger is lost, over the same data set.
 
     Raises:
         ValueError: If a row is wrong; the message names every one, and nothing was taken over.
@@ -196,12 +276,26 @@ def import_answers(
     if format_of(path, format) == "label-studio":
         from lightning_al.exchange.label_studio import import_export
 
-        report = import_export(book, Path(path), who=who, overwrite=overwrite)
+        if other_run:
+            raise ValueError(
+                f"{path} is an export of Label Studio, and `other_run` (`--of-other-run`) is given; needed "
+                "is a table or JSON lines. Leave it out."
+            )
+        report = import_export(book, Path(path), users=users, who=who, overwrite=overwrite)
         return Imported(
             **_counts(report.kinds), known=report.known, taken_back=report.taken_back,
             problems=report.refused, notes=report.notes,
         )  # fmt: skip
-    rows = read_answers(path, format=format)
+    if users is not None:
+        raise ValueError(
+            f"{path} comes with `users`; needed is an export of Label Studio alone, a .json. Other files "
+            "name their annotators: leave `users` out."
+        )
+    rows, notes = read_answers(path, format=format), []
+    if other_run:
+        rows, passed = as_of_this_run(book, rows)
+        if passed:
+            notes.append(f"{passed:,} answers of another run are of samples not asked for here: passed over")
     intake = collect(book, rows, path, who=who, overwrite=overwrite)
     query = book.state.query
     unasked = sum(event.kind == "labeled" and query[event.sample] < 0 for event in intake.events)
@@ -210,7 +304,7 @@ def import_answers(
     given = sum(row.is_filled for row in rows) - intake.taken_back
     return Imported(
         **_counts(kinds), known=max(0, given - len(intake.events)), unasked=unasked,
-        taken_back=intake.taken_back,
+        taken_back=intake.taken_back, notes=notes,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lightning_al.exchange.answers import Given, refusal
+from lightning_al.exchange.answers import Given, name_in, refusal
 from lightning_al.exchange.progress import with_progress
 from lightning_al.exchange.queries import Query, waiting_queries
 from lightning_al.exchange.reading import parse_json, read_text
@@ -28,6 +28,7 @@ __all__ = ["read_jsonl", "write_jsonl"]
 
 _LONGEST_LINE = 16 << 20
 _ANSWERS = ("label", "skip", "unsure")
+_READ = (*_ANSWERS, "who", "at")
 _OTHERS = ("index", "id", "run", "round", "rank", "score", "strategy", "shown", "who", "at")
 _BLANKS = " \t\r"
 
@@ -108,6 +109,10 @@ def _row(line: str) -> dict[str, Any]:
 def _check_names(row: dict[str, Any]) -> None:
     """Refuse an answer under a name that is misspelt: it would be passed over."""
     if any(name in row for name in _ANSWERS):
+        other = next((name for name in row if name not in _READ and name.strip().lower() in _READ), None)
+        if other is not None:
+            right = other.strip().lower()
+            raise ValueError(f"has `{other[:40]}`, which is not read; needed is `{right}`, in small letters")
         return
     for name in row:
         meant = [] if name in _OTHERS else get_close_matches(name.lower(), _ANSWERS, 1, 0.7)
@@ -126,7 +131,7 @@ def _given(number: int, row: dict[str, Any]) -> Given:
     at = _text(row, "at")
     given = Given(
         f"line {number}", _text(row, "index"), _text(row, "id"), label, is_value=True,
-        skip=bool(skip) and not unsure, unsure=bool(unsure), who=_text(row, "who").strip(),
+        skip=bool(skip) and not unsure, unsure=bool(unsure), who=name_in(_text(row, "who")),
         said=moment(at) if at else None, round=_text(row, "round"), run=_text(row, "run").strip(),
     )  # fmt: skip
     if given.is_filled and not (given.index or given.id):

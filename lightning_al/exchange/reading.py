@@ -21,6 +21,8 @@ LARGEST_FILE = 512 << 20
 _DEEPEST = 32
 #: Of a whole number in JSON; of a label there are far fewer.
 _MOST_DIGITS = 1000
+#: How files begin that are packed (.xlsx, .ods), and older ones of Excel (.xls).
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _DTYPE = re.compile(r"[<|](b1|[iu][1248]|f[248]|c8|c16)")
 
 
@@ -54,14 +56,30 @@ def read_text(path: str | os.PathLike[str], kind: str) -> str:
         kind: What a program that writes such files calls it.
 
     Raises:
-        ValueError: If it is not UTF-8.
+        ValueError: If it is not UTF-8, or a workbook.
     """
-    try:
-        return read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+    content = read_bytes(path)
+    if content.startswith(_WORKBOOKS):
         raise ValueError(
-            f'{path} is in another encoding than UTF-8 ({error}); needed is UTF-8. Save it again as "{kind}".'
-        ) from error
+            f"{path} is no text, but a workbook, as of Excel, or another packed file; needed is "
+            f'"{kind}". Save it again as that, and give the new file.'
+        )
+    try:
+        text = content.decode("utf-8-sig")
+        why = "UTF-16, by its look" if _is_wide(text) else ""
+    except UnicodeDecodeError as error:
+        why = str(error)
+    if why:
+        raise ValueError(
+            f'{path} is in another encoding than UTF-8 ({why}); needed is UTF-8. Save it again as "{kind}".'
+        )
+    return text
+
+
+def _is_wide(text: str) -> bool:
+    """Whether every other letter of the beginning is none: two bytes a letter, and no mark that says so."""
+    head = text[:40]
+    return len(head) > 1 and any(set(head[start::2]) == {"\0"} for start in (0, 1))
 
 
 def parse_json(text: str, *, unique: bool = True) -> Any:

@@ -58,6 +58,10 @@ class Opinion:
         said: When, by the clock of the annotator's tool; see `moment`.
         given: The answer as it was given, for messages.
         file: Where it was read from: an answer under that name is this one, before anybody said whose.
+
+    Example:
+        >>> Opinion(3, "label", "0", "Ada ", named=True).who
+        'Ada'
     """
 
     index: int
@@ -68,6 +72,10 @@ class Opinion:
     said: str | None = None
     given: str = ""
     file: str = ""
+
+    def __post_init__(self) -> None:
+        if self.named and isinstance(self.who, str) and self.who != self.who.strip():
+            object.__setattr__(self, "who", self.who.strip())  # "Ada " is nobody else than Ada
 
 
 def moment(when: datetime | str) -> str:

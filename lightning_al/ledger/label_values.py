@@ -24,11 +24,13 @@ __all__ = [
     "by_name",
     "check_array",
     "check_label",
+    "check_not_missing",
     "decode",
     "encode",
     "is_class",
     "is_other_name",
     "kind_of",
+    "no_first_label",
     "parse_label",
     "whole",
 ]
@@ -39,6 +41,8 @@ _NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"[0-9]{1,4}([-/.:][0-9]{1,4}){1,2}")
 #: A number as many languages write it; it may also mean two.
 _COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
+#: How programs write that there is nothing; in small letters these may be words of somebody's.
+_NOTHING = ("None", "NA", "N/A", "n/a", "#N/A", "#NV", "<NA>", "NaT", "-")
 #: Digits of the number of a class; Python itself gives up at 4,300.
 _LONGEST_NUMBER = 20
 
@@ -89,6 +93,7 @@ def parse_label(text: str, class_names: Sequence[str] | None, template: Any) -> 
         (0, 1.5)
     """
     value: Any = text
+    check_not_missing(text, class_names, template)
     if not isinstance(template, str) and not _names_apply(class_names, template):
         with suppress(ValueError):
             value = json.loads(text)
@@ -98,7 +103,41 @@ def parse_label(text: str, class_names: Sequence[str] | None, template: Any) -> 
             raise ValueError(f"{text!r} is no label; leave it empty, or write into `skip`")
         if isinstance(value, bool) and _is_numeric(template):
             raise ValueError(f"{text!r} is no number, as the other targets are")
+        if isinstance(value, bool) and template is None:
+            raise ValueError(no_first_label(value))
     return check_label(value, class_names, template)
+
+
+def check_not_missing(text: str, class_names: Sequence[str] | None, template: Any) -> None:
+    """Refuse what stands for nothing, where any text would do: else a program labels every empty row by it.
+
+    Args:
+        text: As it stands in a file.
+        class_names: Names of the classes, which may be called so, or `None`.
+        template: A text, or `None` where no label is known yet; for all others nothing is refused.
+
+    Raises:
+        ValueError: If it is.
+
+    Example:
+        >>> check_not_missing("none", None, ""), check_not_missing("NA", ["NA", "EU"], None)
+        (None, None)
+    """
+    if class_names is not None or not (template is None or isinstance(template, str)):
+        return
+    if text.strip() in _NOTHING or text.strip().lower() == "nan":
+        raise ValueError(
+            f"{text!r} is no label: programs write it for none; leave it empty, or if it is meant, give it "
+            f"in Python, by `label(index, {text!r})`"
+        )
+
+
+def no_first_label(value: bool) -> str:
+    """Why truth is refused where no other label says what labels are."""
+    return (
+        f"{'true' if value else 'false'} is no label where none is known yet; needed is text or a number, "
+        "such as 1 and 0, or `class_names` that have it"
+    )
 
 
 def check_label(value: Any, class_names: Sequence[str] | None, template: Any) -> Any:

@@ -23,7 +23,7 @@ from lightning_al.exchange.label_studio.file import form_of, read_export
 from lightning_al.exchange.label_studio.form import Form
 from lightning_al.exchange.label_studio.people import all_by, by_one_name, name_users, under_another_name
 from lightning_al.exchange.label_studio.server import LabelStudio
-from lightning_al.exchange.label_studio.tasks import Key
+from lightning_al.exchange.label_studio.tasks import Key, key_of
 from lightning_al.exchange.refusal import listed
 from lightning_al.ledger.answer import Opinion, moment
 from lightning_al.ledger.book import Book
@@ -147,8 +147,36 @@ def import_export(
     mine = {keys[key]: each for key, each in said.items() if key in keys}
     report = _take(book, mine, form, overwrite=overwrite)
     report.notes += notes
-    report.refused += _passed_over(key for key, each in said.items() if each and key not in keys)
+    damaged = _damaged(book, tasks)
+    report.refused += damaged.values()
+    report.refused += _passed_over(
+        key for key, each in said.items() if each and key not in keys and key not in damaged
+    )
     return report
+
+
+def _damaged(book: Book, tasks: Iterable[Mapping[str, Any]]) -> dict[Key | int, str]:
+    """Tasks of this run with answers, of which nobody can tell the sample: by their keys, or numbers."""
+    found = dict[Key | int, str]()
+    for task in tasks:
+        data = task.get("data")
+        if not (isinstance(data, dict) and data.get("lal_run") == book.state.run_id and task["annotations"]):
+            continue
+        key = key_of(data)
+        if key is None or not _exists(book, key.sample):
+            number, sample = data.get("lal_round"), data.get("lal_sample")
+            found[task["id"] if key is None else key] = (
+                f"task {task['id']}: there is no sample {sample!r:.60} of round {number!r:.40}; needed are "
+                "`lal_sample` and `lal_round` as they were exported; its answers were passed over"
+            )
+    return found
+
+
+def _exists(book: Book, sample: str) -> bool:
+    if book.names is not None:
+        index = book.names.find(sample)
+        return index is not None and book.names[index] == sample
+    return sample.isdecimal() and len(sample) < 20 and str(int(sample)) == sample and int(sample) < book.size
 
 
 def _passed_over(keys: Iterable[Key]) -> list[str]:

@@ -300,6 +300,33 @@ def test_export(book, run, tmp_path, suffix):
     assert other.read_bytes() == path.read_bytes()
 
 
+def test_an_export_names_the_file_that_it_puts_aside(book, run):
+    path = book.folder / "query_0.csv"
+    run("export", book.folder)
+    code, said, _ = run("export", book.folder)
+    assert (code, said) == (
+        0,
+        f"{path}: 4 samples wait for their labels.\n"
+        f"The file that was there is {book.folder / 'query_0.old1.csv'} now, and is not read again.\n",
+    )
+    path.write_text(path.read_text().replace(",,\n", ',"cat,\n', 1))
+    assert "may hold answers, which cannot be read" in wrong(run, "export", book.folder)
+    assert not (book.folder / "query_0.old2.csv").exists()
+
+
+def test_answers_of_a_run_that_is_lost_are_read_where_that_is_said(book, run, tmp_path):
+    lost = make(tmp_path / "lost", names=["cat", "dog", "10"])
+    path = book.folder / "query_0.csv"
+    run("export", lost.folder, "--to", path)
+    path.write_text(path.read_text().replace(",,\n", ",cat,\n", 1))
+    said = wrong(run, "export", book.folder)
+    assert f"{path} holds 1 answers of another run" in said
+    command = re.search(r"`lightning-al (import .*)`, in Python", said)[1].split()
+    assert run(*command)[1].startswith(f"{path}: 1 new labels")
+    assert labels(book) == {7: 0}
+    assert "query_0.old1.csv" in run("export", book.folder)[1]
+
+
 def test_export_of_nothing(tmp_path, run):
     book = make(tmp_path / "run", asked=())
     assert run("export", book.folder) == (0, "No sample waits for its label, 0 are labelled.\n", "")
@@ -334,7 +361,11 @@ def test_annotators_of_an_export_of_label_studio_get_their_names(book, run, tmp_
     path.write_text(json.dumps(tasks[:2]))
     users.write_text('{"0": "Ada", "7": "Bob"}')
     code, said, _ = run("import", book.folder, path, "--users", users)
-    assert (code, said) == (0, "2 answers taken over, 2 samples wait.\n")
+    assert (code, said) == (
+        0,
+        f"{path}: 2 new labels, 0 corrected, 0 skipped, 0 unsure, 0 already known\n"
+        "2 samples wait for their labels, 2 are labelled.\n",
+    )
     assert set(Book(book.folder).current().who.values()) == {"Ada", "user 1"}
 
 

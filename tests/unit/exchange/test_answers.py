@@ -36,7 +36,27 @@ def refused(book, path, message, **options):
 # ---------------------------------------------------------------- skip and unsure
 
 
-@pytest.mark.parametrize("no", ["False", "0", "0.0", "no", "N", "None", "nan", "-", " ", "FALSE"])
+@pytest.mark.parametrize(
+    "no",
+    [
+        "False",
+        "0",
+        "0.0",
+        "no",
+        "N",
+        "None",
+        "nan",
+        "-",
+        " ",
+        "FALSE",
+        "FALSCH",
+        "nein",
+        "Non",
+        "faux",
+        "NA",
+        "N/A",
+    ],
+)
 @pytest.mark.parametrize("column", ["skip", "unsure"])
 def test_what_programs_write_for_no_is_neither_skip_nor_doubt(book, tmp_path, no, column):
     path = csv(tmp_path, f"index,label,{column}", f"7,cat,{no}", f"5,,{no}")
@@ -54,6 +74,33 @@ def test_what_programs_write_for_no_is_neither_skip_nor_doubt(book, tmp_path, no
 def test_anything_else_is_one(book, tmp_path, column, text, kind):
     import_answers(book, csv(tmp_path, f"index,label,{column}", f"7,,{text}"))
     assert [event.kind for _, event in book.ledger.events()][-1] == kind
+
+
+@pytest.mark.parametrize("column", ["skip", "unsure"])
+@pytest.mark.parametrize("given", ["dog", "Dog", " dog "])
+def test_a_class_that_was_typed_one_cell_too_far_ignores_no_sample(book, tmp_path, column, given):
+    path = csv(tmp_path, f"index,label,{column}", "5,cat,", f"7,,{given}")
+    refused(
+        book, path, f"line 3: its `{column}` says '[Dd]og', which is a class; needed is the class in `label`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "status"),
+    [
+        (["true", "false"], "True", IGNORED), (["true", "false"], "true", None),
+        (["sure", "unsure"], "unsure", ASKED), (["0", "1", "2"], "2", None), (["0", "1", "2"], "0", ASKED),
+        (["cat", "x"], "x", None), (["cat"], "x", IGNORED),
+    ],
+)  # fmt: skip
+def test_a_word_for_yes_or_no_may_be_a_class_too(tmp_path, names, text, status):
+    book = make(tmp_path / "run", names=names)
+    path = csv(tmp_path, "index,label,skip", f"7,,{text}")
+    if status is None:
+        refused(book, path, "line 2: its `skip` says")
+    else:
+        import_answers(book, path)
+        assert book.state.status[7] == status
 
 
 def test_who_is_unsure_and_skips_is_unsure(book, tmp_path):
@@ -75,10 +122,87 @@ def test_who_is_unsure_and_skips_is_unsure(book, tmp_path):
         (["note,index,label", "cat"], "line 2: it ends before `label`"),
         (["index,round,label", "7,cat"], "line 2: its round is 'cat'"),
         (["index,rank,label", "7,cat,"], "line 2: its rank is 'cat'"),
+        (["index,rank,score,label", "7,0,cat,"], "line 2: its score is 'cat'; needed is a number or nothing"),
+        (["index,rank,score,path,label", "7,0,scans/7.png,cat,"], "line 2: its score is 'scans/7.png'"),
+        (["index,label,Skip", "7,,x"], "the column 'Skip', and none that is called 'skip'"),
+        (["index,label, WHO", "7,cat,Ada"], "the column 'WHO', and none that is called 'who'"),
     ],
 )
 def test_rows_that_do_not_fit_their_header_are_refused(book, tmp_path, lines, message):
     refused(book, csv(tmp_path, *lines), message)
+
+
+@pytest.mark.parametrize(
+    "score",
+    ["", "0.9", "0,9", "-1", "9.00E-01", "1.234,5", "nan", "inf", "02. Mai", "2. May", "Mai 25", "2-May",
+     "05/02/2026", "####", "#DIV/0!", "n/a"],
+)  # fmt: skip
+def test_a_score_may_be_what_a_spreadsheet_leaves_of_it(book, tmp_path, score):
+    assert import_answers(book, csv(tmp_path, "index;rank;score;label", f"7;0;{score};cat")).new == 1
+
+
+def test_columns_of_somebodys_own_may_have_any_name_and_words_for_scores(book, tmp_path):
+    path = csv(tmp_path, "index,ID,Score,score,label,Label,skip,Skip", "7,a,high,low,cat,Cat,,?")
+    assert import_answers(book, path).new == 1
+
+
+def test_what_is_shown_is_never_called_as_one_of_ours_in_capitals(tmp_path):
+    shown = {"Skip": "x", "Who": "a", "ID": "7"}
+    book = make(tmp_path / "run", names=PETS, shown=dict.fromkeys(range(4), shown))
+    path = write_query(book, tmp_path / "query.csv")
+    assert "sample_Skip,sample_Who,sample_ID," in path.read_text()
+    assert import_answers(book, path).new == 0
+
+
+# ---------------------------------------------------------------- what programs write for nothing
+
+
+@pytest.mark.parametrize("nothing", ["nan", "NaN", "None", "NA", "N/A", "#N/A", "<NA>", "-"])
+@pytest.mark.parametrize("kind", ["text", None])
+def test_what_programs_write_for_nothing_is_no_text(tmp_path, nothing, kind):
+    book = make(tmp_path / "run", kind=kind)
+    what = "line .: '.*' is no label"
+    refused(book, csv(tmp_path, "index,label", f"7,{nothing}"), what)
+    line = json.dumps({"index": 7, "label": nothing})
+    refused(book, csv(tmp_path, line, name="a.jsonl"), what)
+    book.label([7], [nothing], who="Ada")  # who means it
+    assert labels(book) == {7: nothing}
+
+
+def test_a_class_that_is_called_so_is_one(tmp_path):
+    book = make(tmp_path / "run", names=["NA", "None", "-"])
+    import_answers(book, csv(tmp_path, "index,label", "7,None", "5,-", "9,NA"))
+    assert labels(book) == {7: 1, 5: 2, 9: 0}
+    texts = make(tmp_path / "texts", kind="text")
+    assert import_answers(texts, csv(tmp_path, "index,label", "7,none", "5,Nancy", "9,na")).new == 3
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_truth_is_no_first_label(tmp_path, suffix):
+    book = make(tmp_path / "run", kind=None)
+    lines = ["index,label", "7,true"] if suffix == ".csv" else ['{"index": 7, "label": true}']
+    refused(
+        book, csv(tmp_path, *lines, name=f"a{suffix}"), "line .: true is no label where none is known yet"
+    )
+
+
+# ---------------------------------------------------------------- names of people
+
+
+def test_outer_spaces_of_a_persons_name_mean_nothing(book, tmp_path):
+    import_answers(book, csv(tmp_path, "index,label", "7,cat"), who="Ada ")
+    assert book.state.who == {7: "Ada"}
+    book.label([5], ["dog"], who=" Ada")
+    assert book.state.who == {7: "Ada", 5: "Ada"}
+    with pytest.raises(ValueError, match="sample 7 is labelled cat already, not dog"):
+        import_answers(book, csv(tmp_path, "index,label,who", "7,dog,Ada"))
+
+
+@pytest.mark.parametrize("nobody", ["nan", "None", "<NA>"])
+def test_a_name_that_is_none_is_the_files_or_the_one_given(book, tmp_path, nobody):
+    path = csv(tmp_path, "index,label,who", f"7,cat,{nobody}", "5,dog,Nan")
+    import_answers(book, path, who="Ada")
+    assert book.state.who == {7: "Ada", 5: "Nan"}
 
 
 def test_empty_cells_at_the_end_may_be_missing_and_a_first_column_without_a_name(book, tmp_path):
@@ -325,6 +449,19 @@ def test_what_was_taken_back_comes_again_only_by_overwrite(book, tmp_path):
     path = csv(tmp_path, "index,label,skip", "5,,x")
     assert import_answers(book, path, overwrite=True).skipped == 1
     assert book.state.status[5] == IGNORED
+
+
+def test_an_answer_that_stands_beside_the_label_was_not_taken_back(book, tmp_path):
+    path = csv(tmp_path, "index,label", "7,cat")
+    import_answers(book, path, who="Ada")
+    book.label([7], ["dog"], who="Ben", overwrite=True)
+    book.undo([7])
+    book.undo([7])  # Ben's answer is the label again, and Ada's stands beside it
+    found = import_answers(book, path)
+    assert (found.known, found.taken_back) == (1, 0)
+    book.undo([7])
+    ben = csv(tmp_path, "index,label", "7,dog", name="b.csv")
+    assert (import_answers(book, ben).known, import_answers(book, ben).taken_back) == (0, 1)
 
 
 def test_an_answer_like_one_that_was_taken_back_is_another_persons_own(book, tmp_path):

@@ -370,7 +370,7 @@ def test_another_encoding_is_named(data, tmp_path, encoding):
 def test_a_field_that_never_ends_is_named(data, tmp_path):
     path = tmp_path / "q.csv"
     path.write_text('index,label\n7,"' + "x" * 200_000)
-    with pytest.raises(ValueError, match=r"q.csv is no CSV file .line 2: .*export the query again"):
+    with pytest.raises(ValueError, match=r"q.csv is no CSV file .line 2: .*Mend that line\.$"):
         data.import_labels(path)
 
 

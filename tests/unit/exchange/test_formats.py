@@ -9,7 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightning_al.exchange import Imported, format_of, import_answers, read_answers, write_query
+from lightning_al.exchange import (
+    Imported,
+    format_of,
+    import_answers,
+    kept_beside,
+    read_answers,
+    write_query,
+)
 from lightning_al.ledger import Book
 from tests.unit.exchange.runs import content, labels, make
 
@@ -20,6 +27,8 @@ ODD = st.sampled_from(
      "true", 'a"b', "a,b;c\td", "a\r\nb", " x ", "\uff1d1", "\u2028", "\ufeff", "-1.50",
      "[1]", "{}", "label", "inf"]
 )  # fmt: skip
+#: What programs write for nothing is no text of anybody's in a table or in JSON lines.
+SAID = (TEXTS | ODD).filter(lambda text: text.strip().lower() not in ("nan", "-") and bool(text.strip()))
 QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -51,7 +60,7 @@ def told_apart(names):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 @given(
     ids=st.lists(TEXTS | ODD, min_size=4, max_size=4, unique=True).filter(told_apart),
-    answers=st.lists((TEXTS | ODD).filter(str.strip), min_size=4, max_size=4),
+    answers=st.lists(SAID, min_size=4, max_size=4),
     shown=st.dictionaries(TEXTS | ODD, TEXTS | ODD | st.integers() | st.floats(), max_size=3),
 )
 @QUICK
@@ -205,11 +214,142 @@ def test_which_format_a_file_is(tmp_path):
 def test_an_older_file_is_kept_beside_the_new_one(tmp_path):
     book = make(tmp_path / "run")
     path = tmp_path / "mine.jsonl"
-    path.write_text("mine")
+    path.write_text('{"index": 2, "label": null, "note": "mine"}')
+    mine = path.read_text()
     write_query(book, path)
     write_query(book, path)
-    assert (tmp_path / "mine.old1.jsonl").read_text() == "mine"
+    assert (tmp_path / "mine.old1.jsonl").read_text() == mine
     assert (tmp_path / "mine.old2.jsonl").read_text() == path.read_text()
+    assert kept_beside(book, path) == {tmp_path / "mine.old1.jsonl", tmp_path / "mine.old2.jsonl"}
+
+
+# ---------------------------------------------------------------- what is not put aside
+
+TORN = {
+    "quote": lambda text: text.replace(",,\r\n", ',"cat,\r\n', 1).encode(),
+    "header": lambda text: text.replace("label", "Label").replace(",,\r\n", ",cat,\r\n", 1).encode(),
+    "UTF-16": lambda text: text.replace(",,\r\n", ",cat,\r\n", 1).encode("utf-16"),
+    "workbook": lambda text: b"PK\x03\x04" + bytes(200),
+}
+
+
+@pytest.mark.parametrize("how", TORN)
+@pytest.mark.parametrize("name", ["query_0.csv", "../mine.csv"])
+def test_a_file_that_cannot_be_read_is_not_put_aside_by_an_export(tmp_path, how, name):
+    book = make(tmp_path / "run")
+    path = write_query(book, book.folder / name)
+    path.write_bytes(TORN[how](path.read_bytes().decode()))
+    before = path.read_bytes(), content(book)
+    with pytest.raises(
+        ValueError, match="is there already and may hold answers, which cannot be read"
+    ) as error:
+        write_query(book, path)
+    assert "export the query again" not in str(error.value)
+    assert (path.read_bytes(), content(book)) == before
+    path.write_bytes(b"\xef\xbb\xbf \n")
+    write_query(book, path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@pytest.mark.parametrize("over_answers", [False, True])
+def test_answers_of_a_run_whose_ledger_is_lost_are_not_put_aside_and_can_be_read(
+    tmp_path, suffix, over_answers
+):
+    lost = make(tmp_path / "lost")
+    path = tmp_path / f"query{suffix}"
+    write_query(lost, path)
+    fill(path, ["cat", "dog", "", ""])
+    rescued = path.read_bytes()
+    book = make(tmp_path / "run", asked=(5, 7, 3))
+    with pytest.raises(
+        ValueError, match=r"holds 2 answers of another run, .*--of-other-run.*Else move"
+    ) as error:
+        write_query(book, path, over_answers=over_answers)
+    assert str(path) in str(error.value)
+    assert lost.state.run_id in str(error.value)
+    assert path.read_bytes() == rescued
+    with pytest.raises(ValueError, match="it is of run"):
+        import_answers(book, path)
+    for expected in ((2, 0), (0, 2)):
+        found = import_answers(book, path, other_run=True)
+        assert (found.new, found.known, found.notes) == (*expected, [])
+    assert labels(book) == {7: 0, 5: 1}
+    assert len(read_answers(write_query(book, path, over_answers=over_answers))) == 1
+
+
+def test_answers_of_another_run_to_what_nobody_asked_for_here_are_told_of_and_stay(tmp_path):
+    lost = make(tmp_path / "lost")
+    path = write_query(lost, tmp_path / "query.csv")
+    fill(path, ["cat", "dog", "", ""])
+    book = make(tmp_path / "run", asked=(7, 3))
+    found = import_answers(book, path, other_run=True)
+    assert found.new == 1
+    assert "1 answers of another run are of samples not asked for here: passed over" in str(found)
+    with pytest.raises(ValueError, match="holds 1 answers of another run"):
+        write_query(book, path, over_answers=True)
+
+
+def test_a_file_of_another_run_that_nobody_filled_in_is_put_aside(tmp_path):
+    path = write_query(make(tmp_path / "lost"), tmp_path / "query.csv")
+    write_query(make(tmp_path / "run"), path, over_answers=True)
+    assert (tmp_path / "query.old1.csv").exists()
+
+
+# ---------------------------------------------------------------- where to, and in what form
+
+
+@pytest.mark.parametrize("name", ["q.xlsx", "q.ODS", "q.parquet"])
+def test_no_table_is_written_under_the_name_of_another_format(tmp_path, name):
+    book = make(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"needed is a name that ends in \.csv, \.jsonl, \.json"):
+        write_query(book, tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json"])
+def test_no_folder_is_made_for_a_query(tmp_path, suffix):
+    book = make(tmp_path / "run")
+    with pytest.raises(ValueError, match="none is no folder; needed is one to write the query to"):
+        write_query(book, tmp_path / "none" / f"q{suffix}")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("start", [b"PK\x03\x04\x14\x00", b"\xd0\xcf\x11\xe0\xa1\xb1"])
+@pytest.mark.parametrize("name", ["a.xlsx", "a.csv"])
+def test_a_workbook_is_named_as_one(tmp_path, start, name):
+    book = make(tmp_path / "run")
+    (tmp_path / name).write_bytes(start + bytes(range(256)))
+    with pytest.raises(ValueError, match=r'a workbook, as of Excel, .*needed is "CSV UTF-8"'):
+        import_answers(book, tmp_path / name)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_named(tmp_path, encoding):
+    book = make(tmp_path / "run")
+    (tmp_path / "a.csv").write_text("index,label\n7,cat\n", encoding=encoding)
+    with pytest.raises(ValueError, match=r"another encoding than UTF-8 \(UTF-16, by its look\)"):
+        import_answers(book, tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("change", [{"lal_sample": "7.0"}, {"lal_sample": 7.0}, {"lal_round": "0.0"}])
+@pytest.mark.parametrize("ids", [None, [f"s{i}" for i in range(12)]])
+def test_a_task_whose_sample_cannot_be_told_is_named(tmp_path, change, ids):
+    book = make(tmp_path / "run", ids=ids)
+    path = write_query(book, book.folder / "tasks.json")
+    tasks = studio_export(book, [chosen("cat")] * 4)
+    tasks[0]["data"] |= change
+    path.write_text(json.dumps(tasks))
+    found = import_answers(book, path)
+    assert (found.new, len(found.problems)) == (3, 1)
+    assert found.problems[0].startswith("task 100: there is no sample ")
+
+
+def test_options_that_are_for_other_formats_are_refused(tmp_path):
+    book = make(tmp_path / "run")
+    with pytest.raises(ValueError, match="leave `users` out"):
+        import_answers(book, tmp_path / "a.csv", users={1: "Ada"})
+    with pytest.raises(ValueError, match=r"needed is a table or JSON lines\. Leave it out"):
+        import_answers(book, tmp_path / "a.json", other_run=True)
 
 
 def test_what_an_import_says():

@@ -166,6 +166,15 @@ def test_a_misspelt_answer_is_not_passed_over(tmp_path, name):
         read_jsonl(path)
 
 
+@pytest.mark.parametrize("name", ["Skip", " unsure", "Who", "LABEL"])
+def test_what_answers_beside_an_empty_label_is_not_passed_over(tmp_path, name):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"index": 7, "label": null, "skip": false, "who": null, "{name}": true}}\n')
+    right = name.strip().lower()
+    with pytest.raises(ValueError, match=f"line 1: has `{name}`, which is not read; needed is `{right}`"):
+        read_jsonl(path)
+
+
 @pytest.mark.parametrize("doubt", ["skip", "unsure"])
 def test_a_line_with_a_label_and_a_doubt_is_refused(book, tmp_path, doubt):
     path = write(tmp_path / "a.jsonl", {"index": 7, "label": "cat", doubt: True})

@@ -165,7 +165,12 @@ def test_lines_and_cells_that_are_too_long(tmp_path, monkeypatch):
         import_answers(book, path)
     path = tmp_path / "a.csv"
     path.write_text(f"index,label\n7,{'x' * (csv.field_size_limit() + 1)}\n")
-    with pytest.raises(ValueError, match="no CSV file"):
+    with pytest.raises(ValueError, match=r"a cell of more than 131,072 letters in line 2; .*JSON lines"):
+        import_answers(book, path)
+    path.write_text('index,label\n7,"' + "see\n" * 40_000)
+    with pytest.raises(
+        ValueError, match=r"no CSV file .line 2: .* a quote that opens a cell has to close it"
+    ):
         import_answers(book, path)
 
 
@@ -264,6 +269,7 @@ def test_what_is_shown_names_no_place_to_write_to(tmp_path):
     shown = {0: {"../../x": "../../y.png", "/etc/x": "/etc/y.png"}}
     book = make(tmp_path / "run", shown=shown, ids=[f"../{i}" for i in range(12)])
     out = tmp_path / "a" / "b"
+    out.mkdir(parents=True)
     for suffix in (".csv", ".jsonl"):
         write_query(book, out / f"query{suffix}")
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()) == [

@@ -101,6 +101,19 @@ def test_an_export_refuses_to_put_answers_aside(tmp_path):
     assert len(list(book.folder.glob("query_0*.csv"))) == 2
 
 
+def test_doubts_that_were_read_under_a_name_are_on_record(tmp_path):
+    book = make(tmp_path / "run")
+    path = write_query(book)
+    first, *rows = path.read_text().splitlines()
+    filled = [f"{rows[0]}x", f"{rows[1]}?", *rows[2:]]
+    path.write_text("\n".join([first, *filled]) + "\n")
+    assert import_answers(book, path, who="Ada").skipped == 1
+    write_query(book, path)
+    path.write_text("\n".join([f"{first},who", f"{rows[0]}x,Ben", *rows[1:]]) + "\n")
+    with pytest.raises(ValueError, match="with 1 answers that are not on record"):
+        write_query(book, path)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_of_samples_that_have_moved_an_index_alone_says_nothing(tmp_path, suffix):
     ids = [f"s{number}" for number in range(12)]
