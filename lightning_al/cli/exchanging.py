@@ -129,7 +129,7 @@ def _users(path: str) -> dict[int, str]:
             check_annotator(name)
         except ValueError as error:
             raise ValueError(f"`--users` {path} cannot be used: {error}. Give people's own names.") from None
-    return {int(number): name.strip() for number, name in names.items()}
+    return {int(number): name for number, name in names.items()}
 
 
 IMPORT = Command(

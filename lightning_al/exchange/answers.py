@@ -18,7 +18,7 @@ from typing import Any
 from lightning_al.exchange.progress import with_progress
 from lightning_al.exchange.reading import check_answer
 from lightning_al.exchange.refusal import RefusedAnswers
-from lightning_al.ledger.answer import RESERVED, Opinion, check_annotator
+from lightning_al.ledger.answer import RESERVED, Opinion, bare, check_annotator
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.intake import Intake, said_in
 from lightning_al.ledger.label_values import check_not_missing, encode, is_class, no_first_label, whole
@@ -114,7 +114,7 @@ def collect(
         ValueError: If a row is wrong; the message names every one.
     """
     intake = book.intake(overwrite=overwrite)
-    who = who.strip() if isinstance(who, str) else who
+    who = None if who is None else bare(who)
     name = _name_of(source, who)
     read: list[tuple[int, Opinion]] = []
     problems: list[tuple[int, str]] = []

@@ -13,6 +13,7 @@ __all__ = [
     "Answer",
     "Opinion",
     "Resolve",
+    "bare",
     "check_annotator",
     "check_opinion",
     "latest",
@@ -74,8 +75,8 @@ class Opinion:
     file: str = ""
 
     def __post_init__(self) -> None:
-        if self.named and isinstance(self.who, str) and self.who != self.who.strip():
-            object.__setattr__(self, "who", self.who.strip())  # "Ada " is nobody else than Ada
+        if self.named:
+            object.__setattr__(self, "who", bare(self.who))
 
 
 def moment(when: datetime | str) -> str:
@@ -98,6 +99,16 @@ def moment(when: datetime | str) -> str:
         return found.astimezone(UTC).isoformat(timespec="microseconds")
     except OverflowError as error:
         raise ValueError(f"{when!r} is no time in UTC; needed is one between the years 1 and 9999") from error
+
+
+def bare(who: str) -> str:
+    """An annotator's name without outer spaces: "Ada " is nobody else than Ada. What is no text stays.
+
+    Example:
+        >>> bare("Ada ")
+        'Ada'
+    """
+    return who.strip() if isinstance(who, str) else who
 
 
 def check_annotator(who: str) -> None:

@@ -25,7 +25,7 @@ from lightning_al.exchange.label_studio.people import all_by, by_one_name, name_
 from lightning_al.exchange.label_studio.server import LabelStudio
 from lightning_al.exchange.label_studio.tasks import Key, key_of
 from lightning_al.exchange.refusal import listed
-from lightning_al.ledger.answer import Opinion, moment
+from lightning_al.ledger.answer import Opinion, bare, moment
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.intake import said_in
 from lightning_al.ledger.state import ASKED, LABELED
@@ -102,8 +102,9 @@ def pull_answers(
     """
     book.current()
     keys = _keys(book)
+    users = {number: bare(name) for number, name in (users or {}).items()}
     pulled = studio.pull(keys, users)
-    notes = name_users(book, users or {})
+    notes = name_users(book, users)
     said = {keys[key]: annotations for key, annotations in pulled.said.items()}
     report = _take(book, said, studio.form(), overwrite=overwrite)
     report.notes += notes
@@ -138,12 +139,13 @@ def import_export(
     """
     book.current()
     keys = _keys(book)
+    users = {number: bare(name) for number, name in (users or {}).items()}
     tasks = read_export(path)
     form = form_of(tasks, book, path) if form is None else form
     said = {key: each for key, each in read(tasks, form, users).items() if key.run == book.state.run_id}
     if who is not None:
-        said = all_by(book, who, said, path)
-    notes = name_users(book, users or {})
+        said = all_by(book, bare(who), said, path)
+    notes = name_users(book, users)
     mine = {keys[key]: each for key, each in said.items() if key in keys}
     report = _take(book, mine, form, overwrite=overwrite)
     report.notes += notes

@@ -171,6 +171,15 @@ def test_who_labelled_may_be_said_where_one_person_did(book, tmp_path):
     assert content(book)[0] == before[0]
 
 
+def test_outer_spaces_of_a_name_make_no_other_person(tmp_path):
+    book = make(tmp_path / "run", names=PETS)
+    path = export(book, tmp_path / "a.json")
+    import_answers(book, path, who="Ada ")
+    assert book.state.who == {7: "Ada"}
+    assert import_answers(book, path, users={1: " Ada"}).known == 1
+    assert import_answers(book, path, who="Ada").known == 1
+
+
 def test_answers_of_a_round_that_nobody_waits_for_are_told_of(book, tmp_path):
     report = import_export(book, export(book, tmp_path / "a.json", round_=3))
     assert (report.given, report.taken) == (0, 0)
