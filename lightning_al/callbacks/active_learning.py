@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from lightning_al.acquisition import BADGE, Acquisition
+from lightning_al.acquisition import Acquisition, Margin, PowerSampling
 from lightning_al.acquisition.base import checked_posterior
 from lightning_al.callbacks.checks import (
     advise_configure_model,
@@ -57,9 +57,9 @@ class ActiveLearning(L.Callback):
     says. `fit_rounds` does the same with a fresh Trainer a round and works with every strategy.
 
     Args:
-        acquisition: The strategy; `None` is `BADGE()`, of those that any classifier can be asked by the one
-            with the least to regret in `docs/evidence.md`. It needs a last linear layer, and one vector of
-            logits a sample: elsewhere name another, such as `Margin()`.
+        acquisition: The strategy; `None` is `PowerSampling(Margin())`, a draw by margins, which any
+            classifier can be asked by: in `docs/evidence.md` the simplest of those that the seeds cannot tell
+            from the one with the least to regret. It may not be the best for your data: `compare` tells.
         query_size: Samples a round.
         budget: Labels in all, initial ones included; at the budget a fit trains and asks nothing. `None`:
             until the pool is empty.
@@ -103,7 +103,7 @@ class ActiveLearning(L.Callback):
         test_posterior: Posterior | None = None,
         accept_changes: bool = False,
     ) -> None:
-        acquisition = BADGE() if acquisition is None else acquisition
+        acquisition = PowerSampling(Margin()) if acquisition is None else acquisition
         check_acquisition(acquisition)
         check_positive(query_size=query_size, budget=budget, candidates=candidates)
         if candidates is not None and candidates < query_size:

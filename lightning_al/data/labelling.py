@@ -22,6 +22,7 @@ from lightning_al.data.samples import Samples
 from lightning_al.exchange import (
     collect,
     format_of,
+    kept_beside,
     place_of_answers,
     query_files,
     query_path,
@@ -215,7 +216,7 @@ class Labelling(Overview):
             path: Where to; default `query_<round>.csv` in the state directory. A name that ends in .jsonl is
                 for JSON lines, one that ends in .json for Label Studio.
             over_answers: Take the place of a file with answers that nobody has read yet, which is kept beside
-                it.
+                it; not of one with another run's answers.
 
         Returns:
             The path.
@@ -273,8 +274,10 @@ class Labelling(Overview):
                 rank_zero_info(f"{path}: {count} answers read, {len(self.asked_indices)} still wait.")
                 self._backup()  # there may be no training, and so no other, for days
         if not set(self.asked_indices.tolist()) <= set[int]().union(*files.values()):
+            before = kept_beside(self.book)
             path = self.export_query(over_answers=True)  # all that could be read has been
-            rank_zero_info(f"{path}: {len(self.asked_indices)} samples wait for their labels.")
+            put_aside = "".join(f" The one before is kept as {p}." for p in kept_beside(self.book) - before)
+            rank_zero_info(f"{path}: {len(self.asked_indices)} samples wait for their labels.{put_aside}")
 
     # ------------------------------------------------------------------ all ranks
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_al.ledger.answer import Opinion, check_annotator, name_of_rule
+from lightning_al.ledger.answer import Opinion, bare, check_annotator, name_of_rule
 from lightning_al.ledger.indices import Indices, as_indices
 from lightning_al.ledger.intake import Conflict, Intake
 from lightning_al.ledger.label_values import NoLabel, encode
@@ -154,14 +154,14 @@ class Book(Record):
 
     def unlabel(self, indices: Any, who: str | None = None) -> None:
         """Put labelled, asked or ignored samples back into the pool."""
-        _check_who(who)
+        who = _checked_who(who)
         self.current()
         found = self._of_status(indices, {LABELED, ASKED, IGNORED}, "go back to the pool")
         self.write([self.event("undone", index, who=who) for index in found.tolist()])
 
     def ignore(self, indices: Any, who: str | None = None) -> None:
         """Never ask for these samples again: unclear, broken, not wanted."""
-        _check_who(who)
+        who = _checked_who(who)
         self.current()
         found = self._of_status(indices, {POOL, ASKED}, "be ignored")
         self.write([self.event("ignored", index, who=who) for index in found.tolist()])
@@ -172,7 +172,7 @@ class Book(Record):
         Raises:
             ValueError: If nothing ever happened to one.
         """
-        _check_who(who)
+        who = _checked_who(who)
         self.current()
         found = as_indices(indices, self.size).tolist()
         events = []
@@ -283,6 +283,8 @@ class Book(Record):
         return answers[-1].value if answers else None
 
 
-def _check_who(who: str | None) -> None:
-    if who is not None:
-        check_annotator(who)
+def _checked_who(who: str | None) -> str | None:
+    if who is None:
+        return None
+    check_annotator(who)
+    return bare(who)

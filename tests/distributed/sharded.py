@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from distributed.launch import note, rank
 from lightning_al import ActiveDataModule, ActiveLearning, Committee, LearningLossMixin, MCDropout, fit_rounds
 from lightning_al import acquisition as acq
-from lightning_al.callbacks import whole as whole_state
+from lightning_al.callbacks import whole_state
 from lightning_al.callbacks.whole_state import copied, state_of
 from lightning_al.inference.sharded import FSDPModule, is_sharded, root_of
 

@@ -305,6 +305,27 @@ def test_answers_that_were_read_are_in_a_backup_at_once(tmp_path):
     assert len(Book(backup).state.values) == 6
 
 
+def test_a_file_that_is_put_aside_is_named(tmp_path, caplog):
+    day(tmp_path)
+    path = tmp_path / "query_0.csv"
+    rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(rows[:-1]))  # one sample is in no file
+    caplog.set_level("INFO")
+    day(tmp_path)
+    assert (
+        f"10 samples wait for their labels. The one before is kept as {tmp_path / 'query_0.old1.csv'}."
+        in caplog.text
+    )
+
+
+def test_names_are_the_same_with_and_without_spaces_around_them(several):
+    one = int(several.asked_indices[0])
+    several.label(one, 0, who="Ada ")
+    several.undo(one, who=" Ada")
+    several.ignore(one, who="  Ada ")
+    assert {event.who for _, event in several.ledger.events() if event.who} == {"Ada"}
+
+
 def test_an_answer_taken_back_does_not_come_again_from_its_file(tmp_path):
     day(tmp_path)
     first = in_file(tmp_path / "query_0.csv")
