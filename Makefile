@@ -22,7 +22,7 @@ help:
 	@echo "make bench     benchmarks of speed and memory; what they gave is in benchmarks/README.md"
 	@echo "make bench-gpu what scoring and choosing cost on one NVIDIA GPU, some five minutes"
 	@echo "make faults    kills runs 400 times, half of them on two processes; half an hour; goes on where it was stopped"
-	@echo "make evidence  eight strategies on four data sets, and the default that follows (LIGHTNING_AL_DATA); an hour; goes on where it stopped"
+	@echo "make evidence  eight strategies on four data sets, ten seeds, and the default that follows (LIGHTNING_AL_DATA); an hour or two; goes on where it stopped"
 	@echo "make reproduce figures of papers (LIGHTNING_AL_DATA names the folder that holds mnist/ and fashion_mnist/); hours"
 
 $(VENV)/installed: pyproject.toml constraints.txt

@@ -114,7 +114,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--studies", nargs="+", choices=list(STUDIES), default=list(STUDIES))
     parser.add_argument("--strategies", nargs="+", help="only these, and Random; default: all of a study")
-    parser.add_argument("--seeds", type=int, default=5, help="runs of every strategy")
+    parser.add_argument("--seeds", type=int, default=10, help="runs of every strategy")
     parser.add_argument("--workers", type=int, help="runs side by side; default: one a core")
     parser.add_argument("--state", type=Path, default=Path("runs/evidence"), help="where runs are kept")
     parser.add_argument("--into", type=Path, default=Path(), help="where benchmarks/results and docs lie")
