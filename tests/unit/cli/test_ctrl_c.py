@@ -14,8 +14,9 @@ SAID = "lightning-al: stopped by Ctrl-C; no label is lost, and the same command 
 
 @pytest.fixture(autouse=True)
 def _as_before():
-    """Lightning ignores Ctrl-C from the first one on."""
+    """Lightning ignores Ctrl-C from the first one on, and whoever runs tests in the background does too."""
     before = signal.getsignal(signal.SIGINT)
+    again()
     yield
     signal.signal(signal.SIGINT, before)
 
