@@ -93,6 +93,7 @@ def labels_to_target(
         Labels that the model was trained on; infinity if the run never got there.
 
     Raises:
+        TypeError: If `history` is none.
         ValueError: If no round has the metric, or `rounds` is not positive.
 
     Example:
@@ -101,6 +102,11 @@ def labels_to_target(
         >>> labels_to_target(history, "test_acc", 0.9), labels_to_target(history, "test_acc", 0.92)
         (50.0, inf)
     """
+    if not isinstance(history, History):
+        raise TypeError(
+            f"`history` is a {type(history).__name__}; needed is the `History` of one run, as `fit_rounds` "
+            "returns it. `Comparison.histories()` has one a run; its `summary` counts labels by itself."
+        )
     if rounds < 1:
         raise ValueError(f"`rounds` is {rounds}; needed is how many rounds in a row, 1 or more.")
     check_metric([history], metric)

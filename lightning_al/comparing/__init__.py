@@ -23,13 +23,14 @@ Reading a comparison needs neither torch nor Lightning; only `compare` itself do
 from typing import TYPE_CHECKING
 
 from lightning_al.comparing.comparison import Comparison
+from lightning_al.comparing.penalties import Penalties
 from lightning_al.comparing.settings import FailedRun, FailedRunsError
 from lightning_al.comparing.summary import ComparisonSummary
 
 if TYPE_CHECKING:
     from lightning_al.comparing.driver import compare
 
-__all__ = ["Comparison", "ComparisonSummary", "FailedRun", "FailedRunsError", "compare"]
+__all__ = ["Comparison", "ComparisonSummary", "FailedRun", "FailedRunsError", "Penalties", "compare"]
 
 if not TYPE_CHECKING:
 

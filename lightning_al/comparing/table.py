@@ -15,12 +15,13 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from lightning_al.class_entropy import class_entropy
 from lightning_al.comparing.settings import Run
 from lightning_al.history import COLUMNS
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.state import LABELED
 
-__all__ = ["FIXED", "RESERVED", "RunTable", "entropy", "metrics_of", "read"]
+__all__ = ["FIXED", "RESERVED", "RunTable", "metrics_of", "read"]
 
 #: What every row begins and ends with; the test metrics are between.
 _FIRST = ("strategy", "seed", "round", "labeled", "asked")
@@ -135,20 +136,8 @@ def _entropies(classes: list[Mapping[Any, int]] | None, place: int) -> dict[str,
     if classes is None or place == 0:
         return {"query_entropy": math.nan, "acquired_entropy": math.nan}
     all_of_them: Counter[Any] = sum(map(Counter, classes[1 : place + 1]), Counter())
-    return {"query_entropy": entropy(classes[place]), "acquired_entropy": entropy(all_of_them)}
-
-
-def entropy(counts: Mapping[Any, int]) -> float:
-    """In nats, of classes by how often each occurs; NaN of none.
-
-    Example:
-        >>> round(entropy({"cat": 5, "dog": 5}), 4), entropy({"cat": 5})
-        (0.6931, 0.0)
-    """
-    total = sum(counts.values())
-    if not total:
-        return math.nan
-    return sum(-n / total * math.log(n / total) for n in counts.values() if n) + 0.0
+    found = {"query_entropy": classes[place], "acquired_entropy": all_of_them}
+    return {name: float(class_entropy(list(counts.values()))) for name, counts in found.items()}
 
 
 def _times(run: Run) -> dict[int, dict[str, float]]:

@@ -54,10 +54,18 @@ class AreaUnderBudgetCurve(Metric):
             value: What the metric was with these, as many.
 
         Raises:
+            TypeError: If they are no numbers.
             ValueError: If they are not as many, a number of labels is negative, or one is not finite.
         """
-        count = torch.as_tensor(labels, device=self.device).reshape(-1)
-        found = torch.as_tensor(value, device=self.device).detach().reshape(-1)
+        try:
+            count = torch.as_tensor(labels, device=self.device).reshape(-1)
+            found = torch.as_tensor(value, device=self.device).detach().reshape(-1)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"`labels` is a {type(labels).__name__} and `value` a {type(value).__name__}; needed are "
+                "numbers, or as many in both. Of a history pass its columns: `update(history.column("
+                '"labeled"), history.column("test_acc"))`.'
+            ) from error
         if count.shape != found.shape:
             raise ValueError(
                 f"{len(count)} `labels` came with {len(found)} values; needed is one value for each number "

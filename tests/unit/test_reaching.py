@@ -41,6 +41,8 @@ def test_labels_are_those_of_the_history_not_counted_rounds():
 
 
 def test_wrong_arguments_of_the_rule_are_named():
+    with pytest.raises(TypeError, match=r"`history` is a list; needed is the `History` of one run"):
+        labels_to_target([history(0.9)], "test_acc", 0.9)
     with pytest.raises(ValueError, match=r"'test_f1'.*Name one of its columns"):
         labels_to_target(history(0.9), "test_f1", 0.9)
     with pytest.raises(ValueError, match="`rounds` is 0"):

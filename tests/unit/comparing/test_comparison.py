@@ -8,7 +8,6 @@ import pytest
 
 from lightning_al import Comparison
 from lightning_al.comparing.settings import folder_of
-from lightning_al.comparing.table import entropy
 
 from .tables import CURVES, comparison, rows
 
@@ -295,11 +294,6 @@ def test_the_metric_meant_is_the_first_accuracy():
     assert Comparison.of_rows([{k: v for k, v in r.items() if k != "test_acc"} for r in table]).metric == (
         "test_loss"
     )
-
-
-def test_entropies():
-    assert entropy({1: 4, 2: 4, 3: 0}) == pytest.approx(math.log(2))
-    assert math.isnan(entropy({}))
 
 
 def test_folders_are_safe_and_apart():

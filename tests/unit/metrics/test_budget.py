@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_al import History
 from lightning_al.metrics import AreaUnderBudgetCurve
 
 POINTS = st.lists(
@@ -72,6 +73,12 @@ def test_a_single_round_and_none():
 def test_what_is_no_point_is_refused(labels, value, message):
     with pytest.raises(ValueError, match=message):
         AreaUnderBudgetCurve().update(labels, value)
+
+
+@pytest.mark.parametrize("labels", ["20", History([]), {"labels": 3}])
+def test_what_is_no_number_is_refused(labels):
+    with pytest.raises(TypeError, match=r"`labels` is a \w+ and `value` a float; needed are numbers"):
+        AreaUnderBudgetCurve().update(labels, 0.5)
 
 
 def test_the_curve_is_drawn_with_its_mean_height():
