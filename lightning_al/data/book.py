@@ -372,7 +372,7 @@ class LabelBook(Book):
         intake = self.intake(overwrite=overwrite or _is_told_again(), strict=True)
         write_down = recorded if who == "dataset" else encode
         refused = intake.add_all(
-            Opinion(index, "label", write_down(target), who, named, file="user")
+            Opinion(index, "label", write_down(target), who, named)
             for index, target in zip(indices.tolist(), targets, strict=True)
         )
         for _, error in refused:

@@ -30,6 +30,7 @@ from lightning_al.exchange import (
     read_csv,
     write_query,
 )
+from lightning_al.ledger.answer import UNNAMED
 from lightning_al.ledger.connection import LedgerError
 from lightning_al.ledger.indices import Indices, as_indices
 from lightning_al.ledger.state import PoolState
@@ -95,7 +96,7 @@ class Labelling(Overview):
         self.book.current()
         checked = list(self.book.checked(found, values).values())
         named = who is not None and who != "oracle"
-        by = "user" if who is None else who
+        by = UNNAMED if who is None else who
         self.book.label_all(found, checked, who=by, named=named, overwrite=overwrite)
         self._note(found)
 
@@ -123,7 +124,7 @@ class Labelling(Overview):
         """
         self.book.ignore(indices, who)
 
-    def unsure(self, indices: Any, *, who: str = "user") -> None:
+    def unsure(self, indices: Any, *, who: str = UNNAMED) -> None:
         """Record that an annotator cannot tell yet; the samples go on waiting, for the same one or another.
 
         Args:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 __all__ = [
     "RESERVED",
+    "UNNAMED",
     "Answer",
     "Opinion",
     "Resolve",
@@ -21,6 +22,9 @@ __all__ = [
     "name_of_rule",
 ]
 
+_T = TypeVar("_T")
+#: Whose answers are that nobody was named for, in Python.
+UNNAMED = "user"
 #: Who labels that is no person: a label by one of these is treated otherwise.
 RESERVED = ("dataset", "oracle", "resolve")
 _LONGEST_NAME = 200
@@ -101,14 +105,14 @@ def moment(when: datetime | str) -> str:
         raise ValueError(f"{when!r} is no time in UTC; needed is one between the years 1 and 9999") from error
 
 
-def bare(who: str) -> str:
+def bare(who: _T) -> _T:
     """An annotator's name without outer spaces: "Ada " is nobody else than Ada. What is no text stays.
 
     Example:
         >>> bare("Ada ")
         'Ada'
     """
-    return who.strip() if isinstance(who, str) else who
+    return who.strip() if isinstance(who, str) else who  # type: ignore[return-value]  # text is text
 
 
 def check_annotator(who: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_al.ledger.answer import Opinion, bare, check_annotator, name_of_rule
+from lightning_al.ledger.answer import UNNAMED, Opinion, bare, check_annotator, name_of_rule
 from lightning_al.ledger.indices import Indices, as_indices
 from lightning_al.ledger.intake import Conflict, Intake
 from lightning_al.ledger.label_values import NoLabel, encode
@@ -92,11 +92,12 @@ class Book(Record):
         """
         if intake.events:
             try:
-                decisions = self._decisions(intake.samples, intake.events)
+                decisions, unsupported = self._decisions(intake.samples, intake.events)
             except Exception:  # the rule is the user's; what people said is on record all the same
                 self.write(intake.events)
                 raise
             self.write([*intake.events, *decisions])
+            _tell(unsupported)
         return len(intake)
 
     def label(
@@ -147,7 +148,7 @@ class Book(Record):
     def unsure(self, indices: Any, who: str) -> None:
         """Record that an annotator cannot tell yet; the samples go on waiting."""
         check_annotator(who)
-        intake = self.intake()
+        intake = self.intake(strict=True)
         for index in self._of_status(indices, {ASKED}, "be put off").tolist():
             intake.add(Opinion(index, "unsure", None, who, named=True))
         self.take(intake)
@@ -221,19 +222,22 @@ class Book(Record):
         open_ = sorted(state.answered)
         if self.resolve == "newest":  # a label that somebody gave is newer, or meant to win
             open_ = [i for i in open_ if state.status[i] != LABELED or state.who.get(i) == "resolve"]
-        events = self._decisions(open_)
+        events, unsupported = self._decisions(open_)
         if events:
             self.write(events)
+        _tell(unsupported)
 
-    def _decisions(self, indices: Sequence[int], written: Sequence[Event] = ()) -> list[Event]:
-        """Labels that the rule makes of the answers of samples.
+    def _decisions(
+        self, indices: Sequence[int], written: Sequence[Event] = ()
+    ) -> tuple[list[Event], list[int]]:
+        """Labels that the rule makes of the answers of samples, and the samples whose label it makes no more.
 
         Args:
             indices: The samples.
             written: Events that are written in the same moment.
         """
         if self.resolve is None or (self.resolve == "newest" and written):
-            return []
+            return [], []
         at, events = datetime.now(UTC).isoformat(timespec="microseconds"), list[Event]()
         unsupported = list[int]()
         trails = self.trails(indices)
@@ -255,14 +259,7 @@ class Book(Record):
                 )
             elif last.value != text:
                 events.append(self.event("relabeled", index, value=text, who="resolve", round=last.round))
-        if unsupported:
-            warnings.warn(
-                f"{len(unsupported)} samples have a label that `resolve` made of answers that were corrected "
-                f"since, and of which it makes none now: {unsupported[:5]}. They keep it for training. "
-                "Have somebody answer again, or take them back by `unlabel`.",
-                stacklevel=2,
-            )
-        return events
+        return events, unsupported
 
     def _text_of(self, value: Any, index: int) -> str:
         """A label that the rule made, as it goes into the ledger."""
@@ -277,7 +274,10 @@ class Book(Record):
         return encode(checked)
 
     def _decided(self, said: Sequence[Said]) -> Any:
-        answers = [answer for one in said if not isinstance((answer := one.answer()).value, NoLabel)]
+        """What the rule makes of them; an answer without a name counts once with the same one of a person."""
+        named = {one.text for one in said if one.who != UNNAMED}
+        counted = [one for one in said if one.who != UNNAMED or one.text not in named]
+        answers = [answer for one in counted if not isinstance((answer := one.answer()).value, NoLabel)]
         if callable(self.resolve) and answers:
             return self.resolve(answers)
         return answers[-1].value if answers else None
@@ -288,3 +288,14 @@ def _checked_who(who: str | None) -> str | None:
         return None
     check_annotator(who)
     return bare(who)
+
+
+def _tell(unsupported: Sequence[int]) -> None:
+    """Of labels that the rule would not make now; once all is written, as warnings may be errors."""
+    if unsupported:
+        warnings.warn(
+            f"{len(unsupported)} samples have a label that `resolve` made of answers that were corrected "
+            f"since, and of which it makes none now: {unsupported[:5]}. They keep it for training. "
+            "Have somebody answer again, or take them back by `unlabel`.",
+            stacklevel=3,
+        )

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lightning_al.ledger.answer import Opinion, check_opinion, latest
+from lightning_al.ledger.answer import Opinion, bare, check_opinion, latest
 from lightning_al.ledger.label_values import NoLabel, decode, encode
 from lightning_al.ledger.schema import Event
 from lightning_al.ledger.state import ASKED, IGNORED, LABELED
@@ -152,8 +152,10 @@ class Intake:
         """Somebody cannot tell, and the sample does not wait for that: it stands beside the rest, once."""
         self._said(opinion.index)
         trail = [*self._trails[opinion.index], *self._pending.get(opinion.index, ())]
-        mine = (event for _, _, event in trail if event.who == opinion.who and event.said == opinion.said)
-        if any(said_in(event) == (opinion.kind, None) for event in mine):
+        mine = [event for _, _, event in trail if bare(event.who) == opinion.who and said_in(event)]
+        if self.strict:  # said now, and not read from a file that may be old
+            mine = mine[-1:]
+        if any(said_in(event) == (opinion.kind, None) and event.said == opinion.said for event in mine):
             return False
         self._put("answered", opinion, text=encode(NoLabel(opinion.kind)))
         return True
@@ -183,7 +185,7 @@ class Intake:
 
     def _is(self, who: str | None, opinion: Opinion) -> bool:
         """Whether a name on record is that of an opinion's annotator."""
-        return who == opinion.who or (who is not None and self._annotators.get(who) == opinion.who)
+        return bare(who) == opinion.who or (who is not None and self._annotators.get(who) == opinion.who)
 
     def _enter(self, opinion: Opinion, status: int) -> bool:
         self._put("labeled", opinion, round_=self.book.state.last_round)
@@ -205,13 +207,8 @@ class Intake:
             return False
         # Nobody's answer is no further person's: a file that is read once with a name and once without.
         nobodys = [one for one in said if not opinion.named or one.who == opinion.file]
-        if any(one.text == opinion.text for one in nobodys) and not (self.strict and (own or self.overwrite)):
-            if not self.strict:
-                return False
-            raise Conflict(
-                f"sample {opinion.index} has this answer already, and who gave it was not said: it is no "
-                "second person's. Name the annotator each time, by `who`"
-            )
+        if any(one.text == opinion.text for one in nobodys) and not self.strict:
+            return False
         timed = opinion.said is not None and own is not None and opinion.said != own.at
         if own is not None and not self.overwrite and not timed:
             raise self._conflict(opinion, own.text, None if status == LABELED else own.who)

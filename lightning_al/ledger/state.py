@@ -20,6 +20,7 @@ from lightning_al.class_entropy import class_entropy
 from lightning_al.ledger.indices import Indices
 from lightning_al.ledger.label_values import decode
 from lightning_al.ledger.schema import Event
+from lightning_al.ledger.trail import UNSURE
 
 __all__ = ["ASKED", "IGNORED", "LABELED", "POOL", "STATUSES", "UNRANKED", "PoolState"]
 
@@ -79,11 +80,7 @@ class PoolState:
             elif kind == "relabeled":
                 self._set_value(index, value, who)
             elif kind == "answered":
-                self.answered.add(index)
-                if who in self.unsure.get(index, ()):  # who could not tell then can now
-                    self.unsure[index] = [other for other in self.unsure[index] if other != who]
-                    if not self.unsure[index]:
-                        del self.unsure[index]
+                self._answer(index, value, who)
             elif kind == "unsure":
                 self.unsure.setdefault(index, []).append(str(who))
             else:
@@ -172,6 +169,15 @@ class PoolState:
         if rank is not None:
             self.rank[index] = rank
         self.first[index] = seq
+
+    def _answer(self, index: int, value: str | None, who: str | None) -> None:
+        self.answered.add(index)
+        doubts = self.status[index] == ASKED and value == UNSURE
+        if doubts or index in self.unsure:  # who could not tell then may now, and the other way round
+            others = [other for other in self.unsure.get(index, ()) if other != who]
+            self.unsure[index] = [*others, str(who)] if doubts else others
+            if not self.unsure[index]:
+                del self.unsure[index]
 
     def _set_value(self, index: int, value: str | None, who: str | None) -> None:
         self.supplied[index] = who == "dataset"

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lightning_al.ledger.answer import Answer
-from lightning_al.ledger.label_values import decode
+from lightning_al.ledger.answer import Answer, bare
+from lightning_al.ledger.label_values import NoLabel, decode, encode
 from lightning_al.ledger.schema import Event
 
-__all__ = ["Said", "Step", "newest_of_each", "reverting", "standing", "steps"]
+__all__ = ["UNSURE", "Said", "Step", "newest_of_each", "reverting", "standing", "steps"]
 
+#: That somebody cannot tell, where it stands beside answers.
+UNSURE = encode(NoLabel("unsure"))
 #: Number, time and event, as the ledger gives them.
 Happened = tuple[int, str, Event]
 
@@ -84,7 +86,9 @@ def _after(step: Step, seq: int, at: str, event: Event) -> Step:
     if event.kind == "relabeled":
         return replace(step, value=event.value, who=event.who, said=said)
     if event.kind == "answered":
-        unsure = tuple(who for who in step.unsure if who != event.who)
+        others = tuple(who for who in step.unsure if who != event.who)
+        doubts = step.status == "asked" and event.value == UNSURE
+        unsure = (*others, str(event.who)) if doubts else others
         return replace(step, said=said, answered=True, unsure=unsure)
     if event.kind == "unsure":
         return replace(step, unsure=(*step.unsure, str(event.who)))
@@ -112,7 +116,7 @@ def _said_after(said: tuple[Said, ...], seq: int, at: str, event: Event) -> tupl
         and event.value is not None
         and event.who != "resolve"
     ):
-        return (*said, Said(seq, event.value, event.who, event.said or at))
+        return (*said, Said(seq, event.value, bare(event.who), event.said or at))
     return said
 
 

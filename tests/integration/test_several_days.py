@@ -270,11 +270,48 @@ def test_who_can_tell_after_all_is_no_longer_counted_among_those_who_cannot(seve
 def test_an_answer_without_a_name_is_no_second_person(several, first):
     one, second = int(several.asked_indices[0]), "Ben" if first is None else None
     several.label(one, 0, who=first)
-    with pytest.raises(ValueError, match=f"sample {one} has this answer already, and who gave it was not"):
-        several.label(one, 0, who=second)
-    assert one in several.asked_indices
-    several.label(one, 0, who="Cem", overwrite=first is None)
+    several.label(one, 0, who=second)
+    assert one in several.asked_indices, "one person's answer is that of two"
+    assert len(several.answers(one)) == 2, "all that was said is kept"
+    several.label(one, 0, who="Cem")
     assert one in several.labeled_indices
+
+
+def test_who_doubts_again_after_an_answer_is_heard_again(several):
+    one = int(several.asked_indices[0])
+    for _ in range(2):
+        several.unsure(one, who="Ada")
+        several.unsure(one, who="Ada")
+        several.label(one, 0, overwrite=True, who="Ada")
+    several.unsure(one, who="Ada")
+    assert several.waiting.unsure == 1
+    several.label(one, 0, who="Ben")
+    assert one in several.asked_indices
+    several.release()
+    assert Book(several.state_dir).state.unsure == several.state.unsure == {one: ["Ada"]}
+
+
+def test_names_of_older_ledgers_are_the_same_with_spaces_around_them(several):
+    one = int(several.asked_indices[0])
+    several.book.write([several.book.event("answered", one, value="0", who="Ada ")])
+    with pytest.raises(ValueError, match=f"sample {one} was answered by Ada with red already"):
+        several.label(one, 0, who="Ada")
+    several.label(one, 0, who="Ada", overwrite=True)
+    assert one in several.asked_indices
+    several.label(one, 0, who="Ben")
+    assert one in several.labeled_indices
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_told_of_one_sample_keeps_no_other_from_its_label(several):
+    one, two = several.asked_indices.tolist()[:2]
+    several.label(one, 0, who="Ada")
+    several.label(one, 0, who="Ben")
+    with pytest.raises(UserWarning, match="makes none now"):
+        several.label([one, two], [1, 0], overwrite=True, who="Ada")
+    with pytest.raises(UserWarning, match="makes none now"):
+        several.label([one, two], [2, 0], overwrite=True, who="Ben")
+    assert several.state.target(two) == 0
 
 
 def test_a_contradiction_of_a_sample_that_waits_names_whose_answer_it_has(several):
