@@ -22,6 +22,7 @@ _LOWER = frozenset((
     "mer", "miss", "misses", "mse", "msle", "nll", "perplexity", "ppl", "regret", "rmse", "rmsle", "smape",
     "wape", "wer", "xent",
 ))  # fmt: skip
+_ACCURACIES = ("acc", "accs", "accuracy", "accuracies")
 
 
 def rises(metric: str) -> bool:
@@ -44,10 +45,10 @@ def is_accuracy(metric: str) -> bool:
         metric: Its name, as in `rises`.
 
     Example:
-        >>> [is_accuracy(name) for name in ("test_acc", "valAccuracy", "accumulated_loss", "acc_loss")]
+        >>> [is_accuracy(name) for name in ("test_acc", "valAccuracies", "accumulated_loss", "acc_loss")]
         [True, True, False, False]
     """
-    return rises(metric) and any(word.endswith(("acc", "accuracy")) for word in _words(metric))
+    return rises(metric) and any(word.endswith(_ACCURACIES) for word in _words(metric))
 
 
 def _words(metric: str) -> list[str]:

@@ -164,17 +164,35 @@ def compare(
     workers = count(workers)
     check_flag(accept_changes=accept_changes)
     whole = settings.joined_to(place, accept_changes=accept_changes)
-    whole.write(place)
+    kept = whole.before_any_run(place)
+    changed = not whole.is_noted_as(kept.made_with)
+    if changed:
+        Settings.read(place).note(kept.runs(place))
+    kept.write(place)
     task = Task(
         chosen, make_model, make_trainer, make_data, query_size, rounds, options,
         known_training(whole.runs(place)), whole.made_with, accept_changes,
     )  # fmt: skip
     starts = Starts(whole.metric, accept_changes=accept_changes)
-    return _carry_out(task, replace(settings, metric=whole.metric), place, workers, progress, starts)
+
+    def made(run: Run, rounds: int) -> None:
+        """A round that was made otherwise is behind, so the record is what it was made with."""
+        nonlocal changed
+        if changed and whole.is_noted_as(run.known().get("made_with", {}).get(str(rounds - 1))):
+            whole.write(place)
+            changed = False
+
+    return _carry_out(task, replace(settings, metric=whole.metric), place, workers, progress, starts, made)
 
 
 def _carry_out(
-    task: Task, settings: Settings, place: Path, workers: int, progress: bool, starts: Starts
+    task: Task,
+    settings: Settings,
+    place: Path,
+    workers: int,
+    progress: bool,
+    starts: Starts,
+    made: Callable[[Run, int], None],
 ) -> Comparison:
     runs = settings.runs(place)
     left = []
@@ -194,6 +212,7 @@ def _carry_out(
 
             def told(run: Run, rounds: int) -> None:
                 bar.show(run, rounds)
+                made(run, rounds)
                 if rounds:
                     starts.check(run)
 

@@ -81,17 +81,21 @@ def carry_out(task: Task, run: Run, tell: Callable[[int], None]) -> None:
     acquisition, options = copy.deepcopy((task.strategies[run.strategy], dict(task.options)))
     active = ActiveLearning(acquisition, query_size=task.query_size, **options)
     makers = None if active.committee is None else active.committee.makers
+
+    def made_trainer(number: int) -> L.Trainer:
+        with _inside(run.folder):  # where loggers write that were not told where
+            return task.make_trainer(number)
+
     # Of a committee of several kinds no module is that of the other strategies.
     training = Training(
-        run, data, _sizes(data), task.known,
+        run, data, _sizes(data), task.known, made_trainer,
         with_module=makers is None, made_with=task.made_with, accept_changes=task.accept_changes,
     )  # fmt: skip
     clock = _Clock(run.times, tell)
 
     def make_trainer(number: int) -> L.Trainer:
         clock.begin(number)
-        with _inside(run.folder):  # where loggers write that were not told where
-            trainer = task.make_trainer(number)
+        trainer = made_trainer(number)
         if isinstance(trainer, L.Trainer):
             _check_trainer(trainer)
             trainer.callbacks.append(_Stages(clock, training))  # type: ignore[attr-defined]

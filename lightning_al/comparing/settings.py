@@ -196,8 +196,10 @@ class Settings:
             other, now, then = ["baseline"], {"baseline": self.baseline}, {"baseline": before.baseline}
         if other:
             gone = made_with.keys() - self.made_with.keys()
+            unnamed = {name for name in made_with if then.get(name) is None}
             shown = ", ".join(
-                f"{name} = {then[name]!r}, now {'not named' if name in gone else repr(now[name])}"
+                f"{name} = {'not named' if name in unnamed else repr(then[name])}, "
+                f"now {'not named' if name in gone else repr(now[name])}"
                 for name in other
             )
             accept = ", or pass `accept_changes=True`" if set(other) <= set(made_with) else ""
@@ -220,6 +222,33 @@ class Settings:
             self.metric in row for run in self.runs(state_dir) for row in run.rows()[:1]
         )
         return self.metric if known else None
+
+    def before_any_run(self, state_dir: Path) -> Settings:
+        """As on record, for as long as no run is carried out with what is accepted as another `made_with`.
+
+        Args:
+            state_dir: Folder of all runs, whose settings were joined.
+        """
+        if not (state_dir / _FILE).exists():
+            return self
+        before = Settings.read(state_dir)
+        if not any(_has_run(state_dir / folder_of(name)) for name in before.strategies):
+            return self
+        return replace(self, made_with={**self.made_with, **before.made_with})
+
+    def is_noted_as(self, made_with: Any) -> bool:
+        """Whether this is its `made_with`; a NaN is like itself."""
+        own, other = (json.dumps(one, sort_keys=True) for one in (self.made_with, made_with))
+        return own == other
+
+    def note(self, runs: Sequence[Run]) -> None:
+        """Let every round keep what it was made with that does not say so itself."""
+        for run in runs:
+            known, finished = run.known(), len(run.rows())
+            said = {str(number): self.made_with for number in range(finished)} | known.get("made_with", {})
+            if said != known.get("made_with", {}):
+                with replacing(run.facts, "What is known of the run") as part:
+                    part.write_text(json.dumps({**known, "made_with": said}), encoding="utf-8")
 
     def write(self, state_dir: Path) -> None:
         """For later calls."""

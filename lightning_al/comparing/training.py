@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from lightning_al.comparing.settings import RefusedError, Run
 from lightning_al.data import ActiveDataModule
+from lightning_al.randomness import preserved_rng
 from lightning_al.whole_file import replacing
 
 __all__ = ["Known", "Training", "known_training", "training_of"]
@@ -48,7 +49,7 @@ def training_of(
         Values by name.
     """
     found = {name: str(getattr(data, name, None)) for name in _OF_DATA}
-    found |= {name: str(getattr(trainer, name, None)) for name in _OF_TRAINER}
+    found |= _trainer(trainer)
     if not with_module:
         return found
     found["module"] = _module(module)
@@ -56,6 +57,10 @@ def training_of(
         found |= _optimizer(optimizer, f"optimizer{number or ''}")
     schedulers = [type(one.scheduler).__name__ for one in trainer.lr_scheduler_configs]
     return {**found, "lr_schedulers": ", ".join(schedulers) or "none"}
+
+
+def _trainer(trainer: L.Trainer) -> dict[str, str]:
+    return {name: str(getattr(trainer, name, None)) for name in _OF_TRAINER}
 
 
 def _module(module: L.LightningModule) -> str:
@@ -95,11 +100,16 @@ def known_training(runs: Iterable[Run]) -> Known:
 class Training:
     """What one run trains with, and its refusal if that is not what the others were trained with.
 
+    A round is held against the same one of other runs. One that none has reached may differ from those before
+    it, by plan; it may also be that something was changed. It is a plan if a round that there is would be
+    trained today as it was.
+
     Args:
         run: Which.
         data: Its samples.
         sizes: How many samples of `val` and `test`; `None` where that does not show.
         known: What all runs were trained with so far.
+        make_trainer: From the number of a round to a Trainer.
         with_module: See `training_of`.
         made_with: What else its rounds are said to be made with.
         accept_changes: Note what is otherwise in a run that goes on, in place of a refusal.
@@ -111,6 +121,7 @@ class Training:
         data: ActiveDataModule,
         sizes: Mapping[str, int | None],
         known: Known,
+        make_trainer: Callable[[int], L.Trainer],
         *,
         with_module: bool,
         made_with: Mapping[str, Any] | None = None,
@@ -118,10 +129,12 @@ class Training:
     ) -> None:
         self.run, self.data, self.with_module = run, data, with_module
         self.made_with, self.accept_changes = dict(made_with or {}), accept_changes
-        self.facts = run.known()
+        self.facts, self.make_trainer = run.known(), make_trainer
+        self.own, self.goes_on = known.get(run, {}), run in known
         # A run goes on as it began; a new one is held against those of its seed, if there are any.
-        alike = [run] if run in known else [one for one in known if one.seed == run.seed] or list(known)
-        self.rounds, self.goes_on = [known[one] for one in alike], run in known
+        same_seed = [rounds for one, rounds in known.items() if one.seed == run.seed and one != run]
+        self.others = same_seed or [rounds for one, rounds in known.items() if one != run]
+        self.unchanged: set[str] = set()
         self.accepted: list[str] = []
         if self.goes_on:
             before = {name: str(self.facts[name]) for name in sizes if name in self.facts}
@@ -136,7 +149,7 @@ class Training:
             RefusedError: If the rounds that there are were trained otherwise, and that is not accepted.
         """
         found = training_of(trainer, module, self.data, with_module=self.with_module)
-        other = self._other(found, self._expected(number))
+        other = self._other(found, self._expected(found, number))
         if found != self.facts.get("training", {}).get(str(number)) or self.accepted:  # else it is done again
             # What a new run is trained with shows beside the others; of one that goes on, only this tells it
             # from rounds that are to differ.
@@ -156,19 +169,54 @@ class Training:
             _refuse_other(now, then)
         return _other_than(now, then)
 
-    def _expected(self, number: int) -> Facts:
-        """As that round was; where none has been there, what was the same in all rounds that were."""
-        held = [rounds[number] for rounds in self.rounds if number in rounds]
-        held = held or [facts for rounds in self.rounds for facts in rounds.values()]
-        values: dict[str, set[str]] = {}
-        for facts in held:
-            for name, value in facts.items():
-                values.setdefault(name, set()).add(value)
-        return {name: found.pop() for name, found in values.items() if len(found) == 1}
+    def _expected(self, found: Facts, number: int) -> Facts:
+        """As that round was; where none has been there, as those before it, but for what differs by plan."""
+        held = self._same_round(number)
+        if held:
+            then = _common(held)
+            self.unchanged = {name for name in found if found[name] == then.get(name)}
+            return then
+        then = _common((self.own or _joined(self.others)).values())
+        if set(_other_than(found, then)) - self.unchanged:
+            self.unchanged |= self._trainers_unchanged()
+        return {name: value for name, value in then.items() if name not in self.unchanged}
+
+    def _same_round(self, number: int) -> list[Facts]:
+        """The run's own, or those of the others that were trained like it so far."""
+        if number in self.own:
+            return [self.own[number]]
+        return [
+            rounds[number]
+            for rounds in self.others
+            if number in rounds and all(rounds.get(n) == facts for n, facts in self.own.items())
+        ]
+
+    def _trainers_unchanged(self) -> set[str]:
+        """Names of what `make_trainer` gives the last round that there is as it did then."""
+        rounds = self.own or _joined(self.others)
+        last = max(rounds)
+        with preserved_rng():
+            now = _trainer(self.make_trainer(last))
+        return {name for name in now if now[name] == rounds[last].get(name)}
 
     def _write(self) -> None:
         with replacing(self.run.facts, "What is known of the run") as part:
             part.write_text(json.dumps(self.facts), encoding="utf-8")
+
+
+def _common(rounds: Iterable[Facts]) -> Facts:
+    """What all say that say anything of it."""
+    values: dict[str, set[str]] = {}
+    for facts in rounds:
+        for name, value in facts.items():
+            values.setdefault(name, set()).add(value)
+    return {name: found.pop() for name, found in values.items() if len(found) == 1}
+
+
+def _joined(runs: Sequence[Mapping[int, Facts]]) -> dict[int, Facts]:
+    """Of several runs one, with what they have in common in each round."""
+    numbers = {number for rounds in runs for number in rounds}
+    return {number: _common(rounds[number] for rounds in runs if number in rounds) for number in numbers}
 
 
 def _other_than(now: Facts, then: Facts) -> list[str]:

@@ -520,6 +520,82 @@ def test_rounds_that_differ_from_one_another_are_no_change(tmp_path):
     assert "NOT ALIKE" not in str(longer)
 
 
+def later_longer(number):
+    return quiet(max_epochs=1 if number < 2 else 2)
+
+
+class RateByRound(Net):
+    def configure_optimizers(self):
+        self.lr = 0.05 if self.trainer.datamodule.round < 2 else 0.01
+        return super().configure_optimizers()
+
+
+@pytest.mark.parametrize("accept", [False, True])
+@pytest.mark.parametrize("plan", [{"make_trainer": later_longer}, {"make_model": lambda seed: RateByRound()}])
+def test_a_plan_may_differ_in_rounds_that_no_run_has_reached(tmp_path, plan, accept):
+    small = {"workers": 0, "accept_changes": accept, **plan}
+    run(tmp_path, [acq.Margin()], seeds=1, rounds=1, **small)
+    longer = run(tmp_path, seeds=2, rounds=3, **small)  # one goes on, and others are new
+    assert len(longer.ended) == 6
+    assert "NOT ALIKE" not in str(longer)
+
+
+def stopped_at(number, lr=0.05):
+    """Before that round's training: none is done again by the run that goes on."""
+
+    class Stopped(Net):
+        def setup(self, stage):
+            if self.trainer.datamodule.round == number:
+                raise RuntimeError("stopped between rounds")
+
+    return lambda seed: Stopped(lr=lr)
+
+
+@pytest.mark.parametrize("accept", [False, True])
+def test_a_plan_may_differ_in_the_round_that_a_run_was_ended_before(tmp_path, accept):
+    small = {
+        "strategies": [acq.Random()],
+        "make_trainer": later_longer,
+        "workers": 0,
+        "accept_changes": accept,
+    }
+    with pytest.raises(FailedRunsError, match="stopped between"):
+        run(tmp_path, seeds=1, rounds=3, make_model=stopped_at(2), **small)
+    assert "NOT ALIKE" not in str(run(tmp_path, seeds=2, rounds=3, **small))
+
+
+def test_the_plan_of_other_runs_is_that_of_one_that_goes_on(tmp_path):
+    """Its optimizer does not show before the round, so that only these tell a plan from a change."""
+    small = {"strategies": [acq.Random()], "workers": 0, "rounds": 3}
+
+    class Stopped(RateByRound):
+        def setup(self, stage):
+            if self.trainer.datamodule.round == 2 and self.trainer.datamodule.seed == 0:
+                raise RuntimeError("stopped between rounds")
+
+    with pytest.raises(FailedRunsError, match="stopped between"):
+        run(tmp_path, seeds=2, make_model=lambda seed: Stopped(), **small)
+    assert "NOT ALIKE" not in str(run(tmp_path, seeds=2, make_model=lambda seed: RateByRound(), **small))
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"make_model": slower}, "optimizer.lr"),
+        ({"make_trainer": lambda _: quiet(max_epochs=2)}, "max_epochs"),
+    ],
+)
+def test_a_change_in_the_round_that_a_run_was_ended_before_is_none_of_the_plan(tmp_path, changed, name):
+    small = {"strategies": [acq.Random()], "seeds": 1, "rounds": 3, "workers": 0}
+    with pytest.raises(FailedRunsError, match="stopped between"):
+        run(tmp_path, make_model=stopped_at(2), **small)
+    with pytest.raises(ValueError, match=f"were trained with {name} = "):
+        run(tmp_path, **small, **changed)
+    said = f"with the same {name}."
+    assert said in str(run(tmp_path, **small, **changed, accept_changes=True))
+    assert said in str(Comparison.load(tmp_path))
+
+
 def test_what_the_caller_says_they_are_made_with_is_held_against_later_calls(tmp_path):
     small = {"strategies": [acq.Random()], "seeds": 1, "rounds": 1}
     run(tmp_path, made_with={"flips": True, "lr": (1, 2), "decay": float("nan")}, **small)
@@ -537,10 +613,48 @@ def test_what_the_caller_says_they_are_made_with_is_held_against_later_calls(tmp
         ):
             run(tmp_path, made_with=said, **again)
     assert (tmp_path / "comparison.json").read_text() == before
-    run(tmp_path, made_with={"flips": False}, accept_changes=True, **again)
-    run(tmp_path, made_with={"flips": False}, **again)
-    with pytest.raises(ValueError, match="made with flips = False, now True; all"):
-        run(tmp_path, made_with={"flips": True}, **again)
+    run(tmp_path, made_with={"flips": False}, accept_changes=True, **again)  # none is made with it
+    run(tmp_path, accept_changes=True, **again)
+    assert json.loads((tmp_path / "comparison.json").read_text())["made_with"]["flips"] is True
+    run(tmp_path, made_with=same, **again)
+
+
+@pytest.mark.parametrize("other", [{"lr": 0.2, "decay": float("nan")}, {}])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_another_setting_is_on_record_as_soon_as_a_run_is_made_with_it(tmp_path, other, workers):
+    small = {"strategies": [acq.Random()], "rounds": 1, "workers": workers}
+    run(tmp_path, seeds=1, made_with={"lr": 0.1, "decay": float("nan")}, **small)
+    run(tmp_path, seeds=2, made_with=other, accept_changes=True, **small)
+    run(tmp_path, seeds=2, made_with=other, **small)
+    shown = other.get("lr", "not named")
+    with pytest.raises(ValueError, match=f"made with lr = {shown}, now 0.1(,|; all)"):
+        run(tmp_path, seeds=2, made_with={"lr": 0.1, "decay": float("nan")}, **small)
+
+
+def test_another_setting_is_not_on_record_if_no_round_was_made_with_it(tmp_path):
+    small = {"strategies": [acq.Random()], "rounds": 1, "workers": 0}
+    run(tmp_path, seeds=1, made_with={"lr": 0.1}, **small)
+    with pytest.raises(FailedRunsError):
+        run(tmp_path, seeds=2, accept_changes=True, make_model=lambda seed: 1 / 0, **small)
+    run(tmp_path, seeds=2, made_with={"lr": 0.1}, **small)
+
+
+@pytest.mark.parametrize("other", [{"aug": "b"}, {}])
+def test_runs_that_do_not_say_themselves_what_they_were_made_with_are_of_the_record(tmp_path, other):
+    small = {"seeds": 1, "rounds": 1}
+    run(tmp_path, [acq.Random()], made_with={"aug": "a"}, **small)
+    facts = tmp_path / "Random" / "seed_0" / "run.json"
+    known = json.loads(facts.read_text())
+    del known["made_with"]
+    facts.write_text(json.dumps(known))
+    run(tmp_path, [acq.Random()], made_with=other, accept_changes=True, **small)
+    mixed = run(tmp_path, [acq.Margin()], made_with=other, accept_changes=True, **small)
+    for comparison in (
+        mixed,
+        Comparison.load(tmp_path),
+        run(tmp_path, [acq.BADGE()], made_with=other, **small),
+    ):
+        assert "trained with the same aug." in str(comparison)
 
 
 def test_a_comparison_that_never_named_a_setting_may_begin_to(tmp_path):

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from lightning_al import labels_to_target
+from lightning_al.reaching import is_accuracy
 from unit.plotting.runs import history
 
 
@@ -47,3 +48,9 @@ def test_wrong_arguments_of_the_rule_are_named():
         labels_to_target(history(0.9), "test_f1", 0.9)
     with pytest.raises(ValueError, match="`rounds` is 0"):
         labels_to_target(history(0.9), "test_acc", 0.9, rounds=0)
+
+
+@pytest.mark.parametrize("name", ["test_accs", "accuracies", "valAccuracies", "top1_accs"])
+def test_several_accuracies_are_accuracies(name):
+    assert is_accuracy(name)
+    assert not is_accuracy(f"{name}_loss")
