@@ -22,7 +22,7 @@ from lightning_al.ledger.answer import RESERVED, Opinion, bare, check_annotator
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.intake import Intake, said_in
 from lightning_al.ledger.label_values import check_not_missing, encode, is_class, no_first_label, whole
-from lightning_al.ledger.state import LABELED, POOL
+from lightning_al.ledger.state import ASKED, IGNORED, LABELED, POOL
 from lightning_al.ledger.status import printable
 from lightning_al.ledger.trail import Happened, newest_of_each, standing
 
@@ -45,8 +45,8 @@ _LONGEST_INDEX = 40
 _ROWS_A_SAMPLE, _MOST_ROWS = 100, 5_000_000
 #: What programs write where nobody has a name; people are called Nan.
 _NOBODY = ("nan", "NaN", "None", "<NA>")
-#: In `skip`, whatever the classes are called: the first say "unsure", the others are a program's "yes".
-_DOUBTS, _YES = ("?", "unsure"), ("True", "TRUE")
+#: What people and programs write into `skip` and `unsure` for "yes", whatever the classes are called.
+_MARKS = ("?", "unsure", "1", "1.0", "x", "y", "yes", "true")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Given:
         said: When, by the clock of the annotator's tool; see `lightning_al.ledger.answer.moment`.
         round: Of the query that the row is from, as text; empty: of any.
         run: The `run_id` that the row is from; empty: of any.
+        score: What stands for the strategy's score, where that is neither a number nor nothing.
     """
 
     where: str
@@ -80,6 +81,7 @@ class Given:
     said: str | None = None
     round: str = ""
     run: str = ""
+    score: str = ""
 
     @property
     def is_filled(self) -> bool:
@@ -117,9 +119,9 @@ def collect(
     who = None if who is None else bare(who)
     name = _name_of(source, who)
     read: list[tuple[int, Opinion]] = []
-    problems: list[tuple[int, str]] = []
     rows, texts = list(rows), Texts(book)
     _check_number(book, rows, source)
+    problems = _lost_among(book, rows, texts, automatic=automatic)
     for number, row in enumerate(with_progress(rows, name)):
         if not row.is_filled:
             continue
@@ -128,7 +130,6 @@ def collect(
             if automatic and not of_its_query(book, row, index):
                 continue
             _check_row(book, row)
-            texts.check_doubt(row)
             opinion = _opinion(
                 row, index, texts, who=row.who or who or name, named=bool(row.who or who), file=name
             )
@@ -138,6 +139,7 @@ def collect(
         else:
             if not (who and not row.who and _is_of_file(book, opinion, name)):
                 read.append((number, opinion))
+    problems += _new_among(book, rows, read, texts)
     if not overwrite:
         read, intake.taken_back = _not_read_before(book, read, corrected=automatic)
     refused = intake.add_all([opinion for _, opinion in read])
@@ -214,19 +216,38 @@ class Texts:
         """Names of the classes by what they are in small letters."""
         return {str(name).strip().casefold(): str(name) for name in self.kind.class_names or ()}
 
-    def check_doubt(self, row: Given) -> None:
-        """Refuse a skip that is the name of a class, typed one cell too far: the sample would be ignored.
+    @cached_property
+    def _on_record(self) -> set[str]:
+        return set(self.book.state.values.values())
 
-        Raises:
-            ValueError: If it is.
+    def doubt_of(self, row: Given) -> str | None:
+        """Why a row does not seem to mean what it says; `None`: it does.
+
+        An answer that was typed one cell too far would skip the sample or be lost, and a program labels all
+        that is empty by its word for nothing. What is on record already is not argued with.
         """
-        meant = self._names.get(row.doubt.casefold()) if row.doubt else None
-        if meant is None or row.doubt.lower() in _DOUBTS or (row.doubt in _YES and row.doubt != meant):
-            return
-        raise ValueError(
-            f"its `{'skip' if row.skip else 'unsure'}` says {row.doubt[:40]!r}, which is a class; needed is "
-            "the class in `label`, or in this cell a word that is none"
-        )
+        if row.score and self._is_label(row.score):
+            return (
+                f"its score is {row.score[:40]!r}; needed is a number or nothing: is a cell missing, or this "
+                "a label?"
+            )
+        if row.doubt and row.doubt.casefold() in self._names and row.doubt.lower() not in _MARKS:
+            return (
+                f"its `{'skip' if row.skip else 'unsure'}` says {row.doubt[:40]!r}, which is a class; needed "
+                "is the class in `label`, or in this cell a word that is none"
+            )
+        if not row.is_value and isinstance(row.label, str):
+            try:
+                check_not_missing(row.label, self.kind.class_names, self.kind.template)
+            except ValueError as error:
+                return None if encode(row.label) in self._on_record else str(error)
+        return None
+
+    def _is_label(self, text: str) -> bool:
+        """Whether a text in a place for numbers is a label; without names, any word is, and no date."""
+        if self.kind.class_names is not None:
+            return text.casefold() in self._names
+        return text[:1].isalpha() and not any(map(str.isdigit, text))
 
     def of(self, row: Given, index: int) -> str:
         """The target that a row means, as JSON.
@@ -239,6 +260,9 @@ class Texts:
             return self._read[key]
         template = self.kind.template_for(index, self.book.state, self._fresh)
         numbers = is_class(template) or isinstance(template, int | float)
+        known = self.book.state.values.get(index)
+        if template is None and known in ("true", "false") and str(row.label).strip().lower() == known:
+            return known  # the only label on record, by a version that took truth for one
         if template is None and self.kind.class_names is None and isinstance(row.label, bool):
             raise ValueError(no_first_label(row.label))
         if row.is_value and isinstance(row.label, bool) and (numbers or self.kind.class_names is not None):
@@ -263,8 +287,6 @@ class Texts:
 def _opinion(row: Given, index: int, texts: Texts, *, who: str, named: bool, file: str) -> Opinion:
     if row.label is None:
         return Opinion(index, "skip" if row.skip else "unsure", None, who, named, row.said, file=file)
-    if row.is_value and isinstance(row.label, str):
-        check_not_missing(row.label, texts.kind.class_names, texts.kind.template)
     return Opinion(index, "label", texts.of(row, index), who, named, row.said, str(row.label), file)
 
 
@@ -272,6 +294,40 @@ def _is_of_file(book: Book, opinion: Opinion, name: str) -> bool:
     """Whether the label on record was read from the same file, when nobody said whose answers it holds."""
     state, index = book.state, opinion.index
     return state.who.get(index) == name and state.values.get(index) == opinion.text
+
+
+def _lost_among(book: Book, rows: list[Given], texts: Texts, *, automatic: bool) -> list[tuple[int, str]]:
+    """Rows that say nothing, with a label in the wrong place: nobody would miss it; places and why."""
+    found = []
+    for number, row in enumerate(rows):
+        doubt = texts.doubt_of(row) if row.score and not row.is_filled else None
+        if doubt and not (automatic and not _waits(book, row)):
+            found.append((number, f"{row.where}: {doubt}"))
+    return found
+
+
+def _waits(book: Book, row: Given) -> bool:
+    """Whether the sample of a row waits, in the query that the row is of."""
+    try:
+        index = index_of(row, book)
+    except ValueError:
+        return False
+    return of_its_query(book, row, index) and book.state.status[index] == ASKED
+
+
+def _new_among(
+    book: Book, rows: list[Given], read: list[tuple[int, Opinion]], texts: Texts
+) -> list[tuple[int, str]]:
+    """Rows that may mean something else than they say, by place, and why, but for those on record already."""
+    doubts = {number: why for number, _ in read if (why := texts.doubt_of(rows[number]))}
+    suspects = [(number, opinion) for number, opinion in read if number in doubts]
+    trails = book.trails(sorted({o.index for _, o in suspects}))
+    said = {index: _ever_said(trail) for index, trail in trails.items()}
+    return [
+        (number, f"{rows[number].where}: {doubts[number]}")
+        for number, o in suspects
+        if (o.kind, o.text, o.who if o.named else None) not in said[o.index]
+    ]
 
 
 def _not_read_before(
@@ -282,15 +338,18 @@ def _not_read_before(
     Args:
         book: The record.
         read: Places and opinions.
-        corrected: Also without what was corrected since.
+        corrected: Also without what was corrected since, also while the sample waits for a rule's decision,
+            and what the sample was ignored after.
     """
     state = book.state
-    doubtful = [
-        o.index
-        for _, o in read
-        if o.index in state.reverted
-        or (corrected and state.status[o.index] == LABELED and o.text != state.values.get(o.index))
-    ]
+
+    def is_corrected(opinion: Opinion) -> bool:
+        index, status = opinion.index, state.status[opinion.index]
+        if status == LABELED:
+            return opinion.text != state.values.get(index)
+        return status == IGNORED or (status == ASKED and index in state.answered)
+
+    doubtful = [o.index for _, o in read if o.index in state.reverted or (corrected and is_corrected(o))]
     trails = book.trails(doubtful)
     said = {index: _ever_said(trail) for index, trail in trails.items()}
 

@@ -6,7 +6,7 @@ What programs and people write for "no" (False, 0, no, nein, nan, n/a, -) is not
 may name the annotator of each row; a column `unsure` is read as `skip` is.
 
 A row must fit the header: cells beyond it are refused, and so is a column of ours that is there twice, or
-one for answers in capital letters. Empty
+answers in one in capital letters, unless ours is there too or it was exported with the query. Empty
 cells at the end of a row may be missing, since spreadsheets leave them out.
 
 A spreadsheet takes text that begins with = + - @ for a formula, and computes it. Such names and descriptions
@@ -136,13 +136,19 @@ def _check_header(path: Path, columns: Sequence[str]) -> None:
             f"{path} has the column {twice[0]!r} {columns.count(twice[0])} times; needed is one, since "
             "nobody can tell which of them counts. Rename or delete the others."
         )
-    for name in columns:
-        meant = name.lower()
-        if meant in _ANSWERS and meant not in columns:  # beside ours it is another one
-            raise ValueError(
-                f"{path} has the column {name!r}, and none that is called {meant!r}, which alone is read. "
-                "Rename it, in small letters if it is meant."
-            )
+
+
+def _misspelt(columns: Sequence[str]) -> list[int]:
+    """Places of columns for answers in capital letters; beside ours such a one is another.
+
+    In a query, `label` and what comes after it are for answers, and what comes before was shown.
+    """
+    first = columns.index("label") if "run" in columns else 0
+    return [
+        place
+        for place, name in enumerate(columns)
+        if place >= first and name.lower() in _ANSWERS and name.lower() not in columns
+    ]
 
 
 def _read(path: Path, columns: Sequence[str], rows: Any, text: str) -> list[Given]:
@@ -150,11 +156,19 @@ def _read(path: Path, columns: Sequence[str], rows: Any, text: str) -> list[Give
     found: list[Given] = []
     problems: list[str] = []
     named = max(place for place, name in enumerate(columns) if name) + 1
+    misspelt = _misspelt(columns)
     line = rows.line_num
     for cells in _cells(path, rows, text):
         lines, line = rows.line_num - line, rows.line_num
         if not any(map(str.strip, cells)):
             continue
+        for place in misspelt:
+            if cells[place : place + 1] and cells[place].strip():
+                raise ValueError(
+                    f"{path} has the column {columns[place]!r}, and none that is called "
+                    f"{columns[place].lower()!r}, which alone is read. Rename it, in small letters if it is "
+                    "meant."
+                )
         row = dict(itertools.zip_longest(columns[:named], cells[:named], fillvalue=""))
         try:
             if lines > 1:
@@ -223,12 +237,13 @@ def _check_row(beyond: Sequence[str], row: Mapping[str, str], *, is_short: bool)
         text = whole(row.get(name, ""))
         if text and not text.isdecimal():
             raise ValueError(f"its {name} is {text[:40]!r}; needed is a number: is a cell missing?")
+
+
+def _odd_score(row: Mapping[str, str]) -> str:
+    """What stands for a score and may be a label, with a cell missing before it."""
     score = row.get("score", "").strip()
     # In a table of somebody's own, without ranks, a score may be anything.
-    if "rank" in row and not (_SCORE.fullmatch(score) or score.lower() in _NO):
-        raise ValueError(
-            f"its score is {score[:40]!r}; needed is a number or nothing: is a cell missing, or this a label?"
-        )
+    return score if "rank" in row and not (_SCORE.fullmatch(score) or score.lower() in _NO) else ""
 
 
 def _given(line: int, row: Mapping[str, str]) -> Given:
@@ -240,5 +255,5 @@ def _given(line: int, row: Mapping[str, str]) -> Given:
         row["label"].strip() or None,
         skip=skip not in _NO and not doubts, unsure=doubts,
         doubt=also if unsure not in _NO else said if skip not in _NO else "", who=name_in(row.get("who", "")),
-        round=row.get("round", ""), run=row.get("run", "").strip().removeprefix(_RUN),
+        score=_odd_score(row), round=row.get("round", ""), run=row.get("run", "").strip().removeprefix(_RUN),
     )  # fmt: skip

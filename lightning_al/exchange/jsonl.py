@@ -107,9 +107,14 @@ def _row(line: str) -> dict[str, Any]:
 
 
 def _check_names(row: dict[str, Any]) -> None:
-    """Refuse an answer under a name that is misspelt: it would be passed over."""
+    """Refuse an answer under a name that is misspelt: it would be passed over.
+
+    Beside one that says something it is another; a query that goes out has all names, and nothing in them.
+    """
     if any(name in row for name in _ANSWERS):
-        other = next((name for name in row if name not in _READ and name.strip().lower() in _READ), None)
+        right_ones = {name for name in _READ if row.get(name) not in (None, False, "")}
+        others = (name for name in row if name not in _READ and name.strip().lower() in _READ)
+        other = next((name for name in others if name.strip().lower() not in right_ones), None)
         if other is not None:
             right = other.strip().lower()
             raise ValueError(f"has `{other[:40]}`, which is not read; needed is `{right}`, in small letters")

@@ -93,7 +93,6 @@ def parse_label(text: str, class_names: Sequence[str] | None, template: Any) -> 
         (0, 1.5)
     """
     value: Any = text
-    check_not_missing(text, class_names, template)
     if not isinstance(template, str) and not _names_apply(class_names, template):
         with suppress(ValueError):
             value = json.loads(text)
@@ -109,10 +108,10 @@ def parse_label(text: str, class_names: Sequence[str] | None, template: Any) -> 
 
 
 def check_not_missing(text: str, class_names: Sequence[str] | None, template: Any) -> None:
-    """Refuse what stands for nothing, where any text would do: else a program labels every empty row by it.
+    """Refuse what stands for nothing in a table, where any text would do: a program fills every empty row.
 
     Args:
-        text: As it stands in a file.
+        text: As it stands in a cell; in JSON, or where a person chooses, nothing is null, and no text.
         class_names: Names of the classes, which may be called so, or `None`.
         template: A text, or `None` where no label is known yet; for all others nothing is refused.
 
@@ -128,7 +127,7 @@ def check_not_missing(text: str, class_names: Sequence[str] | None, template: An
     if text.strip() in _NOTHING or text.strip().lower() == "nan":
         raise ValueError(
             f"{text!r} is no label: programs write it for none; leave it empty, or if it is meant, give it "
-            f"in Python, by `label(index, {text!r})`"
+            f"in Python, by `label(index, {text!r})`, or as JSON lines"
         )
 
 

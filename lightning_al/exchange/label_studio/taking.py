@@ -33,6 +33,8 @@ from lightning_al.ledger.trail import steps
 
 __all__ = ["Report", "import_export", "pull_answers"]
 
+_LONGEST_INDEX = 20
+
 
 @dataclass
 class Report:
@@ -142,7 +144,10 @@ def import_export(
     users = {number: bare(name) for number, name in (users or {}).items()}
     tasks = read_export(path)
     form = form_of(tasks, book, path) if form is None else form
-    said = {key: each for key, each in read(tasks, form, users).items() if key.run == book.state.run_id}
+    said = dict[Key, list[Annotation]]()
+    for key, each in read(tasks, form, users).items():
+        if key.run == book.state.run_id:
+            said.setdefault(_by_name(book, key), []).extend(each)
     if who is not None:
         said = all_by(book, bare(who), said, path)
     notes = name_users(book, users)
@@ -165,20 +170,37 @@ def _damaged(book: Book, tasks: Iterable[Mapping[str, Any]]) -> dict[Key | int, 
         if not (isinstance(data, dict) and data.get("lal_run") == book.state.run_id and task["annotations"]):
             continue
         key = key_of(data)
+        key = key if key is None else _by_name(book, key)
         if key is None or not _exists(book, key.sample):
             number, sample = data.get("lal_round"), data.get("lal_sample")
             found[task["id"] if key is None else key] = (
                 f"task {task['id']}: there is no sample {sample!r:.60} of round {number!r:.40}; needed are "
-                "`lal_sample` and `lal_round` as they were exported; its answers were passed over"
+                "`lal_sample` and `lal_round` as they were exported, of a sample that is still where it was "
+                "if that was before this run had names; its answers were passed over"
             )
     return found
+
+
+def _by_name(book: Book, key: Key) -> Key:
+    """The key of a task that was exported before the samples had names, as it would be now."""
+    if book.names is None or book.has_moved or book.names.find(key.sample) is not None:
+        return key
+    number = key.sample if key.sample.isdecimal() and len(key.sample) < _LONGEST_INDEX else ""
+    if not number or str(int(number)) != number or int(number) >= book.size:
+        return key
+    return key._replace(sample=book.names[int(number)])
 
 
 def _exists(book: Book, sample: str) -> bool:
     if book.names is not None:
         index = book.names.find(sample)
         return index is not None and book.names[index] == sample
-    return sample.isdecimal() and len(sample) < 20 and str(int(sample)) == sample and int(sample) < book.size
+    return (
+        sample.isdecimal()
+        and len(sample) < _LONGEST_INDEX
+        and str(int(sample)) == sample
+        and int(sample) < book.size
+    )
 
 
 def _passed_over(keys: Iterable[Key]) -> list[str]:

@@ -88,9 +88,11 @@ def test_a_class_that_was_typed_one_cell_too_far_ignores_no_sample(book, tmp_pat
 @pytest.mark.parametrize(
     ("names", "text", "status"),
     [
-        (["true", "false"], "True", IGNORED), (["true", "false"], "true", None),
+        (["true", "false"], "True", IGNORED), (["true", "false"], "true", IGNORED),
+        (["False", "True"], "True", IGNORED), (["no", "yes"], "Yes", IGNORED), (["y", "n"], "Y", IGNORED),
         (["sure", "unsure"], "unsure", ASKED), (["0", "1", "2"], "2", None), (["0", "1", "2"], "0", ASKED),
-        (["cat", "x"], "x", None), (["cat"], "x", IGNORED),
+        (["0", "1", "2"], "1", IGNORED), (["0", "1", "2"], "1.0", IGNORED), (["x", "o"], "o", None),
+        (["cat", "x"], "x", IGNORED), (["cat"], "x", IGNORED),
     ],
 )  # fmt: skip
 def test_a_word_for_yes_or_no_may_be_a_class_too(tmp_path, names, text, status):
@@ -101,6 +103,15 @@ def test_a_word_for_yes_or_no_may_be_a_class_too(tmp_path, names, text, status):
     else:
         import_answers(book, path)
         assert book.state.status[7] == status
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_what_an_older_version_took_for_a_skip_is_on_record(book, tmp_path, automatic):
+    book.write([book.event("ignored", 7, who="answers.csv"), book.event("unsure", 5, who="Ada")])
+    path = csv(tmp_path, "index,round,label,skip,unsure,who", "7,0,,dog,,", "5,0,,,ox,Ada", "9,0,cat,,,")
+    intake = collect(book, read_csv(path), path, automatic=automatic)
+    assert [(event.kind, event.sample) for event in intake.events] == [("labeled", 9)]
+    refused(book, csv(tmp_path, "index,label,unsure,who", "5,,ox,Ben"), "line 2: its `unsure` says 'ox'")
 
 
 def test_who_is_unsure_and_skips_is_unsure(book, tmp_path):
@@ -123,7 +134,10 @@ def test_who_is_unsure_and_skips_is_unsure(book, tmp_path):
         (["index,round,label", "7,cat"], "line 2: its round is 'cat'"),
         (["index,rank,label", "7,cat,"], "line 2: its rank is 'cat'"),
         (["index,rank,score,label", "7,0,cat,"], "line 2: its score is 'cat'; needed is a number or nothing"),
-        (["index,rank,score,path,label", "7,0,scans/7.png,cat,"], "line 2: its score is 'scans/7.png'"),
+        (["index,rank,score,label", "7,0,Cat,", "5,1,0.9,ox"], "line 2: its score is 'Cat'; needed is"),
+        (["index,rank,score,label", "7,0,cat,ox"], "line 2: its score is 'cat'; needed is a number or noth"),
+        (["index,run,label,Skip", "7,,,", "5,,,x"], "the column 'Skip', and none that is called 'skip'"),
+        (["index,Who,label", "7,Ada,cat"], "the column 'Who', and none that is called 'who'"),
         (["index,label,Skip", "7,,x"], "the column 'Skip', and none that is called 'skip'"),
         (["index,label, WHO", "7,cat,Ada"], "the column 'WHO', and none that is called 'who'"),
     ],
@@ -135,10 +149,43 @@ def test_rows_that_do_not_fit_their_header_are_refused(book, tmp_path, lines, me
 @pytest.mark.parametrize(
     "score",
     ["", "0.9", "0,9", "-1", "9.00E-01", "1.234,5", "nan", "inf", "02. Mai", "2. May", "Mai 25", "2-May",
-     "05/02/2026", "####", "#DIV/0!", "n/a"],
+     "05/02/2026", "####", "#DIV/0!", "n/a", "2月5日", "12 %", "0.12%", "\N{MINUS SIGN}0.5",
+     "5. Feb 2026 00:00:00", "Feb/05", "∞", "0.12 €"],
 )  # fmt: skip
-def test_a_score_may_be_what_a_spreadsheet_leaves_of_it(book, tmp_path, score):
+@pytest.mark.parametrize("kind", ["class", "text"])
+def test_a_score_may_be_what_a_spreadsheet_leaves_of_it(tmp_path, score, kind):
+    book = make(tmp_path / "run", kind=kind)
     assert import_answers(book, csv(tmp_path, "index;rank;score;label", f"7;0;{score};cat")).new == 1
+
+
+def test_a_score_may_be_called_as_a_class_that_is_a_number(tmp_path):
+    book = make(tmp_path / "run", names=["0.0", "1.0", "nan"])
+    path = csv(tmp_path, "index,rank,score,label", "7,0,1.0,0.0", "5,1,nan,")
+    assert import_answers(book, path).new == 1
+
+
+def test_without_class_names_a_word_is_no_score(tmp_path):
+    book = make(tmp_path / "run", kind="text")
+    refused(book, csv(tmp_path, "index,rank,score,label", "7,0,red,"), "line 2: its score is 'red'; needed")
+
+
+def test_a_label_in_the_wrong_cell_does_not_matter_once_the_sample_has_one(book, tmp_path):
+    path = csv(
+        tmp_path, "index,run,round,rank,score,label", "7,,0,0,cat,", "99,,0,1,cat,", "5,run-x,0,1,cat,"
+    )
+    book.label([7], ["cat"], who="Ada")
+    assert len(collect(book, read_csv(path), path, automatic=True)) == 0
+    book.undo([7], "Ada")
+    with pytest.raises(ValueError, match="its score is 'cat'"):
+        collect(book, read_csv(path), path, automatic=True)
+
+
+def test_columns_that_an_older_version_exported_of_a_sample_are_no_answers(book, tmp_path):
+    """It left names in capitals as they are; its files are read at every start."""
+    path = csv(tmp_path, "index,run,round,rank,score,Who,Skip,label,skip", "7,,0,0,,Poe,never,cat,")
+    assert len(collect(book, read_csv(path), path, automatic=True)) == 1
+    path = csv(tmp_path, "index,label,Who,Unsure", "5,cat,, ", "9,dog")
+    assert import_answers(book, path).new == 2
 
 
 def test_columns_of_somebodys_own_may_have_any_name_and_words_for_scores(book, tmp_path):
@@ -163,10 +210,29 @@ def test_what_programs_write_for_nothing_is_no_text(tmp_path, nothing, kind):
     book = make(tmp_path / "run", kind=kind)
     what = "line .: '.*' is no label"
     refused(book, csv(tmp_path, "index,label", f"7,{nothing}"), what)
-    line = json.dumps({"index": 7, "label": nothing})
-    refused(book, csv(tmp_path, line, name="a.jsonl"), what)
-    book.label([7], [nothing], who="Ada")  # who means it
-    assert labels(book) == {7: nothing}
+    line = json.dumps({"index": 7, "label": nothing})  # a program writes null
+    assert import_answers(book, csv(tmp_path, line, name="a.jsonl")).new == 1
+    book.label([5], [nothing], who="Ada")  # who means it
+    assert labels(book) == {7: nothing, 5: nothing}
+    if nothing.lower() != "nan" or kind is not None:
+        assert import_answers(book, csv(tmp_path, "index,label", f"9,{nothing}")).new == 1  # it is one now
+
+
+def test_a_text_for_nothing_that_an_older_version_read_is_on_record(tmp_path):
+    book = make(tmp_path / "run", kind="text")
+    path = csv(tmp_path, "index,round,label", "7,0,None", "5,0,red")
+    book.write([book.event("labeled", 7, value='"None"', who=path.name, round=0)])
+    book.label([7], ["blue"], who="Ada")
+    assert '"None"' not in book.state.values.values()
+    assert len(collect(book, read_csv(path), path, automatic=True)) == 1
+    refused(book, csv(tmp_path, "index,label", "7,NA"), "line 2: 'NA' is no label")
+
+
+def test_truth_that_an_older_version_read_is_on_record(tmp_path):
+    book = make(tmp_path / "run", kind=None)
+    path = csv(tmp_path, "index,round,label", "7,0,True")
+    book.write([book.event("labeled", 7, value="true", who=path.name, round=0)])
+    assert len(collect(book, read_csv(path), path, automatic=True)) == 0
 
 
 def test_a_class_that_is_called_so_is_one(tmp_path):
@@ -469,3 +535,46 @@ def test_an_answer_like_one_that_was_taken_back_is_another_persons_own(book, tmp
     import_answers(book, path)
     book.undo([7])
     assert import_answers(book, csv(tmp_path, "index,label,who", "7,cat,Ben")).new == 1
+
+
+# ---------------------------------------------------------------- read again by itself
+
+
+def undecided(answers):
+    """No label."""
+
+
+@pytest.mark.parametrize("how", ["unsure", "file", "skip", "correct"])
+def test_an_answer_that_waits_for_a_rule_and_was_replaced_is_not_argued_with(tmp_path, how):
+    make(tmp_path / "run", names=PETS)
+    book = Book(tmp_path / "run", resolve=undecided)
+    path = csv(tmp_path, "index,round,label,who", "7,0,cat,Ada", "5,0,,", name="query_0.csv")
+
+    def read():
+        return book.take(collect(book, read_csv(path), path, automatic=True))
+
+    assert (read(), read()) == (1, 0)
+    if how == "unsure":
+        book.unsure([7], "Ada")
+    elif how == "correct":
+        book.label([7], ["dog"], who="Ada", overwrite=True)
+    else:
+        mark = "?" if how == "file" else "x"
+        import_answers(book, csv(tmp_path, "index,skip,label,who", f"7,{mark},,Ada"))
+    then = book.answers(7)
+    assert (read(), book.answers(7), book.state.status[7]) == (0, then, ASKED)
+    csv(tmp_path, "index,round,label,who", "7,0,cat,Ben", name="query_0.csv")  # another's is new
+    assert read() == 1
+    csv(tmp_path, "index,round,label,who", "7,0,ox,Ada", name="query_0.csv")
+    with pytest.raises(ValueError, match="was answered by Ada with"):
+        read()
+
+
+def test_an_answer_does_not_come_again_once_its_sample_is_ignored(tmp_path):
+    make(tmp_path / "run", names=PETS)
+    book = Book(tmp_path / "run", resolve=undecided)
+    path = csv(tmp_path, "index,round,label,who", "7,0,cat,Ada", "5,0,,", name="query_0.csv")
+    book.take(collect(book, read_csv(path), path, automatic=True))
+    book.ignore([7], "Ben")
+    assert len(collect(book, read_csv(path), path, automatic=True)) == 0
+    assert book.state.status[7] == IGNORED

@@ -27,7 +27,7 @@ ODD = st.sampled_from(
      "true", 'a"b', "a,b;c\td", "a\r\nb", " x ", "\uff1d1", "\u2028", "\ufeff", "-1.50",
      "[1]", "{}", "label", "inf"]
 )  # fmt: skip
-#: What programs write for nothing is no text of anybody's in a table or in JSON lines.
+#: What programs write for nothing is no text of anybody's in a table.
 SAID = (TEXTS | ODD).filter(lambda text: text.strip().lower() not in ("nan", "-") and bool(text.strip()))
 QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
@@ -342,6 +342,27 @@ def test_a_task_whose_sample_cannot_be_told_is_named(tmp_path, change, ids):
     found = import_answers(book, path)
     assert (found.new, len(found.problems)) == (3, 1)
     assert found.problems[0].startswith("task 100: there is no sample ")
+
+
+def test_tasks_that_were_made_before_the_samples_had_names(tmp_path):
+    ids = [f"s{i}" for i in range(11)] + ["5"]  # which is a sample's name by now
+    book = make(tmp_path / "run")
+    path = write_query(book, book.folder / "tasks.json")
+    path.write_text(json.dumps(studio_export(book, [chosen("cat")] * 4)))
+    book.ledger.set_names(ids, {"names": "ids:x"})
+    named = Book(book.folder)
+    found = import_answers(named, path)
+    assert (found.new, len(found.problems)) == (3, 1)
+    assert labels(named) == {7: 0, 9: 0, 1: 0}
+
+
+def test_what_somebody_chose_in_label_studio_is_no_programs_word_for_nothing(tmp_path):
+    book = make(tmp_path / "run", kind="text")
+    path = write_query(book, book.folder / "tasks.json")
+    answers = [chosen(choice) for choice in ("None", "N/A", "-", "NA")]
+    path.write_text(json.dumps(studio_export(book, answers)))
+    assert import_answers(book, path).new == 4
+    assert labels(book) == {7: "None", 5: "N/A", 9: "-", 1: "NA"}
 
 
 def test_options_that_are_for_other_formats_are_refused(tmp_path):

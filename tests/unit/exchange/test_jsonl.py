@@ -175,6 +175,15 @@ def test_what_answers_beside_an_empty_label_is_not_passed_over(tmp_path, name):
         read_jsonl(path)
 
 
+def test_a_name_in_capitals_beside_one_that_says_something_is_another(book, tmp_path):
+    rows = [
+        {"index": 7, "label": "cat", "who": "Ada", "Who": "x", "Label": "y"},
+        {"index": 5, "label": None, "skip": True, "Skip": False, "unsure": False},
+    ]
+    found = import_answers(book, write(tmp_path / "a.jsonl", *rows))
+    assert (found.new, found.skipped, book.state.who[7]) == (1, 1, "Ada")
+
+
 @pytest.mark.parametrize("doubt", ["skip", "unsure"])
 def test_a_line_with_a_label_and_a_doubt_is_refused(book, tmp_path, doubt):
     path = write(tmp_path / "a.jsonl", {"index": 7, "label": "cat", doubt: True})
