@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,8 @@ def _check_names(row: dict[str, Any]) -> None:
     Beside one that says something it is another; a query that goes out has all names, and nothing in them.
     """
     if any(name in row for name in _ANSWERS):
-        right_ones = {name for name in _READ if row.get(name) not in (None, False, "")}
-        others = (name for name in row if name not in _READ and name.strip().lower() in _READ)
+        others = _misspelt(tuple(row))
+        right_ones = {name for name in _READ if row.get(name) not in (None, False, "")} if others else ()
         other = next((name for name in others if name.strip().lower() not in right_ones), None)
         if other is not None:
             right = other.strip().lower()
@@ -123,6 +124,12 @@ def _check_names(row: dict[str, Any]) -> None:
         meant = [] if name in _OTHERS else get_close_matches(name.lower(), _ANSWERS, 1, 0.7)
         if meant:
             raise ValueError(f"has `{name[:40]}` and no answer; needed is `{meant[0]}`, if that is meant")
+
+
+@lru_cache(maxsize=8)  # the lines of a file have the same names
+def _misspelt(names: tuple[str, ...]) -> list[str]:
+    """Those that are names of ours but for capitals and spaces."""
+    return [name for name in names if name not in _READ and name.strip().lower() in _READ]
 
 
 def _given(number: int, row: dict[str, Any]) -> Given:

@@ -79,8 +79,8 @@ class Opinion:
     file: str = ""
 
     def __post_init__(self) -> None:
-        if self.named:
-            object.__setattr__(self, "who", bare(self.who))
+        if self.named and (who := bare(self.who)) != self.who:
+            object.__setattr__(self, "who", who)
 
 
 def moment(when: datetime | str) -> str:

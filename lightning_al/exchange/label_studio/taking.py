@@ -154,7 +154,7 @@ def import_export(
     mine = {keys[key]: each for key, each in said.items() if key in keys}
     report = _take(book, mine, form, overwrite=overwrite)
     report.notes += notes
-    damaged = _damaged(book, tasks)
+    damaged = _damaged(book, tasks, keys)
     report.refused += damaged.values()
     report.refused += _passed_over(
         key for key, each in said.items() if each and key not in keys and key not in damaged
@@ -162,17 +162,19 @@ def import_export(
     return report
 
 
-def _damaged(book: Book, tasks: Iterable[Mapping[str, Any]]) -> dict[Key | int, str]:
+def _damaged(book: Book, tasks: Iterable[Mapping[str, Any]], keys: Mapping[Key, int]) -> dict[Key | int, str]:
     """Tasks of this run with answers, of which nobody can tell the sample: by their keys, or numbers."""
-    found = dict[Key | int, str]()
+    found, run = dict[Key | int, str](), book.state.run_id
     for task in tasks:
         data = task.get("data")
-        if not (isinstance(data, dict) and data.get("lal_run") == book.state.run_id and task["annotations"]):
+        if not (isinstance(data, dict) and data.get("lal_run") == run and task["annotations"]):
             continue
+        number, sample = data.get("lal_round"), data.get("lal_sample")
+        if type(number) is int and type(sample) is str and Key(run, number, sample) in keys:
+            continue  # as nearly all are
         key = key_of(data)
         key = key if key is None else _by_name(book, key)
         if key is None or not _exists(book, key.sample):
-            number, sample = data.get("lal_round"), data.get("lal_sample")
             found[task["id"] if key is None else key] = (
                 f"task {task['id']}: there is no sample {sample!r:.60} of round {number!r:.40}; needed are "
                 "`lal_sample` and `lal_round` as they were exported, of a sample that is still where it was "
@@ -274,8 +276,10 @@ def _sample(book: Book, index: int) -> str:
 
 
 def _without(
-    opinions: Iterable[tuple[Annotation, Opinion]], known: set[tuple[Any, ...]]
+    opinions: list[tuple[Annotation, Opinion]], known: set[tuple[Any, ...]]
 ) -> list[tuple[Annotation, Opinion]]:
+    if not known:  # as nearly always, of very many
+        return opinions
     return [(a, o) for a, o in opinions if (o.index, o.kind, o.text, o.who, o.said) not in known]
 
 

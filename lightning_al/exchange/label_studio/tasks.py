@@ -123,7 +123,7 @@ def key_of(data: Any) -> Key | None:
     """
     if not isinstance(data, dict):
         return None
-    run, number, sample = (data.get(name) for name in ("lal_run", "lal_round", "lal_sample"))
+    run, number, sample = data.get("lal_run"), data.get("lal_round"), data.get("lal_sample")
     if isinstance(number, str) and number.isdecimal():  # after a detour through a table
         number = int(number)
     if isinstance(sample, int) and not isinstance(sample, bool):
