@@ -23,9 +23,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_al.exchange.answers import Given, name_in, refusal
+from lightning_al.exchange.given import Given, name_in
 from lightning_al.exchange.queries import Query, waiting_queries
 from lightning_al.exchange.reading import read_text
+from lightning_al.exchange.refusal import refusal
 from lightning_al.exchange.writing import new_file
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.label_values import whole

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lightning_al.exchange.answers import index_of, of_its_query, refusal
 from lightning_al.exchange.csv import read_csv
+from lightning_al.exchange.given import index_of, of_its_query
+from lightning_al.exchange.refusal import refusal
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.state import ASKED
 

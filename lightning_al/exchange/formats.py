@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning_al.exchange.answers import Given, as_of_this_run, collect, is_of_another, unread
+from lightning_al.exchange.answers import collect, unread
 from lightning_al.exchange.collector import uncollected
 from lightning_al.exchange.csv import read_csv, write_csv
 from lightning_al.exchange.files import query_path
+from lightning_al.exchange.given import Given, as_of_this_run, is_of_another
 from lightning_al.exchange.jsonl import read_jsonl, write_jsonl
 from lightning_al.exchange.reading import read_bytes
 from lightning_al.exchange.refusal import RefusedAnswers, listed

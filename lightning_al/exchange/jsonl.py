@@ -17,10 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lightning_al.exchange.answers import Given, name_in, refusal
+from lightning_al.exchange.given import Given, name_in
 from lightning_al.exchange.progress import with_progress
 from lightning_al.exchange.queries import Query, waiting_queries
 from lightning_al.exchange.reading import parse_json, read_text
+from lightning_al.exchange.refusal import refusal
 from lightning_al.exchange.writing import new_file
 from lightning_al.ledger.answer import moment
 from lightning_al.ledger.book import Book

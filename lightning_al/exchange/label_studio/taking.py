@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_al.exchange.answers import Given, Texts
+from lightning_al.exchange.given import Given
 from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read
 from lightning_al.exchange.label_studio.file import form_of, read_export
 from lightning_al.exchange.label_studio.form import Form
@@ -25,6 +25,7 @@ from lightning_al.exchange.label_studio.people import all_by, by_one_name, name_
 from lightning_al.exchange.label_studio.server import LabelStudio
 from lightning_al.exchange.label_studio.tasks import Key, key_of
 from lightning_al.exchange.refusal import listed
+from lightning_al.exchange.texts import Texts
 from lightning_al.ledger.answer import Opinion, bare, moment
 from lightning_al.ledger.book import Book
 from lightning_al.ledger.intake import said_in
