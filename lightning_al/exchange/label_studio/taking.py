@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_al.exchange.given import Given
+from lightning_al.exchange.given import Given, is_number
 from lightning_al.exchange.label_studio.annotations import Annotation, newest_of_each, read
 from lightning_al.exchange.label_studio.file import form_of, read_export
 from lightning_al.exchange.label_studio.form import Form
@@ -33,8 +33,6 @@ from lightning_al.ledger.state import ASKED, LABELED
 from lightning_al.ledger.trail import steps
 
 __all__ = ["Report", "import_export", "pull_answers"]
-
-_LONGEST_INDEX = 20
 
 
 @dataclass
@@ -188,22 +186,22 @@ def _by_name(book: Book, key: Key) -> Key:
     """The key of a task that was exported before the samples had names, as it would be now."""
     if book.names is None or book.has_moved or book.names.find(key.sample) is not None:
         return key
-    number = key.sample if key.sample.isdecimal() and len(key.sample) < _LONGEST_INDEX else ""
-    if not number or str(int(number)) != number or int(number) >= book.size:
-        return key
-    return key._replace(sample=book.names[int(number)])
+    index = _index_in(book, key.sample)
+    return key if index is None else key._replace(sample=book.names[index])
 
 
 def _exists(book: Book, sample: str) -> bool:
     if book.names is not None:
         index = book.names.find(sample)
         return index is not None and book.names[index] == sample
-    return (
-        sample.isdecimal()
-        and len(sample) < _LONGEST_INDEX
-        and str(int(sample)) == sample
-        and int(sample) < book.size
-    )
+    return _index_in(book, sample) is not None
+
+
+def _index_in(book: Book, sample: str) -> int | None:
+    """The index that a sample without a name is called by, as it was exported."""
+    if not is_number(sample) or str(int(sample)) != sample or int(sample) >= book.size:
+        return None
+    return int(sample)
 
 
 def _passed_over(keys: Iterable[Key]) -> list[str]:
